@@ -1,0 +1,1 @@
+"""How fast a bundle runs, where, and under which conditions."""

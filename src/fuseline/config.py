@@ -1,0 +1,380 @@
+"""params.yaml, typed: every number that changes a result, once, without defaults in the code."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from fuseline.errors import ConfigError
+
+Modality = Literal["text", "image"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
+class Section(BaseModel):
+    """Frozen, and no key is unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Task(Section):
+    """The problem to solve."""
+
+    kind: Literal["classification"]
+    """Single-label classification."""
+    labels: Annotated[list[str], Field(min_length=2)]
+    """All classes, in the order of the model's outputs."""
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("a label is listed twice")
+        return self
+
+
+class Validate(Section):
+    """The data contract."""
+
+    max_text_chars: Count
+    """Longer texts are quarantined."""
+    min_image_side: Count
+    """Pictures with a shorter side, in pixels, are quarantined."""
+    max_image_side: Count
+    """Pictures with a longer side, in pixels, are quarantined."""
+    max_quarantined: Share
+    """Largest share of quarantined rows with which a run may go on."""
+
+
+class Prepare(Section):
+    """How examples are dealt to the splits, by a stable hash of their group."""
+
+    salt: str
+    """Another salt deals the groups anew: do not change it in the life of a champion."""
+    val: Share
+    """Share of groups for validation: early stopping, ensemble weights, temperature."""
+    test: Share
+    """Share of groups for the test split: evaluation and gate only."""
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if not 0 < self.val + self.test < 1:
+            raise ValueError(f"val + test is {self.val + self.test:g}; expected between 0 and 1")
+        return self
+
+
+class TextEncoder(Section):
+    """The text side, the same for all members."""
+
+    name: str
+    """Hub id, local folder, or `package:NAME` for weights inside an installed Python package."""
+    max_length: Count
+    """Tokens per text, special ones counted; longer texts are cut."""
+    pooling: Literal["mean", "first", "last"]
+    """How token states become one vector: mean, first (BERT's [CLS]) or last token (GPT)."""
+
+
+class ImageEncoder(Section):
+    """The picture side, the same for all members."""
+
+    name: str
+    """A classifier of `torchvision.models`, for example resnet18 or resnet50."""
+    weights: str | None
+    """A torchvision weights name such as IMAGENET1K_V2, `DEFAULT`, or null to start from nothing."""
+    size: Annotated[int, Field(ge=16)]
+    """Side of the square, in pixels, that every picture is resized to."""
+    stem: Literal["standard", "small"]
+    """small: a ResNet's 7x7/2 convolution and max-pooling give way to one 3x3/1, for small pictures."""
+
+
+class Encoders(Section):
+    """One encoder per modality."""
+
+    text: TextEncoder
+    image: ImageEncoder
+
+
+class Augment(Section):
+    """Random changes of training pictures, anew at each step."""
+
+    flip: Share
+    """Probability of a horizontal flip."""
+    degrees: Annotated[float, Field(ge=0)]
+    """Largest rotation either way."""
+    translate: Share
+    """Largest shift, as a share of the side."""
+    scale: Share
+    """Largest change of scale either way: 0.2 gives 0.8 to 1.2."""
+    color: Share
+    """Strength of brightness, contrast and saturation jitter."""
+    erase: Share
+    """Probability of erasing a random rectangle."""
+
+
+class Recipe(Section):
+    """Training of one member, by transformers.Trainer with AdamW."""
+
+    dropout: Share
+    """Before the head."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """On weight matrices; never on biases and norms."""
+    epochs: Count
+    """Passes over the training rows, at most."""
+    batch_size: Count
+    """Rows per step."""
+    warmup: Share
+    """Share of the steps over which the learning rate rises."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"]
+    """How the learning rate falls."""
+    label_smoothing: Share
+    """Share of each label that is spread evenly over all classes."""
+    patience: Count | None
+    """Epochs without a better validation loss before training stops; null trains all epochs."""
+    augment: Augment | None
+    """null leaves training pictures as they are."""
+
+
+class ExpertRates(Section):
+    """Peak learning rates of an expert."""
+
+    encoder: Positive | None
+    """null keeps the encoder frozen."""
+    head: Positive
+
+
+class Expert(Recipe):
+    """A member on one modality."""
+
+    modality: Modality
+    learning_rate: ExpertRates
+
+    @model_validator(mode="after")
+    def _augments_pictures_only(self) -> Self:
+        if self.augment is not None and self.modality != "image":
+            raise ValueError("augment needs the image modality; set it to null")
+        return self
+
+    @property
+    def modalities(self) -> list[Modality]:
+        """The one modality, as a list."""
+        return [self.modality]
+
+
+class FusionRates(Section):
+    """Peak learning rates of a fusion member; null keeps an encoder frozen."""
+
+    text: Positive | None
+    image: Positive | None
+    head: Positive
+    """Fusion and head."""
+
+
+class Fusion(Recipe):
+    """A member on several modalities at once."""
+
+    modalities: Annotated[list[Modality], Field(min_length=2)]
+    fusion: Literal["concat", "gated"]
+    """How the modalities' vectors are joined."""
+    hidden: Count
+    """Width of the joint space."""
+    modality_dropout: Share
+    """Probability, per example and modality, of hiding it in training; never hides all."""
+    start: list[Modality]
+    """Modalities whose encoder starts from the trained expert's; the others start as loaded."""
+    learning_rate: FusionRates
+
+    @model_validator(mode="after")
+    def _starts_from_its_modalities(self) -> Self:
+        if len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("a modality is listed twice")
+        if unknown := set(self.start) - set(self.modalities):
+            raise ValueError(f"start names {', '.join(sorted(unknown))}, which is not among the modalities")
+        if self.augment is not None and "image" not in self.modalities:
+            raise ValueError("augment needs the image modality; set it to null")
+        return self
+
+
+Member = Expert | Fusion
+
+
+class Members(Section):
+    """The ensemble's members by name; a name stands for one member only."""
+
+    experts: Annotated[dict[Name, Expert], Field(min_length=1)]
+    fusions: dict[Name, Fusion]
+
+    @model_validator(mode="after")
+    def _names_and_starts_fit(self) -> Self:
+        if twice := set(self.experts) & set(self.fusions):
+            raise ValueError(f"{', '.join(sorted(twice))} names both an expert and a fusion member")
+        for name, fusion in self.fusions.items():
+            for modality in fusion.start:
+                if self.expert_on(modality) is None:
+                    raise ValueError(f"fusions.{name}.start: there is no expert on {modality} to start from")
+        return self
+
+    def expert_on(self, modality: str) -> str | None:
+        """Return the name of the first expert on a modality."""
+        return next((name for name, expert in self.experts.items() if expert.modality == modality), None)
+
+    def all(self) -> dict[str, Member]:
+        """Return all members, experts first."""
+        return {**self.experts, **self.fusions}
+
+    def modalities(self) -> list[Modality]:
+        """Return the modalities that any member uses, text first."""
+        used = {modality for member in self.all().values() for modality in member.modalities}
+        return [modality for modality in ("text", "image") if modality in used]
+
+
+class Train(Section):
+    """What all members share."""
+
+    seed: Annotated[int, Field(ge=0)]
+    threads: Count
+    """CPU threads of torch. Part of the result: sums in another order give other weights."""
+    device: Literal["auto", "cpu"]
+    """auto takes a GPU where there is one."""
+
+
+class Combine(Section):
+    """How members become one ensemble."""
+
+    pool: Literal["arithmetic", "geometric"]
+    """Weighted mean of probabilities, or of log-probabilities."""
+    uniform_pull: Annotated[float, Field(ge=0)]
+    """Strength with which fitted weights are pulled to equal ones: a guard for small validation splits."""
+
+
+class Evaluate(Section):
+    """Uncertainty of the reported metrics."""
+
+    resamples: Count
+    """Bootstrap resamples."""
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Coverage of the intervals."""
+
+
+class Export(Section):
+    """The ONNX bundle."""
+
+    opset: Annotated[int, Field(ge=18)]
+    parity_batch_sizes: Annotated[list[Count], Field(min_length=1)]
+    """Batch sizes at which the graph is compared with torch on all test rows."""
+
+
+class Benchmark(Section):
+    """How the bundle is timed."""
+
+    providers: Annotated[list[str], Field(min_length=1)]
+    """onnxruntime execution providers in order of preference."""
+    batch_sizes: Annotated[list[Count], Field(min_length=1)]
+    threads: Count
+    """Threads inside one operator."""
+    warmup: Count
+    """Calls that are not counted."""
+    calls: Count
+    """Calls that are counted, per batch size."""
+
+
+class Rule(Section):
+    """One condition for the blessing; a rule without a number refuses."""
+
+    name: str
+    metric: str
+    """Dotted path into evaluation, export or benchmark, for example evaluation.ensemble.accuracy."""
+    min: float | None = None
+    max: float | None = None
+    margin: float | None = None
+    """Least allowed difference to the champion on the same rows (higher is better)."""
+    device: Literal["any", "gpu"] = "any"
+    """gpu: the number counts only if a GPU gave it."""
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> Self:
+        if sum(bound is not None for bound in (self.min, self.max, self.margin)) != 1:
+            raise ValueError("set exactly one of min, max and margin")
+        return self
+
+
+class Publish(Section):
+    """The champion's registration."""
+
+    name: Name
+    """Name of the GTO artifact: versions are tagged NAME@v1.0.0."""
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    task: Task
+    validate_: Annotated[Validate, Field(alias="validate")]
+    prepare: Prepare
+    encoders: Encoders
+    train: Train
+    members: Members
+    combine: Combine
+    evaluate: Evaluate
+    export: Export
+    benchmark: Benchmark
+    gate: list[Rule]
+    publish: Publish
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A key given twice is an error, not the last one's silent victory."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"{node.start_mark.name}: key {key!r} is given twice, "
+                                  f"near line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ConfigError: naming every wrong key at once, with its value and what was expected.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            document = yaml.load(file, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(document)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(one)}" for one in error.errors())
+        raise ConfigError(f"{path}: {error.error_count()} wrong\n{lines}") from error
+
+
+def _explain(error: ErrorDetails) -> str:
+    where = ".".join(map(str, error["loc"])) or "the document"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_likely_slip(error['loc'])}; remove it"
+    if error["type"] == "missing":
+        return f"{where}: missing; add it"
+    value = "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}{value}"
+
+
+def _likely_slip(loc: tuple[int | str, ...]) -> str:
+    known = {field.alias or name for section in _sections(Section) for name, field in section.model_fields.items()}
+    close = difflib.get_close_matches(str(loc[-1]), sorted(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _sections(root: type[Section]) -> list[type[Section]]:
+    return [each for child in root.__subclasses__() for each in (child, *_sections(child))]

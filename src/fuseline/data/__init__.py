@@ -1,0 +1,1 @@
+"""Examples, shards, the data contract and the split."""

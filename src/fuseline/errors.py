@@ -1,0 +1,33 @@
+"""One tree of errors: each message says what was expected, what was found and what to do."""
+
+
+class FuselineError(Exception):
+    """Base of every error that a user can mend; shown without a traceback."""
+
+
+class ConfigError(FuselineError):
+    """params.yaml is not what the project expects."""
+
+
+class DataError(FuselineError):
+    """The data set, its manifest or a shard is broken, missing or refused by the contract."""
+
+
+class ModelError(FuselineError):
+    """A checkpoint, pretrained weights or a model's configuration cannot be used."""
+
+
+class ExportError(FuselineError):
+    """An ensemble cannot be written as a bundle."""
+
+
+class BundleError(FuselineError):
+    """A bundle is incomplete, altered or does not fit the input it was given."""
+
+
+class LineageError(FuselineError):
+    """git, DVC or GTO refused, or the history is not what the step expects."""
+
+
+class PublishError(LineageError):
+    """A bundle was not published; the champion stays."""

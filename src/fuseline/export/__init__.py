@@ -1,0 +1,1 @@
+"""The ensemble as one ONNX graph in a bundle that anyone can deploy."""

@@ -1,0 +1,103 @@
+"""The bundle's README: a model card with numbers, and a snippet that needs no Fuseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fuseline.records import Evaluation, Metrics
+
+HEAD = """\
+---
+library_name: onnx
+pipeline_tag: {tag}
+tags: [multimodal, ensemble, fuseline]
+---
+
+# {name}
+
+One ONNX graph holding a multimodal ensemble ({modalities}). It takes raw text tokens and uint8 pictures of any
+size; resizing, normalising, combining and calibration happen inside. Any one of the modalities may be missing.
+
+## Reached on the test split ({rows:,} rows)
+
+| | accuracy | macro F1 | negative log-likelihood | calibration error |
+|---|---|---|---|---|
+"""
+
+USE = """\
+
+Intervals are {confidence:.0%} bootstrap intervals. Labels: {labels}.
+
+## Use
+
+Needs `onnxruntime numpy{needs}`; run it in this folder. `bundle.json` lists inputs, outputs, labels and
+the sha256 of each file: check them before you trust a copy.
+
+```python
+"""
+
+TEXT_LINES = """\
+tokenizer = Tokenizer.from_file("tokenizer.json")  # cuts and pads as in training
+encoding = tokenizer.encode(TEXT or "")
+inputs["input_ids"] = np.array([encoding.ids])
+inputs["attention_mask"] = np.array([encoding.attention_mask])
+inputs["has_text"] = np.array([TEXT is not None])
+"""
+
+IMAGE_LINES = """\
+picture = Image.new("RGB", (1, 1))
+if IMAGE is not None:
+    rgba = ImageOps.exif_transpose(Image.open(IMAGE)).convert("RGBA")
+    picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+inputs["pixels"] = np.asarray(picture)[None]
+inputs["has_image"] = np.array([IMAGE is not None])
+"""
+
+
+def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modalities: Sequence[str]) -> str:
+    """Write the model card in Markdown."""
+    tag = "image-text-to-text" if len(modalities) > 1 else f"{modalities[0]}-classification"
+    needs = {"text": " tokenizers", "image": " pillow"}
+    return "".join(
+        [
+            HEAD.format(tag=tag, name=name, modalities=", ".join(modalities), rows=evaluation.rows),
+            *(_row(title, metrics) for title, metrics in _systems(evaluation)),
+            USE.format(confidence=evaluation.confidence, labels=", ".join(labels), needs="".join(needs[m] for m in modalities)),
+            snippet(modalities),
+            "```\n",
+        ]
+    )
+
+
+def snippet(modalities: Sequence[str]) -> str:
+    """Return the Python code that answers one row; TEXT and IMAGE are its inputs."""
+    imports = ["import json\n", "import numpy as np\nimport onnxruntime as ort\n"]
+    constants, steps = [], []
+    if "text" in modalities:
+        imports.append("from tokenizers import Tokenizer\n")
+        constants.append("TEXT = \"a text, or None\"\n")
+        steps.append(TEXT_LINES)
+    if "image" in modalities:
+        imports.append("from PIL import Image, ImageOps\n")
+        constants.append("IMAGE = None  # the path of a picture, or None\n")
+        steps.append(IMAGE_LINES)
+    last = (
+        'session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
+        'probabilities = session.run(["probabilities"], inputs)[0][0]\n'
+        'labels = json.load(open("bundle.json"))["labels"]\n'
+        "print(labels[probabilities.argmax()], float(probabilities.max()))\n"
+    )
+    return "".join([*imports, "\n", *constants, "inputs = {}\n", *steps, last])
+
+
+def _systems(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
+    named = [("**ensemble**", evaluation.ensemble)] + [(f"member {name}", m) for name, m in evaluation.members.items()]
+    return named
+
+
+def _row(title: str, metrics: Metrics) -> str:
+    cells = []
+    for name in ("accuracy", "macro_f1", "nll", "ece"):
+        estimate = metrics[name]
+        cells.append(f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]")
+    return f"| {title} | {' | '.join(cells)} |\n"

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: preprocessing, encoders, fusion, the member model and the ensemble."""

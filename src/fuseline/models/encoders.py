@@ -1,0 +1,114 @@
+"""One encoder per modality, each giving one feature vector per example.
+
+Shape letters: B batch, S tokens, H height, W width, D feature size.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from fuseline.errors import ModelError
+from fuseline.models.preprocess import Preprocess
+
+
+class TextEncoder(nn.Module):
+    """A Hugging Face encoder or decoder with pooling."""
+
+    def __init__(self, architecture: dict[str, Any], pooling: str) -> None:
+        super().__init__()
+        options = dict(architecture)
+        config = AutoConfig.for_model(options.pop("model_type"), **options)
+        extra = {"add_pooling_layer": False} if _accepts_pooling_layer(config) else {}
+        self.backbone = AutoModel.from_config(config, **extra)
+        self.pooling = pooling
+        self.size: int = config.hidden_size
+
+    def forward(self, input_ids_BS: Tensor, attention_mask_BS: Tensor) -> Tensor:
+        """Encode token ids, int64, to features [B, D]."""
+        states_BSD = self.backbone(input_ids=input_ids_BS, attention_mask=attention_mask_BS).last_hidden_state
+        return pool(states_BSD, attention_mask_BS, self.pooling)
+
+
+def _accepts_pooling_layer(config: Any) -> bool:
+    model_class = AutoModel._model_mapping[type(config)]
+    return "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+
+
+def pool(states_BSD: Tensor, mask_BS: Tensor, pooling: str) -> Tensor:
+    """Reduce token states to one vector per text; padding, on either side, never counts."""
+    if pooling == "mean":
+        mask_BS1 = mask_BS.unsqueeze(2).to(states_BSD.dtype)
+        return (states_BSD * mask_BS1).sum(1) / mask_BS1.sum(1).clamp(min=1)
+    position_S = torch.arange(mask_BS.shape[1], device=mask_BS.device)
+    score_BS = mask_BS * (position_S + 1 if pooling == "last" else mask_BS.shape[1] - position_S)
+    index_B11 = score_BS.argmax(1)[:, None, None].expand(-1, 1, states_BSD.shape[2])
+    return states_BSD.gather(1, index_B11).squeeze(1)
+
+
+class ImageEncoder(nn.Module):
+    """A classifier of torchvision.models without its last layer."""
+
+    def __init__(self, name: str, side: int, stem: str, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(side, mean, std)
+        self.backbone = build_torchvision(name, side)
+        if stem == "small":
+            use_small_stem(self.backbone, name)
+        self.size = drop_classifier(self.backbone, side)
+
+    def forward(self, pixels_BHW3: Tensor) -> Tensor:
+        """Encode uint8 pictures to features [B, D]."""
+        features: Tensor = self.backbone(self.preprocess(pixels_BHW3))
+        return features
+
+
+def build_torchvision(name: str, side: int, weights: str | None = None) -> nn.Module:
+    """Build a torchvision classifier by name; weights by torchvision's name, or None.
+
+    Raises:
+        ModelError: torchvision has no such classifier.
+    """
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise ModelError(f"encoders.image.name: torchvision.models has no classifier {name!r}")
+    options: dict[str, Any] = {}
+    if weights is None:
+        options = {"inception_v3": {"aux_logits": False, "init_weights": True},
+                   "googlenet": {"aux_logits": False, "init_weights": True}}.get(name, {})
+        if name.startswith("vit_"):
+            options = {"image_size": side}
+        elif name.startswith("maxvit"):
+            options = {"input_size": (side, side)}
+    model: nn.Module = torchvision.models.get_model(name, weights=weights, **options)
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):  # pretrained googlenet and inception bring them along
+        if getattr(model, auxiliary, None) is not None:
+            model.aux_logits = False  # type: ignore[assignment]
+            setattr(model, auxiliary, None)
+    return model
+
+
+def use_small_stem(model: nn.Module, name: str) -> None:
+    """Replace a ResNet's first 7x7/2 convolution by 3x3/1 and drop the max-pooling, in place."""
+    if not isinstance(model, torchvision.models.ResNet):
+        raise ModelError(f"encoders.image.stem: small fits ResNets only, not {name!r}; use standard")
+    model.conv1 = nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()  # type: ignore[assignment]
+
+
+def drop_classifier(model: nn.Module, side: int) -> int:
+    """Put an identity where the last linear layer stands, and return the size of what comes out."""
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if linears:
+        parent, _, child = linears[-1].rpartition(".")
+        setattr(model.get_submodule(parent), child, nn.Identity())
+    training = model.training
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        size = model.eval()(torch.zeros(1, 3, side, side)).shape[1]
+    model.train(training)
+    return int(size)

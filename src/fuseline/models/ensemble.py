@@ -1,0 +1,71 @@
+"""The ensemble: several members, one distribution.
+
+Shape letters: B batch, M members, C classes, S tokens, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fuseline.models.member import FusionModel
+
+
+class Ensemble(nn.Module):
+    """Combine members to calibrated probabilities; one graph when exported."""
+
+    weights_M: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self, members: Mapping[str, FusionModel], weights: Sequence[float], temperature: float, pool: str
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleDict(members)
+        self.pool = pool
+        self.register_buffer("weights_M", torch.tensor(weights, dtype=torch.float32))
+        self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, has_text: Tensor, pixels: Tensor, has_image: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Score every class; inputs as in FusionModel.
+
+        Returns:
+            probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C].
+        """
+        log_probs_BMC = torch.stack(
+            [
+                member(input_ids, attention_mask, has_text, pixels, has_image)["logits"].log_softmax(1)
+                for member in self.members.values()
+            ],
+            dim=1,
+        )
+        usable_BM = usable(
+            [member.config.modalities for member in self.members.values()],  # type: ignore[union-attr, misc]
+            {"text": has_text, "image": has_image},
+        )
+        logits_BC = combine(log_probs_BMC, usable_BM, self.weights_M, self.pool) / self.temperature
+        return logits_BC.softmax(1), logits_BC, log_probs_BMC.exp()
+
+
+def usable(modalities: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
+    """Return bool [B, M]: whether each member finds at least one of its modalities in each example."""
+    return torch.stack([torch.stack([present[name] for name in names]).any(0) for names in modalities], dim=1)
+
+
+def combine(log_probs_BMC: Tensor, usable_BM: Tensor, weights_M: Tensor, pool: str) -> Tensor:
+    """Pool members to unnormalised log-probabilities [B, C].
+
+    A member without any of its modalities has no say, and the others share its weight. Where none has
+    one, all speak. `geometric` is the logarithmic opinion pool, `arithmetic` the linear one
+    (Genest and Zidek 1986).
+    """
+    weights_BM = weights_M * usable_BM
+    total_B1 = weights_BM.sum(1, keepdim=True)
+    weights_BM1 = torch.where(total_B1 > 0, weights_BM / total_B1.clamp(min=1e-12), weights_M)[:, :, None]
+    if pool == "geometric":
+        return (weights_BM1 * log_probs_BMC).sum(1)
+    return (weights_BM1 * log_probs_BMC.exp()).sum(1).clamp(min=1e-30).log()

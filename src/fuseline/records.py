@@ -1,0 +1,259 @@
+"""The JSON records by which stages, flow and report meet. Written sorted, read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fuseline.errors import FuselineError
+
+
+class Record(BaseModel):
+    """A frozen JSON document with a fixed set of keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the record at `path`.
+
+        Raises:
+            FuselineError: the file is missing, is not JSON, or lacks or adds keys.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise FuselineError(f"{path}: cannot be read ({error.strerror})") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the document"
+            raise FuselineError(
+                f"{path}: not a valid {cls.__name__} record at {where}: {first['msg']}"
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Write sorted, indented JSON, whole or not at all."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write sorted, indented JSON through a temporary file; NaN is refused."""
+    text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file, read in bounded memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Shard(Record):
+    """One immutable Parquet file of accepted examples."""
+
+    file: str
+    sha256: str
+    rows: int
+
+
+class DataManifest(Record):
+    """`data/manifest.json`: what the data set consists of."""
+
+    name: str
+    task: str
+    labels: list[str]
+    rows: int
+    shards: list[Shard]
+
+
+class Expectation(Record):
+    """One rule of the data contract and how many rows broke it."""
+
+    rule: str
+    passed: bool
+    failed_rows: int
+
+
+class Validation(Record):
+    """`validation.json`: the data contract's verdict."""
+
+    passed: bool
+    why: str
+    rows: int
+    quarantined: int
+    expectations: list[Expectation]
+
+
+class Preparation(Record):
+    """`preparation.json`: rows per split and label."""
+
+    rows: dict[str, int]
+    groups: dict[str, int]
+    labels: dict[str, dict[str, int]]
+
+
+class Estimate(Record):
+    """A metric with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+Metrics = dict[str, Estimate]
+
+
+class ClassRow(Record):
+    """One line of the per-class table."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class Epoch(Record):
+    """Where a member stood after one epoch."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+
+
+class History(Record):
+    """`history.json`: a member's learning curve."""
+
+    epochs: list[Epoch]
+
+
+class Combination(Record):
+    """`combination.json`: how members become one ensemble."""
+
+    weights: dict[str, float]
+    temperature: float
+    pool: str
+
+
+class Evaluation(Record):
+    """`evaluation.json`: what the ensemble and its members reach on the test split."""
+
+    labels: list[str]
+    rows: int
+    confidence: float
+    ensemble: Metrics
+    members: dict[str, Metrics]
+    before: dict[str, Metrics]
+    """Per member: the encoders as they were loaded, under a linear head."""
+    fine_tuning_gain: dict[str, Metrics]
+    """Per member: after minus before, paired."""
+    fusion_gain: Metrics
+    """Ensemble minus `best_single`, paired."""
+    best_single: str
+    """The member on one modality that did best on the test split."""
+    patterns: dict[str, Metrics]
+    """The ensemble when only these modalities are given."""
+    per_class: list[ClassRow]
+    confusion: list[list[int]]
+    """Rows are true labels, columns predicted ones."""
+    weights: dict[str, float]
+    temperature: float
+
+
+class Parity(Record):
+    """How far the exported graph is from the torch ensemble, on real rows."""
+
+    rows: int
+    batch_sizes: list[int]
+    max_logit_difference: float
+    argmax_agreement: float
+    """Share of rows with the same predicted label."""
+
+
+class BundleFile(Record):
+    """One file of a bundle with its digest."""
+
+    sha256: str
+    bytes: int
+
+
+class Bundle(Record):
+    """`bundle.json`: all that a caller needs besides the graph."""
+
+    name: str
+    task: str
+    labels: list[str]
+    modalities: list[str]
+    members: list[str]
+    max_tokens: int
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    versions: dict[str, str]
+    data: str
+    """sha256 of the data set's manifest."""
+    code: str
+    """sha256 over the package's sources."""
+    files: dict[str, BundleFile]
+
+
+class Latency(Record):
+    """Latency and throughput at one batch size; milliseconds per call, examples per second."""
+
+    batch_size: int
+    calls: int
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    examples_per_second: float
+
+
+class Benchmark(Record):
+    """`benchmark.json`: how fast the bundle ran, where, and under which conditions."""
+
+    device: str
+    """The plain sentence that is shown wherever these numbers are."""
+    gpu: str | None
+    providers_asked: list[str]
+    providers_used: list[str]
+    """The provider of each graph node that ran, most nodes first."""
+    threads: int
+    cpu: str
+    cores: int
+    platform: str
+    onnxruntime: str
+    model_bytes: int
+    load_ms: float
+    peak_memory_bytes: int
+    batches: dict[str, Latency]
+    """Keyed `batch_1`, `batch_8`, …"""
+
+
+class RuleOutcome(Record):
+    """One rule's answer."""
+
+    name: str
+    metric: str
+    value: float | None
+    bound: str
+    passed: bool
+    why: str
+
+
+class Verdict(Record):
+    """`verdict.json`: whether the challenger is blessed, rule by rule."""
+
+    blessed: bool
+    champion: str | None
+    """The version that was judged against, if there was one."""
+    rules: list[RuleOutcome]

@@ -1,0 +1,1 @@
+"""One self-contained HTML page that shows why a bundle was blessed or refused."""

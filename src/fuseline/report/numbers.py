@@ -1,0 +1,67 @@
+"""How numbers look in the report: a true minus, a dash for what is missing, units beside the value."""
+
+from __future__ import annotations
+
+import math
+
+from fuseline.records import Estimate
+
+DASH = "—"
+
+
+def metric(value: float | None) -> str:
+    """Format a metric with three decimals."""
+    return _sign(f"{value:.3f}") if _is_number(value) else DASH
+
+
+def gain(value: float | None) -> str:
+    """Format a difference with its sign; what rounds to zero has none."""
+    text = f"{value:+.3f}" if _is_number(value) else DASH
+    return "0.000" if text in ("+0.000", "-0.000") else _sign(text)
+
+
+def interval(estimate: Estimate | None, signed: bool = False) -> str:
+    """Format the bounds of an estimate; a line never breaks between them."""
+    if estimate is None:
+        return DASH
+    form = gain if signed else metric
+    return f"[{form(estimate.low)},\N{NO-BREAK SPACE}{form(estimate.high)}]"
+
+
+def plain(value: float | None) -> str:
+    """Format a number of unknown kind: a count in full, anything else with four significant digits."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    return _sign(f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}")
+
+
+def milliseconds(value: float) -> str:
+    """Format a duration given in milliseconds."""
+    decimals = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{decimals}f} ms"
+
+
+def size(octets: int) -> str:
+    """Format a number of bytes in decimal units."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if octets >= scale:
+            return f"{octets / scale:,.1f} {unit}"
+    return f"{octets} bytes"
+
+
+def rate(per_second: float) -> str:
+    """Format a throughput."""
+    return f"{per_second:,.{0 if per_second >= 100 else 1}f} examples/s"
+
+
+def share(part: float, whole: float) -> str:
+    """Format a part of a whole in percent."""
+    return f"{100 * part / whole:.1f} %" if whole else DASH
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _sign(text: str) -> str:
+    return text.replace("-", "−", 1) if text.startswith("-") else text

@@ -1,0 +1,196 @@
+"""Render a run's evidence as one HTML file without scripts and without anything fetched."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fuseline.records import Benchmark, Estimate, Evaluation, Parity, Preparation, RuleOutcome, Validation, Verdict
+from fuseline.report import charts, heat, numbers, tables
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything that the page tells."""
+
+    name: str
+    version: str | None
+    """The version the bundle got; None if it was refused."""
+    run: str
+    created: str
+    """ISO time, given by the caller: a page is a pure function of its story."""
+    verdict: Verdict
+    evaluation: Evaluation
+    benchmark: Benchmark
+    parity: Parity
+    validation: Validation
+    preparation: Preparation
+    histories: dict[str, list[dict[str, float]]]
+    """Per member one row an epoch: epoch, train_loss, val_loss, val_accuracy."""
+    lineage: dict[str, str]
+    """Label to value: revisions, parameters, versions."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A key number with what is needed to read it."""
+
+    name: str
+    value: str
+    note: str
+    remark: str = ""
+
+
+def render(story: Story) -> str:
+    """Return the page as a whole HTML document."""
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        story=story,
+        sentence=explain(story),
+        tiles=tiles(story),
+        forest=_forest(story.evaluation),
+        curves={name: charts.learning_curve(name, rows) for name, rows in story.histories.items()},
+        heat=_heat(story.evaluation),
+        conditions=_conditions(story.benchmark),
+        parity=_parity(story.parity),
+        charts=charts,
+        numbers=numbers,
+        tables=tables,
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("fuseline.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def explain(story: Story) -> str:
+    """Say in one sentence what was decided and what follows from it."""
+    verdict = story.verdict
+    count, failed = len(verdict.rules), [rule.name for rule in verdict.rules if not rule.passed]
+    if not verdict.blessed:
+        stays = f"champion {verdict.champion} stays" if verdict.champion else "there is still no champion"
+        return f"{len(failed)} of {count} rule{'' if count == 1 else 's'} failed ({', '.join(failed)}); {stays}."
+    passed = f"{({1: 'The only rule', 2: 'Both rules'}).get(count, f'All {count} rules')} passed"
+    if story.version is None:
+        return f"{passed}; the bundle has not been published under a version."
+    follows = f"takes over from champion {verdict.champion}" if verdict.champion else "is the first champion"
+    return f"{passed}; {story.name} {story.version} {follows}."
+
+
+def tiles(story: Story) -> list[Tile]:
+    """Choose the numbers that a reader wants first."""
+    evaluation = story.evaluation
+    accuracy = evaluation.ensemble["accuracy"]
+    span = f"{100 * evaluation.confidence:g} % interval"
+    chosen = [
+        Tile(
+            "Ensemble accuracy",
+            numbers.metric(accuracy.value),
+            f"{span} {numbers.interval(accuracy)}",
+            f"on {evaluation.rows:,} test rows",
+        ),
+        _fusion_tile(evaluation, span),
+    ]
+    chosen += [
+        Tile("Gain over champion", numbers.gain(rule.value), rule.why, f"in {rule.metric.rpartition('.')[2]}")
+        for rule in story.verdict.rules
+        if compares_with_champion(rule)
+    ]
+    return chosen + _speed_tiles(story.benchmark)
+
+
+def _fusion_tile(evaluation: Evaluation, span: str) -> Tile:
+    gain = evaluation.fusion_gain["accuracy"]
+    return Tile(
+        "Fusion gain",
+        numbers.gain(gain.value),
+        f"{span} {numbers.interval(gain, signed=True)}",
+        f"over {evaluation.best_single}, the best single-modality member; {judge_gain(gain)}",
+    )
+
+
+def judge_gain(gain: Estimate) -> str:
+    """Say on which side of zero the interval lies."""
+    if gain.low > 0:
+        return "the interval is above zero"
+    return "the interval is below zero" if gain.high < 0 else "the interval includes zero"
+
+
+def compares_with_champion(rule: RuleOutcome) -> bool:
+    """Tell a margin rule from a bound: only its bound speaks of the champion."""
+    return "champion" in rule.bound
+
+
+def _speed_tiles(benchmark: Benchmark) -> list[Tile]:
+    batches = charts.by_size(benchmark)
+    if not batches:
+        return []
+    first, best = batches[0], max(batches, key=lambda batch: batch.examples_per_second)
+    return [
+        Tile(
+            "Latency, p50",
+            numbers.milliseconds(first.p50_ms),
+            f"batch {first.batch_size}, p99 {numbers.milliseconds(first.p99_ms)}",
+            benchmark.device,
+        ),
+        Tile(
+            "Examples per second",
+            numbers.plain(round(best.examples_per_second, 1)),
+            f"batch {best.batch_size}",
+            benchmark.device,
+        ),
+    ]
+
+
+def _forest(evaluation: Evaluation) -> Markup:
+    now = {name: metrics["accuracy"] for name, metrics in evaluation.members.items()}
+    before = {name: metrics["accuracy"] for name, metrics in evaluation.before.items()}
+    groups = {
+        "Ensemble": [charts.Dot("all members", evaluation.ensemble["accuracy"])],
+        "Members": [charts.Dot(name, estimate, before.get(name)) for name, estimate in now.items()],
+        "Ensemble, given only": [charts.Dot(name, row["accuracy"]) for name, row in evaluation.patterns.items()],
+    }
+    title = "Accuracy of the ensemble, its members and modality patterns"
+    return charts.forest({name: dots for name, dots in groups.items() if dots}, groups["Ensemble"][0].now.value, title)
+
+
+def _heat(evaluation: Evaluation) -> Markup | None:
+    if len(evaluation.labels) > heat.MAX_CLASSES:
+        return None
+    return heat.confusion(evaluation.labels, evaluation.confusion)
+
+
+def _conditions(benchmark: Benchmark) -> Mapping[str, str]:
+    return {
+        "Device": benchmark.device,
+        "Providers asked for": ", ".join(benchmark.providers_asked),
+        "Providers used": ", ".join(benchmark.providers_used) or "none reported",
+        "Threads": f"{benchmark.threads} inside one operator",
+        "CPU": f"{benchmark.cpu}, {benchmark.cores} cores",
+        "GPU": benchmark.gpu or "none",
+        "Load time": numbers.milliseconds(benchmark.load_ms),
+        "Model size": numbers.size(benchmark.model_bytes),
+        "Peak memory": numbers.size(benchmark.peak_memory_bytes),
+        "onnxruntime": benchmark.onnxruntime,
+        "Platform": benchmark.platform,
+    }
+
+
+def _parity(parity: Parity) -> Mapping[str, str]:
+    return {
+        "Rows compared": f"{parity.rows:,}",
+        "Batch sizes": ", ".join(map(str, parity.batch_sizes)),
+        "Largest logit difference": f"{parity.max_logit_difference:.2e}",
+        "Same predicted label": f"{100 * parity.argmax_agreement:.2f} %",
+    }

@@ -1,0 +1,182 @@
+"""Records to tables of strings: what the page shows in rows, in the order in which it shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fuseline.records import Benchmark, ClassRow, Estimate, Evaluation, Metrics, Preparation, Validation, Verdict
+from fuseline.report import charts, heat, numbers
+
+Kind = Literal["text", "number", "code", "prose", "outcome"]
+Column = tuple[str, Kind]
+
+METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "nll": "NLL ↓", "brier": "Brier ↓", "ece": "ECE ↓"}
+SPLITS = ("train", "val", "test")
+MOST_PAIRS = 15
+
+
+@dataclass(frozen=True)
+class Table:
+    """A captioned table; the first column heads its rows."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+
+
+def rules(verdict: Verdict) -> Table:
+    """List the gate's rules with their outcomes."""
+    rows = [
+        [rule.name, "Passed" if rule.passed else "Failed", numbers.plain(rule.value), rule.bound, rule.why, rule.metric]
+        for rule in verdict.rules
+    ]
+    return Table(
+        "Rules of the gate",
+        (
+            ("Rule", "text"),
+            ("Outcome", "outcome"),
+            ("Value", "number"),
+            ("Bound", "number"),
+            ("Why", "prose"),
+            ("Metric", "code"),
+        ),
+        rows,
+    )
+
+
+def fine_tuning(evaluation: Evaluation) -> Table:
+    """Set each member's accuracy before fine-tuning against that after it."""
+    rows = [
+        [
+            name,
+            *_value_and_interval(evaluation.before.get(name, {}).get("accuracy")),
+            *_value_and_interval(after.get("accuracy")),
+            *_value_and_interval(evaluation.fine_tuning_gain.get(name, {}).get("accuracy"), signed=True),
+        ]
+        for name, after in evaluation.members.items()
+    ]
+    span = _interval_name(evaluation)
+    return Table(
+        "Accuracy before and after fine-tuning",
+        (
+            ("Member", "text"),
+            ("Before", "number"),
+            (span, "number"),
+            ("After", "number"),
+            (span, "number"),
+            ("Gain", "number"),
+            (span, "number"),
+        ),
+        rows,
+    )
+
+
+def _value_and_interval(estimate: Estimate | None, signed: bool = False) -> list[str]:
+    form = numbers.gain if signed else numbers.metric
+    return [form(estimate.value if estimate else None), numbers.interval(estimate, signed)]
+
+
+def _interval_name(evaluation: Evaluation) -> str:
+    return f"{100 * evaluation.confidence:g} % interval"
+
+
+def systems(evaluation: Evaluation) -> Table:
+    """Set the ensemble beside its members, with their weights."""
+    rows = [["ensemble", numbers.DASH, *_metric_cells(evaluation.ensemble)]]
+    rows += [
+        [name, numbers.metric(evaluation.weights.get(name)), *_metric_cells(metrics)]
+        for name, metrics in evaluation.members.items()
+    ]
+    return Table(
+        "The ensemble and its members on the test split",
+        (("System", "text"), ("Weight", "number"), *_metric_columns(evaluation)),
+        rows,
+    )
+
+
+def patterns(evaluation: Evaluation) -> Table:
+    """Show the ensemble by which modalities it is given."""
+    rows = [[name, *_metric_cells(metrics)] for name, metrics in evaluation.patterns.items()]
+    return Table("The ensemble by available modalities", (("Given", "text"), *_metric_columns(evaluation)), rows)
+
+
+def _metric_columns(evaluation: Evaluation) -> list[Column]:
+    accuracy, *others = METRICS.values()
+    return [(accuracy, "number"), (_interval_name(evaluation), "number"), *((name, "number") for name in others)]
+
+
+def _metric_cells(metrics: Metrics) -> list[str]:
+    accuracy, *others = (metrics.get(key) for key in METRICS)
+    return [*_value_and_interval(accuracy), *(numbers.metric(other.value if other else None) for other in others)]
+
+
+def classes(rows: Sequence[ClassRow]) -> Table:
+    """List the classes, weakest first."""
+    lines = [
+        [row.label, *map(numbers.metric, (row.precision, row.recall, row.f1)), f"{row.support:,}"]
+        for row in sorted(rows, key=lambda row: row.f1)
+    ]
+    return Table(
+        "Classes by F1, weakest first",
+        (("Class", "text"), ("Precision", "number"), ("Recall", "number"), ("F1", "number"), ("Test rows", "number")),
+        lines,
+    )
+
+
+def confused(evaluation: Evaluation) -> Table:
+    """List the most frequent confusions."""
+    pairs = heat.confused_pairs(evaluation.labels, evaluation.confusion, MOST_PAIRS)
+    rows = [[true, predicted, f"{count:,}", numbers.share(count, total)] for true, predicted, count, total in pairs]
+    return Table(
+        "Most frequent confusions",
+        (("True", "text"), ("Predicted", "text"), ("Rows", "number"), ("Of the true label", "number")),
+        rows,
+    )
+
+
+def splits(preparation: Preparation) -> Table:
+    """Count rows per label and split."""
+    names = sorted(preparation.rows, key=(*SPLITS, *preparation.rows).index)
+    labels = sorted({label for counts in preparation.labels.values() for label in counts})
+    rows = [["All labels", *(f"{preparation.rows[name]:,}" for name in names)]]
+    rows += [[label, *(f"{preparation.labels.get(name, {}).get(label, 0):,}" for name in names)] for label in labels]
+    columns: list[Column] = [("Label", "text"), *((name, "number") for name in names)]
+    return Table("Rows per split and label", columns, rows)
+
+
+def contract(validation: Validation) -> Table:
+    """List the data contract's rules."""
+    rows = [
+        [rule.rule, "Met" if rule.passed else "Broken", f"{rule.failed_rows:,}"] for rule in validation.expectations
+    ]
+    return Table(
+        "Rules of the data contract", (("Rule", "text"), ("Outcome", "outcome"), ("Rows that broke it", "number")), rows
+    )
+
+
+def latency(benchmark: Benchmark) -> Table:
+    """List latency and throughput per batch size."""
+    rows = [
+        [
+            str(b.batch_size),
+            *map(numbers.milliseconds, (b.p50_ms, b.p95_ms, b.p99_ms, b.mean_ms)),
+            numbers.rate(b.examples_per_second),
+            f"{b.calls:,}",
+        ]
+        for b in charts.by_size(benchmark)
+    ]
+    return Table(
+        f"Latency per call on this device: {benchmark.device}",
+        (
+            ("Batch size", "number"),
+            ("p50", "number"),
+            ("p95", "number"),
+            ("p99", "number"),
+            ("Mean", "number"),
+            ("Throughput", "number"),
+            ("Calls", "number"),
+        ),
+        rows,
+    )

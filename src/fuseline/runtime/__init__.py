@@ -1,0 +1,1 @@
+"""The bundle in service: onnxruntime, tokenizers, numpy and Pillow; no torch."""

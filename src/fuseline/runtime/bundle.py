@@ -1,0 +1,36 @@
+"""A bundle on disk: files, digests, description."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fuseline.errors import BundleError, FuselineError
+from fuseline.records import Bundle, sha256_of
+
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+CARD = "bundle.json"
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle's description after checking the digest of every file: onnxruntime does not.
+
+    Raises:
+        BundleError: a file is missing, altered or lies outside the folder.
+    """
+    if not (folder / CARD).is_file():
+        raise BundleError(f"{folder}: no {CARD} here; expected a bundle, such as champion/ after `make retrain`")
+    try:
+        bundle = Bundle.read(folder / CARD)
+    except FuselineError as error:
+        raise BundleError(f"{error}; restore the bundle with `fuseline promote VERSION`") from error
+    for name, file in bundle.files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"{folder / CARD}: file {name!r} lies outside the bundle")
+        if not path.is_file():
+            raise BundleError(f"{path}: missing; restore the bundle with `fuseline promote VERSION`")
+        if sha256_of(path) != file.sha256:
+            raise BundleError(f"{path}: altered (sha256 differs from {CARD}); "
+                              "restore the bundle with `fuseline promote VERSION`")
+    return bundle

@@ -1,0 +1,78 @@
+"""Open a bundle's graph, and tell which hardware really runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from fuseline.errors import BundleError
+
+NO_GPU = "CPU, no GPU found"
+NVIDIA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+LOAD_ERRORS = (ort_state.Fail, ort_state.InvalidGraph, ort_state.InvalidProtobuf, ort_state.InvalidArgument,
+               ort_state.NoSuchFile, ort_state.NotImplemented, ort_state.RuntimeException)  # fmt: skip
+
+
+def open_session(model: Path, providers: Sequence[str], threads: int = 0) -> ort.InferenceSession:
+    """Open a graph with those of the asked-for providers that can work here, in their order.
+
+    Args:
+        threads: inside one operator; 0 leaves it to onnxruntime.
+
+    Raises:
+        BundleError: none of the providers can work here, or the graph cannot be loaded.
+    """
+    usable = [name for name in providers if can_work(name)]
+    if not usable:
+        raise BundleError(f"none of {', '.join(providers)} can work here; this machine has "
+                          f"{', '.join(filter(can_work, ort.get_available_providers()))}")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:
+        return ort.InferenceSession(str(model), options, providers=usable)
+    except LOAD_ERRORS as error:
+        raise BundleError(f"{model}: onnxruntime cannot load it: {error}") from error
+
+
+def can_work(provider: str) -> bool:
+    """Tell whether a provider is built in and, for NVIDIA's, whether there is a GPU to run on."""
+    if provider not in ort.get_available_providers():
+        return False
+    return provider not in NVIDIA or gpu_name() is not None
+
+
+def gpu_name() -> str | None:
+    """Return the first NVIDIA GPU's name, None without one: asked of the driver, not of onnxruntime,
+    whose get_device() says GPU on machines without any."""
+    with contextlib.suppress(OSError):
+        cuda = ctypes.CDLL("libcuda.so.1")
+        count = ctypes.c_int()
+        if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value:
+            name = ctypes.create_string_buffer(100)
+            return name.value.decode() if cuda.cuDeviceGetName(name, 100, 0) == 0 else "NVIDIA GPU"
+    return None
+
+
+def providers_used(session: ort.InferenceSession) -> list[str]:
+    """Return the providers that graph nodes were assigned to, most nodes first."""
+    counts: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] += len(part.get_nodes())
+    return [name for name, _ in counts.most_common()]
+
+
+def describe_device(used: Sequence[str]) -> str:
+    """Say in one sentence what ran the graph."""
+    gpu = gpu_name()
+    if gpu is None:
+        return NO_GPU
+    on_gpu = bool(used) and used[0] in NVIDIA
+    return f"GPU: {gpu}" if on_gpu else f"CPU, though there is a GPU ({gpu})"

@@ -1,0 +1,108 @@
+"""Measure the ensemble on the test split: beside its members, and after against before fine-tuning."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fuseline.config import Params
+from fuseline.data.shards import write_table
+from fuseline.evaluation.metrics import confusion, estimate, estimate_gain, per_class
+from fuseline.progress import Progress, say
+from fuseline.records import Combination, Evaluation, Metrics
+from fuseline.stages import entry
+from fuseline.training.checkpoints import load_ensemble, load_saved_tokenizer
+from fuseline.training.examples import Collator, Examples
+from fuseline.training.predict import encode, predict_ensemble
+from fuseline.training.pretrained import build_member
+from fuseline.training.probe import fit_probe, probe_probs
+from fuseline.training.trainer import set_up
+
+Floats = NDArray[np.floating]
+
+
+def main(params: Params) -> None:
+    """build/prepare, build/train, build/combine → build/evaluate: evaluation.json, predictions.parquet."""
+    set_up(params.train)
+    combination = Combination.read(entry.COMBINE / "combination.json")
+    ensemble = load_ensemble(entry.TRAIN, combination)
+    side, labels = params.encoders.image.size, params.task.labels
+    tokenizer = load_saved_tokenizer(entry.TRAIN, dict(ensemble.members.items()))  # type: ignore[arg-type]
+    collate = Collator(tokenizer, side, len(labels))
+    with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
+        read = partial(Examples, cache=Path(cache), side=side)
+        test = read(entry.PREPARE / "test.parquet")
+        ids, truth_N = list(test.rows["id"]), test.labels
+        probs_NC, members_NMC = predict_ensemble(ensemble, test, collate)
+        patterns = _predict_patterns(params, lambda given: predict_ensemble(ensemble, test, collate, given)[0])
+        before = _predict_before(params, read, collate)
+    folder = entry.fresh(entry.EVALUATE)
+    write_table(pa.table({"id": ids, "label": truth_N, "probabilities": list(probs_NC)}), folder / "predictions.parquet")
+    members = {name: members_NMC[:, index] for index, name in enumerate(combination.weights)}
+    evaluation = _evaluate(params, combination, truth_N, probs_NC, members, before, patterns)
+    evaluation.write(folder / "evaluation.json")
+    accuracy, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
+    say(f"evaluate: accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], "
+        f"fusion gain {gain.value:+.3f} over {evaluation.best_single}")
+
+
+def _predict_patterns(params: Params, predict: Callable[[list[str]], Floats]) -> dict[str, Floats]:
+    """Show one modality at a time, and all."""
+    used = list(params.members.modalities())
+    shown = [[modality] for modality in used] + ([used] if len(used) > 1 else [])
+    return {"+".join(given): predict(given) for given in shown}
+
+
+def _predict_before(params: Params, read: Callable[..., Examples], collate: Collator) -> dict[str, Floats]:
+    """Predict with a linear head on each member's encoders as they were loaded, before any fine-tuning."""
+    before, progress = {}, Progress("evaluate before fine-tuning", len(params.members.all()))
+    for done, (name, recipe) in enumerate(params.members.all().items(), start=1):
+        model = build_member(
+            recipe, params.encoders.text, params.encoders.image, params.task.labels, params.train.seed
+        )
+        train = read(entry.PREPARE / "train.parquet", modalities=recipe.modalities)
+        probe = fit_probe(encode(model, train, collate), train.labels, collate.classes)
+        before[name] = probe_probs(encode(model, read(entry.PREPARE / "test.parquet"), collate), *probe)
+        progress.at(done, name)
+    return before
+
+
+def _evaluate(
+    params: Params, combination: Combination, truth_N: NDArray[np.int64], probs_NC: Floats,
+    members: dict[str, Floats], before: dict[str, Floats], patterns: dict[str, Floats],
+) -> Evaluation:  # fmt: skip
+    settings = params.evaluate.resamples, params.evaluate.confidence
+
+    def measure(systems: dict[str, Floats]) -> dict[str, Metrics]:
+        return {name: estimate(probs, truth_N, *settings) for name, probs in systems.items()}
+
+    measured = measure(members)
+    best_single = max(params.members.experts, key=lambda name: measured[name]["accuracy"].value)
+    return Evaluation(
+        labels=params.task.labels,
+        rows=len(truth_N),
+        confidence=params.evaluate.confidence,
+        ensemble=estimate(probs_NC, truth_N, *settings),
+        members=measured,
+        before=measure(before),
+        fine_tuning_gain={
+            name: estimate_gain(members[name], before[name], truth_N, *settings) for name in members
+        },
+        fusion_gain=estimate_gain(probs_NC, members[best_single], truth_N, *settings),
+        best_single=best_single,
+        patterns=measure(patterns),
+        per_class=per_class(probs_NC, truth_N, params.task.labels),
+        confusion=confusion(probs_NC, truth_N),
+        weights=combination.weights,
+        temperature=combination.temperature,
+    )
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,44 @@
+"""Write the ensemble as a bundle and compare it with torch on the whole test split."""
+
+from __future__ import annotations
+
+from fuseline.config import Params
+from fuseline.data.shards import read_manifest
+from fuseline.export.bundle import Contents, write_bundle
+from fuseline.export.parity import compare
+from fuseline.progress import say
+from fuseline.records import Combination, Evaluation
+from fuseline.stages import entry
+from fuseline.training.checkpoints import load_ensemble, load_saved_tokenizer
+from fuseline.training.trainer import set_up
+
+
+def main(params: Params) -> None:
+    """build/train, build/combine, build/evaluate → build/export: bundle/, parity.json."""
+    set_up(params.train)
+    ensemble = load_ensemble(entry.TRAIN, Combination.read(entry.COMBINE / "combination.json"))
+    folder = entry.fresh(entry.EXPORT)
+    write_bundle(
+        folder / "bundle",
+        Contents(
+            name=params.publish.name,
+            task=params.task.kind,
+            labels=params.task.labels,
+            modalities=list(params.members.modalities()),
+            members=list(params.members.all()),
+            max_tokens=params.encoders.text.max_length,
+            opset=params.export.opset,
+            data=read_manifest(entry.DATA),
+            evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),
+        ),
+        ensemble,
+        load_saved_tokenizer(entry.TRAIN, dict(ensemble.members.items())),  # type: ignore[arg-type]
+    )
+    parity = compare(folder / "bundle", ensemble, entry.PREPARE / "test.parquet", params.export.parity_batch_sizes)
+    parity.write(folder / "parity.json")
+    say(f"export: largest logit difference {parity.max_logit_difference:.1e}, "
+        f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} rows")
+
+
+if __name__ == "__main__":
+    entry.run(main)

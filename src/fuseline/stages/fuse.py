@@ -1,0 +1,29 @@
+"""Train one fusion member, its encoders started from the experts': `python -m fuseline.stages.fuse MEMBER`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from fuseline.config import Params
+from fuseline.stages import entry
+from fuseline.training.checkpoints import load_member
+from fuseline.training.pretrained import build_member
+from fuseline.training.session import train_member
+from fuseline.training.trainer import set_up
+
+
+def main(params: Params, name: str) -> None:
+    """build/prepare, build/train/experts → build/train/fusions/MEMBER, as an expert's."""
+    recipe, encoders = params.members.fusions[name], params.encoders
+    set_up(params.train)
+    model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
+    for modality in recipe.start:
+        expert = load_member(entry.EXPERTS / str(params.members.expert_on(modality)))
+        model.encoders[modality].load_state_dict(expert.encoders[modality].state_dict())
+    folder = entry.fresh(entry.FUSIONS / name)
+    train_member(name, model, recipe, encoders, params.train, entry.PREPARE, folder)
+
+
+if __name__ == "__main__":
+    entry.run(partial(main, name=sys.argv[1]))

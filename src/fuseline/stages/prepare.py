@@ -1,0 +1,68 @@
+"""Deal the accepted examples to train, val and test."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fuseline.config import Params
+from fuseline.config import Prepare as Shares
+from fuseline.data.shards import read_examples, write_table
+from fuseline.data.split import SPLITS, split_of
+from fuseline.errors import DataError
+from fuseline.progress import say
+from fuseline.records import Preparation, Validation
+from fuseline.stages import entry
+
+
+def main(params: Params) -> None:
+    """data, build/validate → build/prepare: train, val and test .parquet, preparation.json."""
+    validation = Validation.read(entry.VALIDATE / "validation.json")
+    if not validation.passed:
+        raise DataError(f"the data contract refused this data set: {validation.why}. "
+                        "See build/validate/quarantine.parquet, mend or remove those rows, "
+                        "or raise validate.max_quarantined")
+    bad = pq.read_table(entry.VALIDATE / "quarantine.parquet", columns=["row"])["row"]
+    examples = read_examples(entry.DATA)
+    accepted = examples.filter(pc.invert(pc.is_in(pa.array(range(examples.num_rows)), value_set=bad)))
+    splits = deal(accepted, params.task.labels, params.prepare)
+    folder = entry.fresh(entry.PREPARE)
+    for name, table in splits.items():
+        write_table(table, folder / f"{name}.parquet")
+    preparation = describe(splits)
+    preparation.write(folder / "preparation.json")
+    say(f"prepare: {', '.join(f'{rows:,} {name}' for name, rows in preparation.rows.items())} rows")
+
+
+def deal(examples: pa.Table, labels: list[str], shares: Shares) -> dict[str, pa.Table]:
+    """Split by group and number the labels.
+
+    Raises:
+        DataError: a split came out empty, or a class has no training example.
+    """
+    index = pc.index_in(examples["target"], value_set=pa.array(labels)).cast(pa.int64())
+    numbered = examples.append_column("label", index)
+    names = pa.array([split_of(group.as_py(), shares.salt, shares.val, shares.test) for group in examples["group"]])
+    splits = {name: numbered.filter(pc.equal(names, name)) for name in SPLITS}
+    if empty := [name for name, table in splits.items() if not table.num_rows]:
+        raise DataError(f"split {' and '.join(empty)} has no rows: {examples.num_rows} accepted rows are too few, "
+                        "or prepare.val or prepare.test is too small")
+    if absent := sorted(set(labels) - set(splits["train"]["target"].to_pylist())):
+        raise DataError(f"no training example for {', '.join(absent)}; add some or take the label out of task.labels")
+    return splits
+
+
+def describe(splits: dict[str, pa.Table]) -> Preparation:
+    """Count rows, groups and labels per split."""
+    return Preparation(
+        rows={name: table.num_rows for name, table in splits.items()},
+        groups={name: len(pc.unique(table["group"])) for name, table in splits.items()},
+        labels={name: dict(Counter(table["target"].to_pylist())) for name, table in splits.items()},
+    )
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,25 @@
+"""Train one expert: `python -m fuseline.stages.train EXPERT`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from fuseline.config import Params
+from fuseline.stages import entry
+from fuseline.training.pretrained import build_member
+from fuseline.training.session import train_member
+from fuseline.training.trainer import set_up
+
+
+def main(params: Params, name: str) -> None:
+    """build/prepare → build/train/experts/EXPERT: a checkpoint, tokenizer.json, history.json."""
+    recipe, encoders = params.members.experts[name], params.encoders
+    set_up(params.train)
+    model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
+    folder = entry.fresh(entry.EXPERTS / name)
+    train_member(name, model, recipe, encoders, params.train, entry.PREPARE, folder)
+
+
+if __name__ == "__main__":
+    entry.run(partial(main, name=sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Members from checkpoints or pretrained weights, their training, and the fit of the ensemble."""

@@ -1,0 +1,60 @@
+"""Read back what training wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from fuseline.errors import ModelError
+from fuseline.models.ensemble import Ensemble
+from fuseline.models.member import FusionModel
+from fuseline.records import Combination
+
+
+def load_members(folder: Path, names: Sequence[str]) -> dict[str, FusionModel]:
+    """Load the checkpoints of members, ready for inference, in the order of `names`.
+
+    Args:
+        folder: holds the checkpoints as experts/NAME and fusions/NAME.
+
+    Raises:
+        ModelError: a checkpoint is missing or unreadable.
+    """
+    return {name: load_member(find_checkpoint(folder, name)) for name in names}
+
+
+def find_checkpoint(folder: Path, name: str) -> Path:
+    """Return the folder of a member's checkpoint.
+
+    Raises:
+        ModelError: there is none.
+    """
+    for kind in ("experts", "fusions"):
+        if (folder / kind / name / "model.safetensors").is_file():
+            return folder / kind / name
+    raise ModelError(f"{folder}: no checkpoint of member {name!r}; train it with `dvc repro`")
+
+
+def load_member(folder: Path) -> FusionModel:
+    """Load one checkpoint, safetensors only."""
+    try:
+        member: FusionModel = FusionModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: no readable checkpoint: {error}; train it again") from error
+    return member.eval()
+
+
+def load_ensemble(folder: Path, combination: Combination) -> Ensemble:
+    """Load the members and combine them as fitted."""
+    members = load_members(folder, list(combination.weights))
+    return Ensemble(members, list(combination.weights.values()), combination.temperature, combination.pool).eval()
+
+
+def load_saved_tokenizer(folder: Path, members: Mapping[str, FusionModel]) -> Tokenizer | None:
+    """Load the tokenizer that all members on text share; None where there is no text."""
+    for name, member in members.items():
+        if "text" in member.config.modalities:
+            return Tokenizer.from_file(str(find_checkpoint(folder, name) / "tokenizer.json"))
+    return None

@@ -1,0 +1,77 @@
+"""Run members over examples, batch by batch.
+
+Shape letters: N examples, M members, C classes, D feature size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fuseline.inputs import MODALITIES
+from fuseline.models.ensemble import Ensemble
+from fuseline.models.member import FusionModel
+from fuseline.training.examples import Collator, Examples
+
+Floats = NDArray[np.float32]
+
+
+def batches(examples: Examples, collate: Collator, batch_size: int = 64) -> Iterator[dict[str, Tensor]]:
+    """Yield the arguments of FusionModel.forward, without labels."""
+    for batch in DataLoader(examples, batch_size=batch_size, collate_fn=collate):
+        batch.pop("labels")
+        yield batch
+
+
+def predict_log_probs(model: FusionModel, examples: Examples, collate: Collator) -> Floats:
+    """Return log-probabilities [N, C]."""
+    return _over(model, examples, collate, lambda batch: model(**batch)["logits"].log_softmax(1))
+
+
+def predict_ensemble(
+    ensemble: Ensemble, examples: Examples, collate: Collator, given: Sequence[str] = MODALITIES
+) -> tuple[Floats, Floats]:
+    """Return the probabilities of the ensemble [N, C] and of its members [N, M, C].
+
+    Args:
+        given: modalities that are shown; the others count as missing in every row.
+    """
+    flags = {f"has_{name}": name in given for name in MODALITIES}
+
+    def run(batch: dict[str, Tensor]) -> Tensor:
+        probs_BC, _, members_BMC = ensemble(**batch | {name: batch[name] & shown for name, shown in flags.items()})
+        return torch.cat([probs_BC[:, None], members_BMC], dim=1)
+
+    outputs_NMC = _over(ensemble, examples, collate, run)
+    return outputs_NMC[:, 0], outputs_NMC[:, 1:]
+
+
+def encode(model: FusionModel, examples: Examples, collate: Collator) -> Floats:
+    """Return the concatenated features [N, D] of the encoders; zeros where a modality is missing."""
+
+    def features(batch: dict[str, Tensor]) -> Tensor:
+        arguments = {"text": (batch["input_ids"], batch["attention_mask"]), "image": (batch["pixels"],)}
+        present = {"text": batch["has_text"], "image": batch["has_image"]}
+        return torch.cat(
+            [model.encoders[name](*arguments[name]) * present[name][:, None] for name in model.config.modalities], 1
+        )
+
+    return _over(model, examples, collate, features)
+
+
+def _over(
+    model: nn.Module, examples: Examples, collate: Collator, run: Callable[[dict[str, Tensor]], Tensor]
+) -> Floats:
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        outputs = [
+            run({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu().numpy()
+            for batch in batches(examples, collate)
+        ]
+    return np.concatenate(outputs)

@@ -1,0 +1,131 @@
+"""Pretrained weights: Hugging Face for text, torchvision for pictures. The only place that fetches any."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from fuseline.config import Expert, ImageEncoder, Member, TextEncoder
+from fuseline.errors import ModelError
+from fuseline.models.encoders import drop_classifier, build_torchvision, use_small_stem
+from fuseline.models.member import FusionConfig, FusionModel
+
+IMAGENET_MEAN = [0.485, 0.456, 0.406]
+IMAGENET_STD = [0.229, 0.224, 0.225]
+
+
+def build_member(recipe: Member, text: TextEncoder, image: ImageEncoder, labels: list[str], seed: int) -> FusionModel:
+    """Build a member as it is before training: pretrained encoders, the rest drawn from `seed`.
+
+    Raises:
+        ModelError: an encoder is unknown or its weights cannot be loaded.
+    """
+    torch.manual_seed(seed)
+    uses_text, uses_image = "text" in recipe.modalities, "image" in recipe.modalities
+    config = FusionConfig(
+        modalities=list(recipe.modalities),
+        labels=labels,
+        text=_text_config(text) if uses_text else None,
+        image=_image_config(image) if uses_image else None,
+        dropout=recipe.dropout,
+        **_fusion_config(recipe),
+    )
+    member = FusionModel(config)
+    if uses_text:
+        _load_text(member.encoders["text"].backbone, text)  # type: ignore[arg-type]
+    if uses_image and image.weights is not None:
+        _load_image(member.encoders["image"].backbone, image)  # type: ignore[arg-type]
+    return member
+
+
+def _fusion_config(recipe: Member) -> dict[str, Any]:
+    if isinstance(recipe, Expert):
+        return {}
+    return {"fusion": recipe.fusion, "hidden": recipe.hidden, "modality_dropout": recipe.modality_dropout}
+
+
+def find_text_model(name: str) -> str:
+    """Turn `package:NAME` into the folder of the weights that the package carries; other names pass.
+
+    Raises:
+        ModelError: no such package, or it carries no safetensors model.
+    """
+    if not name.startswith("package:"):
+        return name
+    spec = importlib.util.find_spec(name.removeprefix("package:"))
+    if spec is None or spec.origin is None:
+        raise ModelError(f"encoders.text.name: no installed Python package {name.removeprefix('package:')!r}")
+    found = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
+    if not found:
+        raise ModelError(f"encoders.text.name: package {name.removeprefix('package:')!r} holds no model.safetensors")
+    return str(found[0].parent)
+
+
+def load_tokenizer(text: TextEncoder) -> Tokenizer:
+    """Load the encoder's tokenizer with cutting and padding set: what `tokenizer.json` will hold."""
+    source = find_text_model(text.name)
+    try:
+        fast = AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"encoders.text.name: no tokenizer could be loaded from {text.name!r}: {error}") from error
+    if not fast.is_fast:
+        raise ModelError(f"encoders.text.name: {text.name!r} has no fast tokenizer; a bundle needs tokenizer.json")
+    tokenizer: Tokenizer = fast.backend_tokenizer
+    pad = fast.pad_token or fast.eos_token or fast.unk_token
+    if pad is None:
+        raise ModelError(f"encoders.text.name: {text.name!r} has no token to pad with")
+    tokenizer.enable_truncation(text.max_length)
+    tokenizer.enable_padding(pad_id=fast.convert_tokens_to_ids(pad), pad_token=pad)
+    return tokenizer
+
+
+def _text_config(text: TextEncoder) -> dict[str, Any]:
+    try:
+        config = AutoConfig.from_pretrained(find_text_model(text.name))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"encoders.text.name: {text.name!r} cannot be loaded: {error}") from error
+    if not hasattr(config, "hidden_size"):
+        raise ModelError(f"encoders.text.name: {text.name!r} is a {config.model_type}, which has no hidden_size; "
+                         "expected a text encoder or decoder")
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and text.max_length > limit:
+        raise ModelError(f"encoders.text.max_length: {text.max_length} exceeds the model's {limit} positions")
+    return {"architecture": {**config.to_diff_dict(), "model_type": config.model_type}, "pooling": text.pooling}
+
+
+def _load_text(backbone: nn.Module, text: TextEncoder) -> None:
+    try:
+        pretrained = AutoModel.from_pretrained(find_text_model(text.name), use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"encoders.text.name: weights of {text.name!r} cannot be loaded: {error}") from error
+    missing = backbone.load_state_dict(pretrained.state_dict(), strict=False).missing_keys
+    if missing:
+        raise ModelError(f"encoders.text.name: {text.name!r} lacks weights for {', '.join(missing[:3])}")
+
+
+def _image_config(image: ImageEncoder) -> dict[str, Any]:
+    return {"name": image.name, "side": image.size, "stem": image.stem, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+
+
+def _load_image(backbone: nn.Module, image: ImageEncoder) -> None:
+    try:
+        torchvision.models.get_model_weights(image.name)[image.weights]  # type: ignore[index]
+    except KeyError:
+        if image.weights != "DEFAULT":
+            raise ModelError(f"encoders.image.weights: {image.name} has no weights {image.weights!r}") from None
+    try:
+        pretrained = build_torchvision(image.name, image.size, image.weights)
+    except OSError as error:
+        raise ModelError(f"encoders.image.weights: {image.weights!r} of {image.name} cannot be fetched: {error}; "
+                         "set it to null to train from nothing") from error
+    if image.stem == "small":
+        use_small_stem(pretrained, image.name)
+    drop_classifier(pretrained, image.size)
+    backbone.load_state_dict(pretrained.state_dict())

@@ -1,0 +1,39 @@
+"""A linear head on encoders as they were loaded: what fine-tuning has to beat."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+Floats = NDArray[np.floating]
+
+
+def fit_probe(features_ND: Floats, labels_N: NDArray[np.int64], classes: int) -> tuple[Floats, Floats]:
+    """Fit a logistic regression on standardised features and fold the standardisation into it.
+
+    Returns:
+        weight [C, D] and bias [C] for raw features; classes without an example get a very low bias.
+    """
+    mean_D, std_D = features_ND.mean(0), features_ND.std(0) + 1e-6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is close enough for a yardstick
+        model = LogisticRegression(C=0.05, max_iter=300).fit((features_ND - mean_D) / std_D, labels_N)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
+        coefficients, intercepts = np.vstack([-coefficients / 2, coefficients / 2]), np.hstack([-intercepts / 2, intercepts / 2])
+    weight_CD = np.zeros((classes, features_ND.shape[1]))
+    bias_C = np.full(classes, -30.0)
+    weight_CD[model.classes_] = coefficients / std_D
+    bias_C[model.classes_] = intercepts - weight_CD[model.classes_] @ mean_D
+    return weight_CD, bias_C
+
+
+def probe_probs(features_ND: Floats, weight_CD: Floats, bias_C: Floats) -> Floats:
+    """Return the probe's probabilities [N, C]."""
+    scores: Floats = softmax(features_ND @ weight_CD.T + bias_C, axis=1)
+    return scores

@@ -1,0 +1,46 @@
+"""The steps that training an expert and training a fusion member have in common."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from fuseline.config import Encoders, Member, Train
+from fuseline.errors import DataError
+from fuseline.models.member import FusionModel
+from fuseline.progress import say
+from fuseline.records import History
+from fuseline.training.augment import build_change
+from fuseline.training.examples import Collator, Examples
+from fuseline.training.pretrained import load_tokenizer
+from fuseline.training.trainer import fit
+
+
+def train_member(
+    name: str, model: FusionModel, recipe: Member, encoders: Encoders, common: Train, prepared: Path, folder: Path
+) -> None:
+    """Train a member on `prepared` and write checkpoint, tokenizer.json and history.json to `folder`.
+
+    Raises:
+        DataError: a split has no row with any of the member's modalities.
+    """
+    side, classes = encoders.image.size, len(model.config.labels)
+    tokenizer = load_tokenizer(encoders.text) if "text" in recipe.modalities else None
+    with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
+        train, val = (_read(prepared / f"{split}.parquet", Path(cache), side, recipe) for split in ("train", "val"))
+        if recipe.augment is not None:
+            train.change = build_change(recipe.augment)
+        changed, plain = Collator(tokenizer, side, classes, recipe.label_smoothing), Collator(tokenizer, side, classes)
+        epochs = fit(name, model, recipe, common, train, val, changed, plain)
+    model.cpu().save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save(str(folder / "tokenizer.json"))
+    History(epochs=epochs).write(folder / "history.json")
+    say(f"train {name}: done, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
+
+
+def _read(file: Path, cache: Path, side: int, recipe: Member) -> Examples:
+    examples = Examples(file, cache, side, recipe.modalities)
+    if not len(examples):
+        raise DataError(f"{file}: no row with {' or '.join(recipe.modalities)} to train or validate on")
+    return examples

@@ -1,0 +1,134 @@
+"""Made-up runs for the report's tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fuseline.records import (
+    Benchmark,
+    ClassRow,
+    Estimate,
+    Evaluation,
+    Expectation,
+    Latency,
+    Metrics,
+    Parity,
+    Preparation,
+    RuleOutcome,
+    Validation,
+    Verdict,
+)
+from fuseline.report.page import Story
+
+LABELS = ["activities", "animals", "flags", "food", "objects", "people", "symbols", "travel"]
+GATE = [
+    RuleOutcome(name="accurate", metric="evaluation.ensemble.accuracy", value=0.871, bound="≥ 0.8", passed=True,
+                why="0.871 meets the bound ≥ 0.8"),
+    RuleOutcome(name="no worse", metric="evaluation.ensemble.accuracy", value=0.021, bound="≥ champion -0.01",
+                passed=True, why="gain over champion v1.1.0 is +0.0210 [-0.0043, +0.0460], at least -0.01"),
+    RuleOutcome(name="fast on a GPU", metric="benchmark.batches.batch_1.p95_ms", value=None, bound="≤ 20",
+                passed=False, why="asks for a GPU's number, but this is: CPU, no GPU found"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def gate() -> list[RuleOutcome]:
+    """Give two rules that passed, and one that failed for want of a number."""
+    return GATE
+
+
+@pytest.fixture
+def story() -> Callable[..., Story]:
+    """Give the teller of stories: labels first, then fields to replace."""
+    return tell
+
+
+def metrics(value: float) -> Metrics:
+    """Give every metric a plausible estimate around an accuracy."""
+    low_is_good = {"nll": 1.1 - value, "brier": (1 - value) * 1.4, "ece": 0.031}
+    values = {"accuracy": value, "macro_f1": value - 0.012, **low_is_good}
+    return {name: Estimate(value=one, low=one - 0.024, high=one + 0.022) for name, one in values.items()}
+
+
+def gains(value: float) -> Metrics:
+    """Give every metric the same paired gain."""
+    return {name: Estimate(value=value, low=value - 0.02, high=value + 0.02) for name in metrics(0.5)}
+
+
+def evaluation(labels: list[str]) -> Evaluation:
+    """Invent an evaluation over these labels, with confusions between neighbours."""
+    dice, count = random.Random(len(labels)), len(labels)
+    confusion = [[0] * count for _ in labels]
+    for row in range(count):
+        confusion[row][row] = dice.randint(18, 60)
+        confusion[row][(row + 1) % count] += dice.randint(1, 7)
+        confusion[row][dice.randrange(count)] += 1
+    members = {"text": 0.79, "image": 0.742, "fused": 0.838}
+    return Evaluation(
+        labels=labels,
+        rows=sum(map(sum, confusion)),
+        confidence=0.95,
+        ensemble=metrics(0.871),
+        members={name: metrics(value) for name, value in members.items()},
+        before={name: metrics(value - 0.09) for name, value in members.items()},
+        fine_tuning_gain={name: gains(0.09) for name in members},
+        fusion_gain=gains(0.081),
+        best_single="text",
+        patterns={"image + text": metrics(0.871), "text": metrics(0.8), "image": metrics(0.751)},
+        per_class=[ClassRow(label=label, precision=0.8 + dice.random() / 5, recall=0.85, f1=0.6 + dice.random() / 3,
+                            support=sum(line)) for label, line in zip(labels, confusion, strict=True)],
+        confusion=confusion,
+        weights={"text": 0.31, "image": 0.22, "fused": 0.47},
+        temperature=1.183,
+    )  # fmt: skip
+
+
+def benchmark() -> Benchmark:
+    """Invent latencies on a machine without a GPU."""
+    batches = {
+        f"batch_{size}": Latency(batch_size=size, calls=200, mean_ms=p50 * 1.05, p50_ms=p50, p95_ms=p50 * 1.3,
+                                 p99_ms=p50 * 1.7, examples_per_second=1000 * size / p50)
+        for size, p50 in ((1, 6.412), (16, 48.2), (8, 27.9))
+    }  # fmt: skip
+    return Benchmark(device="CPU, no GPU found", gpu=None,
+                     providers_asked=["CUDAExecutionProvider", "CPUExecutionProvider"],
+                     providers_used=["CPUExecutionProvider"], threads=2, cpu="AMD EPYC 9B14", cores=2,
+                     platform="Linux-6.1-x86_64-with-glibc2.36", onnxruntime="1.31.1", model_bytes=181_234_567,
+                     load_ms=412.7, peak_memory_bytes=734_003_200, batches=batches)  # fmt: skip
+
+
+def history(epochs: int) -> list[dict[str, float]]:
+    """Invent a run that overfits in the end."""
+    return [{"epoch": epoch, "train_loss": 2.1 / epoch**0.7, "val_loss": 1.9 / epoch**0.4 + 0.02 * epoch,
+             "val_accuracy": 0.8 - 0.4 / epoch} for epoch in range(1, epochs + 1)]  # fmt: skip
+
+
+def tell(labels: list[str] | None = None, **changes: Any) -> Story:
+    """Tell of a blessed run over the given labels, with some fields replaced."""
+    names = labels or LABELS
+    counts = {label: 40 + 3 * position for position, label in enumerate(names)}
+    fields: dict[str, Any] = {
+        "name": "fusion",
+        "version": "v1.2.0",
+        "run": "2026-11-23-quiet-otter",
+        "created": "2026-11-23T20:43:00+00:00",
+        "verdict": Verdict(blessed=True, champion="v1.1.0", rules=GATE[:2]),
+        "evaluation": evaluation(names),
+        "benchmark": benchmark(),
+        "parity": Parity(rows=301, batch_sizes=[1, 3, 8], max_logit_difference=4.8e-7, argmax_agreement=1.0),
+        "validation": Validation(passed=True, rows=3112, quarantined=14,
+                                 why="14 of 3,112 rows are quarantined, at most 5 % are allowed", expectations=[
+                                     Expectation(rule="picture can be decoded", passed=False, failed_rows=14),
+                                     Expectation(rule="target is a known label", passed=True, failed_rows=0)]),
+        "preparation": Preparation(rows={"test": 301, "train": 2490, "val": 307},
+                                   groups={"test": 120, "train": 1010, "val": 118},
+                                   labels=dict.fromkeys(("test", "train", "val"), counts)),
+        "histories": {"text": history(9), "image": history(24), "fused": history(12)},
+        "lineage": {"data revision": "9f2c1e7ab04d", "code revision": "41d00c7 (clean)",
+                    "params": "sha256 " + "5ce0a1b2" * 8, "python": "3.11.9", "torch": "2.15.0"},
+    }  # fmt: skip
+    return Story(**fields | changes)

@@ -1,0 +1,233 @@
+"""The report page: what it says, that it is safe, and that it fits on a phone."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from fuseline.records import Evaluation, RuleOutcome, Verdict
+from fuseline.report import heat, numbers, svg
+from fuseline.report.page import Story, render
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"quoted\" & 'single'",
+    "]]></svg><img src=x onerror=alert(1)>",
+    "w" * 400,
+    "שלום עולם",
+    "\u202egnirts desrever",
+    "{{ 7 * 7 }}",
+]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+Tell = Callable[..., Story]
+EPOCH = {"epoch": 1.0, "train_loss": 0.7, "val_loss": 0.5, "val_accuracy": 0.8}
+VOID = {"meta", "wbr", "br", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page, and what stands within each kind of tag."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.texts.append(data.strip())
+
+    def count(self, tag: str) -> int:
+        """Count the elements of one kind."""
+        return sum(name == tag for name, _ in self.tags)
+
+
+def test_a_blessed_run_says_so_in_words_and_names_what_it_replaces(story: Tell) -> None:
+    page = Page(render(story()))
+    assert "Blessed" in page.texts
+    assert "Both rules passed; fusion v1.2.0 takes over from champion v1.1.0." in page.texts
+
+
+def test_a_refused_run_names_the_failed_rules_and_what_stays(story: Tell, gate: list[RuleOutcome]) -> None:
+    page = Page(render(story(verdict=Verdict(blessed=False, champion="v1.1.0", rules=gate), version=None)))
+    assert "Refused" in page.texts
+    assert "1 of 3 rules failed (fast on a GPU); champion v1.1.0 stays." in page.texts
+
+
+def test_a_first_champion_is_called_one(story: Tell, gate: list[RuleOutcome]) -> None:
+    assert "is the first champion." in render(story(verdict=Verdict(blessed=True, champion=None, rules=gate[:1])))
+
+
+def test_a_blessed_bundle_without_a_version_is_not_called_champion(story: Tell) -> None:
+    assert "has not been published" in render(story(version=None))
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+def test_hostile_labels_are_shown_as_text(story: Tell, label: str) -> None:
+    harmless, hostile = Page(render(story(["one", "two"]))), Page(render(story([label, "two"])))
+    assert sorted(tag for tag, _ in hostile.tags) == sorted(tag for tag, _ in harmless.tags)
+    assert label in hostile.texts
+
+
+def test_hostile_strings_are_escaped_everywhere_else(story: Tell) -> None:
+    evil = "<script>alert(1)</script>\"'&"
+    rule = RuleOutcome(name=evil, metric=evil, value=1.0, bound=f"≥ champion {evil}", passed=True, why=evil)
+    told = story(name=evil, version=evil, run=evil, created=evil, histories={evil: [EPOCH]}, lineage={evil: evil},
+                 verdict=Verdict(blessed=True, champion=evil, rules=[rule]))  # fmt: skip
+    benchmark = told.benchmark.model_copy(update={"device": evil, "cpu": evil, "gpu": evil, "platform": evil})
+    page = Page(render(dataclasses.replace(told, benchmark=benchmark)))
+    assert page.count("script") == 0
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+def test_nothing_is_fetched_and_nothing_is_run(story: Tell) -> None:
+    text = render(story())
+    page = Page(text)
+    links = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("href", "src")]
+    assert links
+    assert all(value and value.startswith("#") for value in links)
+    assert not re.search(r"url\(|@import|<script|<link|<img|<iframe", text)
+    assert "default-src 'none'" in text
+
+
+def test_every_link_within_the_page_has_its_target(story: Tell) -> None:
+    page = Page(render(story()))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"} <= set(ids)
+
+
+def test_every_table_has_a_caption_and_every_heading_a_scope(story: Tell) -> None:
+    page = Page(render(story()))
+    assert page.count("table") == page.count("caption") >= 9
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.tags if tag == "th")
+
+
+def test_every_chart_is_an_image_with_a_title_and_a_description(story: Tell) -> None:
+    text = render(story())
+    charts = re.findall(r'<svg role="img".*?><title>(.+?)</title><desc>(.+?)</desc>', text)
+    assert len(charts) == 6
+
+
+def test_a_rule_without_a_number_shows_a_dash(story: Tell, gate: list[RuleOutcome]) -> None:
+    text = render(story(verdict=Verdict(blessed=False, champion="v1.1.0", rules=gate), version=None))
+    assert f'<td class="number"><bdi>{numbers.DASH}</bdi></td>' in text
+
+
+def test_a_margin_without_a_champion_shows_a_dash_and_why(story: Tell) -> None:
+    rule = RuleOutcome(name="no worse", metric="evaluation.ensemble.accuracy", value=None, bound="≥ champion -0.01",
+                       passed=True, why="there is no champion yet to compare with")  # fmt: skip
+    page = Page(render(story(verdict=Verdict(blessed=True, champion=None, rules=[rule]))))
+    tile = page.texts.index("Gain over champion")
+    assert numbers.DASH in page.texts[tile : tile + 3]
+
+
+def test_the_device_stands_wherever_speed_is_told(story: Tell) -> None:
+    page = Page(render(story()))
+    assert sum(story().benchmark.device in text for text in page.texts) >= 5
+
+
+def test_batch_sizes_are_sorted_as_numbers(story: Tell) -> None:
+    page = Page(render(story()))
+    assert [text for text in page.texts if re.fullmatch(r"Batch \d+", text)] == ["Batch 1", "Batch 8", "Batch 16"]
+
+
+@pytest.mark.parametrize(("count", "has_heat"), [(2, True), (heat.MAX_CLASSES, True), (60, False)])
+def test_the_heat_map_is_drawn_only_while_it_can_be_read(story: Tell, count: int, has_heat: bool) -> None:
+    page = Page(render(story([f"class {number}" for number in range(count)])))
+    assert ("Confusion matrix" in page.texts) is has_heat
+    assert "Most frequent confusions" in page.texts
+
+
+def test_an_ensemble_without_errors_has_no_table_of_confusions(story: Tell) -> None:
+    flawless = story().evaluation.model_dump() | {"labels": ["a", "b"], "confusion": [[5, 0], [0, 0]]}
+    text = render(story(evaluation=Evaluation.model_validate(flawless)))
+    assert "No test row was confused." in text
+
+
+@pytest.mark.parametrize("rows", [
+    [],
+    [EPOCH],
+    [{"epoch": 1.0, "val_loss": 0.5, "val_accuracy": 0.8}],
+    [{"epoch": 1.0, "train_loss": float("nan"), "val_loss": float("inf"), "val_accuracy": 0.8}],
+], ids=["no epoch", "one epoch", "no training loss", "diverged"])  # fmt: skip
+def test_short_histories_give_finite_charts(story: Tell, rows: list[dict[str, float]]) -> None:
+    drawn = " ".join(re.findall(r"<svg.*?</svg>", render(story(histories={"text": rows})), re.DOTALL))
+    assert not re.search(r"\b(nan|inf)\b", drawn, re.IGNORECASE)
+
+
+def test_a_member_without_a_measurement_before_fine_tuning_is_still_shown(story: Tell) -> None:
+    partial = story().evaluation.model_copy(update={"before": {}, "fine_tuning_gain": {}})
+    assert numbers.DASH in Page(render(story(evaluation=partial, histories={}))).texts
+
+
+@pytest.mark.parametrize(("value", "shown"), [
+    (None, "—"), (float("nan"), "—"), (181_234_567.0, "181,234,567"), (4.8e-7, "4.8e-07"), (-0.25, "−0.25"),
+])  # fmt: skip
+def test_numbers_of_unknown_kind_are_readable(value: float | None, shown: str) -> None:
+    assert numbers.plain(value) == shown
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.61, 0.94), (0.0, 0.0), (1e-9, 2e-9), (3.0, 70_000.0)])
+def test_ticks_enclose_the_data(low: float, high: float) -> None:
+    marks = svg.ticks(low, high)
+    assert marks[0] <= low <= high <= marks[-1]
+    assert 2 <= len(marks) <= 8
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome on the PATH")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_only_tables_scroll_sideways(story: Tell, width: int, tmp_path: Path) -> None:
+    dumped = measure_in_browser(render(story([*HOSTILE, *(f"class {n}" for n in range(20))])), width, tmp_path)
+    measured = re.search(r'data-page="(\d+)" data-tables="(\d+)"', dumped)
+    assert measured, dumped[-500:]
+    assert int(measured[1]) == width
+    if width == 390:
+        assert int(measured[2]) > 0
+
+
+def measure_in_browser(page: str, width: int, folder: Path) -> str:
+    """Return a host page that notes how wide the page is in a frame, and how many containers scroll.
+
+    A frame, because headless Chromium makes no window narrower than 500 px.
+    """
+    probe = folder / "probe.html"
+    probe.write_text(
+        f"""<!doctype html><meta charset="utf-8"><body>
+        <iframe style="border:0;width:{width}px;height:2000px" srcdoc="{html.escape(page)}"></iframe><script>
+        const frame = document.querySelector("iframe");
+        frame.onload = () => {{
+          const inner = frame.contentDocument, scrolls = [...inner.querySelectorAll(".scroll")];
+          document.body.dataset.page = inner.documentElement.scrollWidth;
+          document.body.dataset.tables = scrolls.filter((one) => one.scrollWidth > one.clientWidth).length;
+        }};</script>""",
+        encoding="utf-8",
+    )
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+             f"--user-data-dir={folder / 'profile'}", "--dump-dom"]  # fmt: skip
+    assert BROWSER
+    done = subprocess.run([BROWSER, *flags, probe.as_uri()], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
