@@ -79,6 +79,8 @@ class TextEncoder(Section):
     """Tokens per text, special ones counted; longer texts are cut."""
     pooling: Literal["mean", "first", "last"]
     """How token states become one vector: mean, first (BERT's [CLS]) or last token (GPT)."""
+    freeze_embeddings: bool
+    """Leave the token embeddings as loaded: half of a small encoder's weights, and few rows to tune them on."""
 
 
 class ImageEncoder(Section):
@@ -90,8 +92,14 @@ class ImageEncoder(Section):
     """A torchvision weights name such as IMAGENET1K_V2, `DEFAULT`, or null to start from nothing."""
     size: Annotated[int, Field(ge=16)]
     """Side of the square, in pixels, that every picture is resized to."""
-    stem: Literal["standard", "small"]
-    """small: a ResNet's 7x7/2 convolution and max-pooling give way to one 3x3/1, for small pictures."""
+    blocks: Annotated[list[Count], Field(min_length=4, max_length=4)] | None
+    """Residual blocks per stage, for a ResNet shallower or deeper than the named one; null keeps its own."""
+
+    @model_validator(mode="after")
+    def _weights_fit_the_blocks(self) -> Self:
+        if self.blocks is not None and self.weights is not None:
+            raise ValueError("weights belong to the named network; with blocks set, weights must be null")
+        return self
 
 
 class Encoders(Section):
@@ -240,6 +248,8 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0)]
     threads: Count
     """CPU threads of torch. Part of the result: sums in another order give other weights."""
+    precision: Literal["fp32", "bf16"]
+    """bf16 computes most of forward and backward in half the bits; weights stay fp32."""
     device: Literal["auto", "cpu"]
     """auto takes a GPU where there is one."""
 

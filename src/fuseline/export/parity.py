@@ -5,11 +5,10 @@ Shape letters: N rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from fuseline.models.ensemble import Ensemble
 from fuseline.progress import Progress
 from fuseline.records import Parity
 from fuseline.runtime.predictor import Predictor, Row
+from fuseline.runtime.rows import read_parquet
 
 Floats = NDArray[np.float32]
 
@@ -28,7 +28,7 @@ def compare(folder: Path, ensemble: Ensemble, file: Path, batch_sizes: Sequence[
 
     The torch side goes through the rows one by one: padding and neighbours must make no difference.
     """
-    rows = list(_rows(file))
+    rows = list(read_parquet(file))
     predictor = Predictor(folder, ["CPUExecutionProvider"])
     expected_NC = _torch_logits(predictor, ensemble, rows)
     difference, agreement = 0.0, 1.0
@@ -50,9 +50,3 @@ def _torch_logits(predictor: Predictor, ensemble: Ensemble, rows: Sequence[Row])
             logits.append(ensemble(**with_absent(given))[1].numpy())
             progress.at(done)
     return np.concatenate(logits)
-
-
-def _rows(file: Path) -> Iterator[Row]:
-    for batch in pq.ParquetFile(file).iter_batches(columns=["text", "image"]):
-        for row in batch.to_pylist():
-            yield Row(row["text"], row["image"] and row["image"]["bytes"])

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from transformers import AutoConfig, AutoModel
 
 from fuseline.errors import ModelError
@@ -54,12 +55,10 @@ def pool(states_BSD: Tensor, mask_BS: Tensor, pooling: str) -> Tensor:
 class ImageEncoder(nn.Module):
     """A classifier of torchvision.models without its last layer."""
 
-    def __init__(self, name: str, side: int, stem: str, mean: list[float], std: list[float]) -> None:
+    def __init__(self, name: str, side: int, blocks: list[int] | None, mean: list[float], std: list[float]) -> None:
         super().__init__()
         self.preprocess = Preprocess(side, mean, std)
-        self.backbone = build_torchvision(name, side)
-        if stem == "small":
-            use_small_stem(self.backbone, name)
+        self.backbone = build_torchvision(name, side) if blocks is None else build_resnet(name, blocks)
         self.size = drop_classifier(self.backbone, side)
 
     def forward(self, pixels_BHW3: Tensor) -> Tensor:
@@ -92,13 +91,13 @@ def build_torchvision(name: str, side: int, weights: str | None = None) -> nn.Mo
     return model
 
 
-def use_small_stem(model: nn.Module, name: str) -> None:
-    """Replace a ResNet's first 7x7/2 convolution by 3x3/1 and drop the max-pooling, in place."""
-    if not isinstance(model, torchvision.models.ResNet):
-        raise ModelError(f"encoders.image.stem: small fits ResNets only, not {name!r}; use standard")
-    model.conv1 = nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-    model.maxpool = nn.Identity()  # type: ignore[assignment]
+def build_resnet(name: str, blocks: list[int]) -> nn.Module:
+    """Build a ResNet of the named one's kind of block, with another number of blocks per stage."""
+    kind = {"resnet18": BasicBlock, "resnet34": BasicBlock, "resnet50": Bottleneck,
+            "resnet101": Bottleneck, "resnet152": Bottleneck}.get(name)  # fmt: skip
+    if kind is None:
+        raise ModelError(f"encoders.image.blocks: fits resnet18 to resnet152, not {name!r}; set it to null")
+    return torchvision.models.ResNet(kind, blocks)
 
 
 def drop_classifier(model: nn.Module, side: int) -> int:

@@ -41,8 +41,8 @@ class Preprocess(nn.Module):
     def __init__(self, side: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.side = side
-        self.register_buffer("mean_311", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std_311", torch.tensor(std)[:, None, None], persistent=False)
+        self.register_buffer("mean_311", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std_311", torch.tensor(std)[:, None, None])
 
     def forward(self, pixels_BHW3: Tensor) -> Tensor:
         """Map uint8 [B, H, W, 3] to float [B, 3, side, side]."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
+from itertools import islice
 
 from fuseline.benchmark.measure import measure
 from fuseline.config import Params
 from fuseline.progress import say
-from fuseline.runtime.predictor import Row
+from fuseline.runtime.rows import read_parquet
 from fuseline.stages import entry
+
+ROWS = 256
+"""Rows that the calls go round in: enough to vary in length and size."""
 
 
 def main(params: Params) -> None:
     """build/export/bundle, build/prepare → build/benchmark: benchmark.json."""
-    table = pq.read_table(entry.PREPARE / "test.parquet", columns=["text", "image"]).slice(0, 256)
-    rows = [Row(row["text"], row["image"] and row["image"]["bytes"]) for row in table.to_pylist()]
+    rows = list(islice(read_parquet(entry.PREPARE / "test.parquet"), ROWS))
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark)
     benchmark.write(entry.fresh(entry.BENCHMARK) / "benchmark.json")
     for latency in benchmark.batches.values():

@@ -25,7 +25,7 @@ Picture = Tensor
 
 
 class Examples(Dataset[dict[str, Any]]):
-    """One split, memory-mapped; pictures are decoded when asked for.
+    """One split, memory-mapped; pictures are decoded and resized once.
 
     Args:
         file: a Parquet file of the prepare stage.
@@ -46,7 +46,11 @@ class Examples(Dataset[dict[str, Any]]):
         datasets.disable_progress_bars()
         rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(cache))
         assert isinstance(rows, datasets.Dataset)
-        self.rows = rows.cast_column("image", datasets.Image(decode=False))
+        pictures = datasets.Features({**rows.features, "image": datasets.Value("binary")})
+        self.rows = rows.cast_column("image", datasets.Image(decode=False)).map(
+            lambda row: {"image": row["image"] and to_square(row["image"]["bytes"], side).numpy().tobytes()},
+            features=pictures, cache_file_name=str(cache / f"{file.stem}-{side}.arrow"), load_from_cache_file=True,
+        )  # fmt: skip
         self.side = side
         self.change = change
         if modalities is not None:
@@ -58,7 +62,9 @@ class Examples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
-        picture = None if row["image"] is None else to_square(row["image"]["bytes"], self.side)
+        picture = None
+        if row["image"] is not None:
+            picture = torch.frombuffer(bytearray(row["image"]), dtype=torch.uint8).view(self.side, self.side, 3)
         if picture is not None and self.change is not None:
             picture = self.change(picture)
         return {"text": row["text"], "picture": picture, "label": row["label"]}

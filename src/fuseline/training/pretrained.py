@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from fuseline.config import Expert, ImageEncoder, Member, TextEncoder
 from fuseline.errors import ModelError
-from fuseline.models.encoders import drop_classifier, build_torchvision, use_small_stem
+from fuseline.models.encoders import drop_classifier, build_torchvision
 from fuseline.models.member import FusionConfig, FusionModel
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -40,6 +40,8 @@ def build_member(recipe: Member, text: TextEncoder, image: ImageEncoder, labels:
     member = FusionModel(config)
     if uses_text:
         _load_text(member.encoders["text"].backbone, text)  # type: ignore[arg-type]
+        if text.freeze_embeddings:
+            member.encoders["text"].backbone.get_input_embeddings().requires_grad_(False)  # type: ignore[operator, union-attr]
     if uses_image and image.weights is not None:
         _load_image(member.encoders["image"].backbone, image)  # type: ignore[arg-type]
     return member
@@ -111,7 +113,7 @@ def _load_text(backbone: nn.Module, text: TextEncoder) -> None:
 
 
 def _image_config(image: ImageEncoder) -> dict[str, Any]:
-    return {"name": image.name, "side": image.size, "stem": image.stem, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    return {"name": image.name, "side": image.size, "blocks": image.blocks, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
 
 def _load_image(backbone: nn.Module, image: ImageEncoder) -> None:
@@ -125,7 +127,5 @@ def _load_image(backbone: nn.Module, image: ImageEncoder) -> None:
     except OSError as error:
         raise ModelError(f"encoders.image.weights: {image.weights!r} of {image.name} cannot be fetched: {error}; "
                          "set it to null to train from nothing") from error
-    if image.stem == "small":
-        use_small_stem(pretrained, image.name)
     drop_classifier(pretrained, image.size)
     backbone.load_state_dict(pretrained.state_dict())

@@ -76,6 +76,7 @@ def set_up(common: Train) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(common.threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
 
 
 def build_arguments(recipe: Member, common: Train, scratch: Path, rows: int) -> TrainingArguments:
@@ -91,7 +92,8 @@ def build_arguments(recipe: Member, common: Train, scratch: Path, rows: int) -> 
         warmup_steps=recipe.warmup,
         seed=common.seed,
         data_seed=common.seed,
-        use_cpu=common.device == "cpu",
+        use_cpu=common.device == "cpu" or not torch.cuda.is_available(),
+        bf16=common.precision == "bf16",
         eval_strategy="epoch",
         logging_strategy="epoch",
         save_strategy="no" if recipe.patience is None else "best",
@@ -118,12 +120,12 @@ def build_optimizer(model: FusionModel, recipe: Member) -> torch.optim.Optimizer
     for name, parameter in model.named_parameters():
         part = ".".join(name.split(".")[:2])
         rate = rates.get(part, recipe.learning_rate.head)
-        parameter.requires_grad_(rate is not None)
-        if rate is not None:
+        parameter.requires_grad_(parameter.requires_grad and rate is not None)
+        if rate is not None and parameter.requires_grad:
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()], fused=True
     )
 
 

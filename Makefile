@@ -1,0 +1,48 @@
+# `make retrain` and `make test` are all that a newcomer needs; both install first.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+# Compiled modules make every stage start seconds faster.
+unexport PYTHONDONTWRITEBYTECODE
+# Waiting threads sleep instead of spinning: beside another busy process training is several times faster so.
+export OMP_WAIT_POLICY ?= PASSIVE
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
+export PREFECT_LOGGING_SERVER_LEVEL ?= ERROR
+export DO_NOT_TRACK ?= 1
+export GX_ANALYTICS_ENABLED ?= false
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv || echo .uv/bin/uv)
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: .venv/.installed ## install everything, versions and hashes from requirements.lock, into .venv
+
+.venv/.installed: requirements.lock pyproject.toml infra/bootstrap.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 15) else f"error: Python 3.11 to 3.14 is needed, {sys.version.split()[0]} found; run make PYTHON=python3.12")'
+	@if ! command -v $(UV) >/dev/null; then $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --require-hashes -r infra/bootstrap.lock; fi
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+retrain: install ## train, judge, publish; says so where there is nothing to do
+	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m flows.retrain $(ARGS)
+
+test: install ## run all tests
+	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest $(ARGS)
+
+lint: install ## ruff, mypy, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## measure the project's own promises; writes a dated record into benchmarks/
+	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python benchmarks/spine.py $(ARGS)
+
+lock: ## resolve requirements.lock anew
+	$(UV) pip compile --quiet --universal --generate-hashes --group dev pyproject.toml --output-file requirements.lock --no-header
+
+.PHONY: help install retrain test lint bench lock

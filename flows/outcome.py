@@ -1,0 +1,109 @@
+"""What a run came to, and how it is told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from fuseline.lineage.runs import Run
+from fuseline.lineage.workspace import Workspace
+from fuseline.progress import clock
+from fuseline.records import Evaluation, Verdict
+
+
+@dataclass
+class Outcome:
+    """A run's result; filled in as the run goes on."""
+
+    workspace: Workspace
+    data: str
+    outcome: str = "failed"
+    why: str = ""
+    seconds: float = 0.0
+    version: str | None = None
+    champion: str | None = None
+    verdict: Verdict | None = None
+    evaluation: Evaluation | None = None
+    paths: dict[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def unchanged(cls, workspace: Workspace, judged: Run) -> Outcome:
+        """Say that these inputs were judged before."""
+        why = (f"Nothing to do: data, params and code are those of run {judged.run}, which was {judged.outcome}"
+               f"{f' as {judged.version}' if judged.version else ''}.")
+        return cls(workspace, judged.data, "unchanged", why, version=judged.version, champion=judged.champion)
+
+
+def tell(outcome: Outcome) -> Outcome:
+    """Show the outcome in the terminal and as Prefect artifacts."""
+    console = Console(width=min(Console().width, 110))
+    console.print()
+    console.print(Panel(_headline(outcome), border_style=_color(outcome), title="fuseline retrain", title_align="left"))
+    if outcome.verdict is not None and outcome.evaluation is not None:
+        console.print(_systems(outcome.evaluation))
+        console.print(_rules(outcome.verdict))
+    for name, path in outcome.paths.items():
+        console.print(f"  {name:<9} {os.path.relpath(path)}", highlight=False, soft_wrap=True)
+    console.print()
+    create_markdown_artifact(to_markdown(outcome), key="outcome", description=outcome.why)
+    if report := outcome.paths.get("report"):
+        create_link_artifact(report.resolve().as_uri(), key="report", link_text="report.html")
+    return outcome
+
+
+def _headline(outcome: Outcome) -> Text:
+    text = Text()
+    text.append({"published": f"Published {outcome.version}", "refused": "Refused", "unchanged": "Unchanged"}.get(
+        outcome.outcome, outcome.outcome.capitalize()), style=f"bold {_color(outcome)}")
+    text.append(f"   {outcome.why}\n")
+    text.append(f"data {outcome.data[:12]}   champion {outcome.champion or 'none'}", style="dim")
+    if outcome.seconds:
+        text.append(f"   took {clock(outcome.seconds)}", style="dim")
+    return text
+
+
+def _color(outcome: Outcome) -> str:
+    return {"published": "green", "refused": "yellow", "unchanged": "cyan"}.get(outcome.outcome, "red")
+
+
+def _systems(evaluation: Evaluation) -> Table:
+    table = Table(title=f"Accuracy on {evaluation.rows:,} test rows", title_justify="left", box=None, title_style="bold")
+    for name, justify in (("", "left"), ("before", "right"), ("after fine-tuning", "left"), ("weight", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name, metrics in evaluation.members.items():
+        accuracy = metrics["accuracy"]
+        table.add_row(name, f"{evaluation.before[name]['accuracy'].value:.3f}",
+                      f"{accuracy.value:.3f}  [{accuracy.low:.3f}, {accuracy.high:.3f}]", f"{evaluation.weights[name]:.2f}")
+    ensemble, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
+    table.add_row("ensemble", "", f"{ensemble.value:.3f}  [{ensemble.low:.3f}, {ensemble.high:.3f}]", "", style="bold")
+    table.add_row("fusion gain", "", f"{gain.value:+.3f}  [{gain.low:+.3f}, {gain.high:+.3f}] over {evaluation.best_single}")
+    return table
+
+
+def _rules(verdict: Verdict) -> Table:
+    word = "blessed" if verdict.blessed else "refused"
+    table = Table(title=f"Verdict: {word}", title_justify="left", box=None, title_style="bold")
+    for name in ("", "rule", "value", "bound", "why"):
+        table.add_column(name, justify="right" if name == "value" else "left")
+    for rule in verdict.rules:
+        mark = Text("pass", style="green") if rule.passed else Text("FAIL", style="bold red")
+        table.add_row(mark, rule.name, "–" if rule.value is None else f"{rule.value:.4g}", rule.bound, rule.why)
+    return table
+
+
+def to_markdown(outcome: Outcome) -> str:
+    """Tell the outcome for Prefect's pages."""
+    lines = [f"## {outcome.outcome.capitalize()}", "", outcome.why, "", f"- data `{outcome.data}`",
+             f"- champion {outcome.champion or 'none'}"]
+    if outcome.verdict is not None:
+        lines += ["", "| rule | value | bound | passed | why |", "|---|---|---|---|---|"]
+        lines += [f"| {rule.name} | {'–' if rule.value is None else f'{rule.value:.4g}'} | {rule.bound} | "
+                  f"{'yes' if rule.passed else '**no**'} | {rule.why} |" for rule in outcome.verdict.rules]
+    return "\n".join(lines)

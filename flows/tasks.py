@@ -1,0 +1,140 @@
+"""Prefect's side of a run: thin tasks around fuseline.lineage and fuseline.judge."""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.outcome import Outcome
+from fuseline import config, judge as judging
+from fuseline.errors import FuselineError
+from fuseline.lineage import champion, dvc, git, registry, runs
+from fuseline.lineage import publish as publishing
+from fuseline.lineage.workspace import STATE, Workspace, close_workspace, open_workspace
+from fuseline.progress import parse
+from fuseline.records import Verdict
+
+
+@task(cache_policy=NO_CACHE)
+def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None]:
+    """Snapshot the tree, and find the run that judged the same inputs before."""
+    repo = git.root(folder)
+    params = config.load(repo / "params.yaml")
+    dvc.refuse_changed_data(repo)
+    commit = git.take_snapshot(repo)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    workspace = Workspace(repo, f"{stamp}-{uuid.uuid4().hex[:4]}", commit)
+    now = registry.champion(repo, params.publish.name)
+    judged = None if force else runs.already_judged(repo, commit, now.version if now else None)
+    if judged is None and commit != git.git(repo, "rev-parse", "HEAD"):
+        get_run_logger().info("The working tree has uncommitted changes: running on a snapshot of exactly this tree.")
+    return workspace, judged
+
+
+@task(cache_policy=NO_CACHE)
+def prepare_workspace(workspace: Workspace) -> None:
+    """Clone the snapshot and pull the data set."""
+    open_workspace(workspace)
+
+
+@task(cache_policy=NO_CACHE)
+def list_stages(workspace: Workspace) -> list[str]:
+    """Read the stages of dvc.yaml."""
+    return dvc.stages(workspace.clone)
+
+
+@task(cache_policy=NO_CACHE)
+def run_stage(workspace: Workspace, stage: str, force: bool) -> None:
+    """Run one stage, its lines to the log and its progress to an artifact."""
+    logger = get_run_logger()
+    key = f"progress-{stage.replace('@', '-').replace('_', '-').lower()}"
+    artifact = create_progress_artifact(0.0, key=key, description=stage)
+
+    def on_line(line: str) -> None:
+        if progress := parse(line):
+            update_progress_artifact(artifact, float(progress[0]), description=progress[1])  # type: ignore[arg-type]
+        if line and not line.startswith(("Running stage", "> ", "Updating lock", "To track", "\tgit", "Use `dvc push`")):
+            logger.info(line)
+
+    dvc.repro(workspace.clone, stage, on_line, force)
+    update_progress_artifact(artifact, 100.0, description=f"{stage}: done")  # type: ignore[arg-type]
+
+
+@task(cache_policy=NO_CACHE)
+def judge(workspace: Workspace, outcome: Outcome) -> Verdict:
+    """Score the champion again on today's test rows, answer the gate's rules, write the evidence."""
+    evidence = judging.Evidence.read(workspace.clone)
+    name = evidence.params.publish.name
+    now = registry.champion(workspace.repo, name)
+    comparison = None
+    if now is not None:
+        bundle = champion.fetch(workspace.clone, now.tag, workspace.clone / STATE / "champion")
+        comparison = judging.compare(now.version, bundle, workspace.clone, evidence.params.evaluate)
+    verdict = evidence.verdict(comparison)
+    lineage = {"data": dvc.data_digest(workspace.clone), "commit": workspace.commit, "branch": workspace.branch}
+    version = registry.next_version(workspace.repo, name) if verdict.blessed else None
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    judging.write_evidence(workspace.evidence, workspace.clone, evidence, verdict, version, workspace.run, created, lineage)
+    outcome.verdict, outcome.evaluation, outcome.champion = verdict, evidence.evaluation, now.version if now else None
+    outcome.paths["report"] = workspace.evidence / "report.html"
+    create_table_artifact([rule.model_dump() for rule in verdict.rules], key="verdict",
+                          description="blessed" if verdict.blessed else "refused")
+    return verdict
+
+
+@task(cache_policy=NO_CACHE)
+def publish(workspace: Workspace, verdict: Verdict, outcome: Outcome) -> None:
+    """Publish a blessed bundle; record a refused one on the run's branch."""
+    name = config.load(workspace.clone / "params.yaml").publish.name
+    trailers = {"Run": workspace.run, "Data": outcome.data, "Snapshot": workspace.commit,
+                "Verdict": "blessed" if verdict.blessed else "refused", "Judged-against": verdict.champion or "none"}
+    failed = [rule for rule in verdict.rules if not rule.passed]
+    if failed:
+        publishing.record(workspace, f"Retrain {name}: refused", trailers)
+        outcome.outcome, outcome.why = "refused", f"{len(failed)} rule{'s' * (len(failed) > 1)} failed: " + "; ".join(
+            f"{rule.name} ({rule.why})" for rule in failed) + ". The champion stays."
+        return
+    bundle = publishing.assemble(workspace.clone / "build" / "export" / "bundle", workspace.evidence, workspace.clone / champion.LINK)
+    outcome.version = publishing.publish(workspace, name, verdict.champion, f"Retrain {name}:", trailers)
+    outcome.outcome, outcome.champion = "published", outcome.version
+    outcome.why = f"All {len(verdict.rules)} rules passed; {name} {outcome.version} is the champion."
+    outcome.paths = {"champion": workspace.repo / bundle.name,
+                     "report": workspace.repo / bundle.name / "evidence" / "report.html"}
+
+
+@contextmanager
+def recorded(workspace: Workspace, flow_run_id: str | None) -> Iterator[Outcome]:
+    """Write the run's record however it ends; keep the clone of a failed run for a look."""
+    outcome = Outcome(workspace, dvc.data_digest(workspace.repo))
+    start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        yield outcome
+        close_workspace(workspace)
+    except BaseException as error:
+        outcome.outcome, outcome.why = "failed", str(error) or type(error).__name__
+        raise
+    finally:
+        outcome.seconds = time.monotonic() - start
+        runs.write_run(workspace.repo, runs.Run(
+            run=workspace.run, started=started, seconds=outcome.seconds, outcome=outcome.outcome,  # type: ignore[arg-type]
+            why=outcome.why, version=outcome.version, champion=outcome.champion, data=outcome.data,
+            inputs=git.inputs_key(workspace.repo, workspace.commit, runs.INPUTS),
+        ))  # fmt: skip
+
+
+def main(flow: Any) -> None:
+    """Run a flow from the command line; an error that the user can mend is told in plain words."""
+    try:
+        flow(force="--force" in sys.argv[1:])
+    except FuselineError as error:
+        sys.exit(f"\nerror: {error}\nThe champion is untouched.")

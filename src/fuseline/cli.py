@@ -1,0 +1,123 @@
+"""The `fuseline` command. Imports what a subcommand needs when it runs: predict starts without torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fuseline.errors import FuselineError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Keep a multimodal ensemble in service.")  # fmt: skip
+
+Repo = Annotated[Path, typer.Option(help="A folder inside the repository.")]
+
+
+def told_plainly(command: Callable[..., None]) -> Callable[..., None]:
+    """Tell an error that the user can mend in one sentence, exit code 1, without a traceback."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except FuselineError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader has gone, as `head` does: nothing to tell
+            raise typer.Exit(0) from None
+
+    return wrapped
+
+
+@app.command()
+@told_plainly
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, such as champion/.")],
+    input_: Annotated[Path, typer.Option("--input", help="JSON Lines: objects with text, image (a path), or both.")],
+    output: Annotated[Path | None, typer.Option(help="Where to write; stdout without it.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows per call of the graph.")] = 32,
+    threads: Annotated[int, typer.Option(min=0, help="Threads inside one operator; 0 leaves it to onnxruntime.")] = 0,
+    provider: Annotated[list[str] | None, typer.Option(help="Execution providers in order of preference.")] = None,
+) -> None:
+    """Answer rows with a bundle: one JSON line each, in order."""
+    from fuseline.runtime.predictor import Predictor
+
+    predictor = Predictor(bundle, provider or ["CUDAExecutionProvider", "CPUExecutionProvider"], threads)
+    answers = answer(predictor, input_, batch_size)
+    if output is None:
+        for line in answers:
+            typer.echo(line)
+        return
+    part = output.with_name(output.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in answers)
+    part.replace(output)
+
+
+def answer(predictor: Any, file: Path, batch_size: int) -> Iterator[str]:
+    """Yield one JSON line per row: the row's id where it has one, label, probability, all probabilities."""
+    from fuseline.runtime.rows import read_jsonl
+
+    rows = read_jsonl(file)
+    while batch := list(islice(rows, batch_size)):
+        for (document, _), found in zip(batch, predictor.predict([row for _, row in batch], batch_size), strict=True):
+            yield json.dumps(describe(document, found.probabilities, predictor.bundle.labels), ensure_ascii=False)
+
+
+def describe(document: dict[str, Any], probabilities: Any, labels: list[str]) -> dict[str, Any]:
+    """Make one answer."""
+    best = int(probabilities.argmax())
+    named = {label: round(float(p), 6) for label, p in zip(labels, probabilities, strict=True)}
+    return ({"id": document["id"]} if "id" in document else {}) | {
+        "label": labels[best], "probability": named[labels[best]], "probabilities": named,
+    }  # fmt: skip
+
+
+@app.command()
+@told_plainly
+def status(repo: Repo = Path(), last: Annotated[int, typer.Option(min=1, help="How many runs to list.")] = 5) -> None:
+    """Show the champion, the data revision and the last runs."""
+    from fuseline import config
+    from fuseline.lineage import champion, dvc, git, registry, runs
+
+    root = git.root(repo.resolve())
+    name = config.load(root / "params.yaml").publish.name
+    now = registry.champion(root, name)
+    typer.echo(f"champion  {now.tag}, commit {now.commit[:10]}, since {now.assigned}" if now else "champion  none yet: run `make retrain`")
+    if now:
+        typer.echo(f"bundle    {champion.describe_installed(root, now.version)}")
+    typer.echo(f"data      {dvc.data_digest(root)[:12]}")
+    typer.echo(f"versions  {', '.join(registry.versions(root, name)) or 'none'}")
+    found = runs.read_runs(root)[:last]
+    typer.echo("runs      " + ("none" if not found else ""))
+    for run in found:
+        typer.echo(f"  {run.started[:16].replace('T', ' ')}  {run.run}  {run.outcome:9}  {run.version or '':8} {first_line(run.why)}")
+
+
+def first_line(text: str, limit: int = 90) -> str:
+    """Return the beginning of a text, on one line."""
+    line = text.splitlines()[0] if text else ""
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+@app.command()
+@told_plainly
+def promote(
+    version: Annotated[str, typer.Argument(help="A registered version, such as v1.0.0.")], repo: Repo = Path()
+) -> None:
+    """Make a registered version the champion again: the rollback."""
+    from fuseline import config
+    from fuseline.lineage import champion, git
+
+    root = git.root(repo.resolve())
+    name = config.load(root / "params.yaml").publish.name
+    tag = champion.promote(root, name, version)
+    typer.echo(f"{name} {version} is the champion ({tag}); champion/ holds its bundle.")

@@ -1,0 +1,106 @@
+"""Judge a run: its evidence and, on the same test rows, the champion's own bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from fuseline.config import Evaluate, Params, load
+from fuseline.evaluation.gate import Comparison, judge
+from fuseline.evaluation.metrics import estimate_gain
+from fuseline.progress import Progress
+from fuseline.records import Benchmark, Evaluation, History, Parity, Preparation, Validation, Verdict
+from fuseline.report.page import Story, render
+from fuseline.runtime.predictor import Predictor
+from fuseline.runtime.rows import read_parquet
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the stages of one run wrote."""
+
+    params: Params
+    evaluation: Evaluation
+    parity: Parity
+    benchmark: Benchmark
+    validation: Validation
+    preparation: Preparation
+    histories: dict[str, History]
+
+    @classmethod
+    def read(cls, clone: Path) -> Evidence:
+        """Read params.yaml and build/ of a run's clone."""
+        build = clone / "build"
+        histories = {path.parent.name: History.read(path) for path in sorted(build.glob("train/*/*/history.json"))}
+        return cls(
+            load(clone / "params.yaml"),
+            Evaluation.read(build / "evaluate" / "evaluation.json"),
+            Parity.read(build / "export" / "parity.json"),
+            Benchmark.read(build / "benchmark" / "benchmark.json"),
+            Validation.read(build / "validate" / "validation.json"),
+            Preparation.read(build / "prepare" / "preparation.json"),
+            histories,
+        )
+
+    def verdict(self, comparison: Comparison | None) -> Verdict:
+        """Hold the gate's rules against the evidence."""
+        documents = {
+            "evaluation": self.evaluation.model_dump(),
+            "export": self.parity.model_dump(),
+            "benchmark": self.benchmark.model_dump(),
+        }
+        return judge(self.params.gate, documents, comparison)
+
+
+def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comparison:
+    """Score a champion's bundle again, on the run's test rows, beside the run's ensemble."""
+    predictor = Predictor(bundle)
+    labels = Evaluation.read(clone / "build" / "evaluate" / "evaluation.json").labels
+    if predictor.bundle.labels != labels:
+        return Comparison(version, None, f"champion {version} knows other labels, so it cannot be compared")
+    ours = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
+    test = read_parquet(clone / "build" / "prepare" / "test.parquet")
+    progress, probs = Progress(f"judge: champion {version}", ours.num_rows), []
+    for done, answer in enumerate(predictor.predict(test), start=1):
+        probs.append(answer.probabilities)
+        progress.at(done)
+    challenger_NC, labels_N = np.stack(ours["probabilities"].to_pylist()), ours["label"].to_numpy()
+    gain = estimate_gain(challenger_NC, np.stack(probs), labels_N, settings.resamples, settings.confidence)
+    return Comparison(version, gain)
+
+
+def write_evidence(
+    folder: Path, clone: Path, evidence: Evidence, verdict: Verdict, version: str | None, run: str, created: str,
+    lineage: dict[str, str],
+) -> None:  # fmt: skip
+    """Write verdict.json, evaluation.json, benchmark.json, parity.json and report.html.
+
+    Args:
+        version: what the bundle will be registered as, None if it was refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    verdict.write(folder / "verdict.json")
+    for name in ("evaluate/evaluation.json", "benchmark/benchmark.json", "export/parity.json"):
+        shutil.copy(clone / "build" / name, folder)
+    story = Story(
+        name=evidence.params.publish.name, version=version, run=run, created=created, verdict=verdict,
+        evaluation=evidence.evaluation, benchmark=evidence.benchmark, parity=evidence.parity,
+        validation=evidence.validation, preparation=evidence.preparation,
+        histories={name: [epoch.model_dump() for epoch in history.epochs] for name, history in evidence.histories.items()},
+        lineage=lineage | environment(clone) | {"onnxruntime": evidence.benchmark.onnxruntime},
+    )  # fmt: skip
+    (folder / "report.html").write_text(render(story), encoding="utf-8")
+
+
+def environment(clone: Path) -> dict[str, str]:
+    """Say what, besides data and code, the result depends on."""
+    digests = {name: hashlib.sha256((clone / name).read_bytes()).hexdigest()[:12] for name in ("params.yaml", "requirements.lock")}
+    packages = {name: metadata.version(name) for name in ("torch", "torchvision", "transformers")}
+    return digests | {"python": platform.python_version(), "platform": platform.platform()} | packages

@@ -1,0 +1,1 @@
+"""git, DVC and GTO: snapshots, workspaces, runs, versions, the champion. One adapter each."""

@@ -1,0 +1,100 @@
+"""The champion's files: fetched from the remote by version, and swapped in at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from fuseline.errors import BundleError, PublishError
+from fuseline.lineage.dvc import dvc
+from fuseline.lineage.git import git
+from fuseline.lineage.registry import assign, versions
+from fuseline.lineage.workspace import STATE
+from fuseline.runtime.bundle import read_bundle
+
+LINK = "champion"
+
+
+def fetch(repo: Path, revision: str, target: Path) -> Path:
+    """Fetch the bundle that was published at a git revision, and verify it.
+
+    Raises:
+        LineageError: neither cache nor remote holds it.
+        BundleError: what came is altered.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    dvc(repo, "get", str(repo), LINK, "--rev", revision, "--out", str(target))
+    read_bundle(target)
+    return target
+
+
+def fetch_back(repo: Path, clone: Path, branch: str, target: Path) -> Path:
+    """Fetch a just pushed bundle as a stranger would: another clone, an empty cache, the remote alone."""
+    other = clone.with_name(clone.name + ".verify")
+    shutil.rmtree(other, ignore_errors=True)
+    try:
+        git(repo, "clone", "--quiet", "--branch", branch, "--single-branch", str(repo), str(other))
+        shutil.copy(clone / ".dvc" / "config.local", other / ".dvc" / "config.local")
+        dvc(other, "cache", "dir", "--local", str(other / ".dvc" / "cache"))
+        dvc(other, "pull", f"{LINK}.dvc")
+        read_bundle(other / LINK)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(other / LINK, target)
+    finally:
+        shutil.rmtree(other, ignore_errors=True)
+    return target
+
+
+def install(repo: Path, bundle: Path, version: str) -> Path:
+    """Make `bundle` the content of champion/: one rename of a link, so readers see the old or the new one.
+
+    Raises:
+        PublishError: something that Fuseline did not make stands at champion/.
+    """
+    link = repo / LINK
+    if link.exists() and not link.is_symlink():
+        raise PublishError(f"{link} is not Fuseline's link to a bundle; move it away, then `fuseline promote {version}`")
+    home = repo / STATE / "champions"
+    home.mkdir(parents=True, exist_ok=True)
+    place = home / f"{version}-{uuid.uuid4().hex[:8]}"
+    os.replace(bundle, place)
+    previous = os.readlink(link) if link.is_symlink() else None
+    part = repo / STATE / f"link-{uuid.uuid4().hex[:8]}"
+    part.symlink_to(place.relative_to(repo))
+    os.replace(part, link)
+    for old in home.iterdir():
+        if old.name != place.name and (previous is None or old.name != Path(previous).name):
+            shutil.rmtree(old, ignore_errors=True)
+    return link
+
+
+def promote(repo: Path, name: str, version: str) -> str:
+    """Make a registered version the champion again; return the tag that says so.
+
+    Raises:
+        PublishError: there is no such version.
+    """
+    known = versions(repo, name)
+    if version not in known:
+        raise PublishError(f"there is no version {version!r} of {name}; registered: {', '.join(known) or 'none'}")
+    bundle = fetch(repo, f"{name}@{version}", repo / STATE / "incoming" / version)
+    tag = assign(repo, name, version, f"Promote {name} {version} by hand")
+    install(repo, bundle, version)
+    return tag
+
+
+def describe_installed(repo: Path, version: str) -> str:
+    """Say whether champion/ holds the bundle of the version that the tags call champion."""
+    link = repo / LINK
+    held = Path(os.readlink(link)).name.rpartition("-")[0] if link.is_symlink() else None
+    if held != version:
+        return f"{LINK}/ holds {held or 'nothing'}, not {version}: run `fuseline promote {version}`"
+    try:
+        read_bundle(link)
+    except BundleError as error:
+        return str(error)
+    return f"{LINK}/ holds {version}, verified"

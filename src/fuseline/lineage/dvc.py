@@ -1,0 +1,81 @@
+"""The DVC commands that a run needs, by its command line: the narrow and stable side of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from configobj import ConfigObj
+
+from fuseline.errors import LineageError
+from fuseline.lineage.process import python_env, run, stream
+
+DVC = [sys.executable, "-m", "dvc"]
+
+
+def dvc(repo: Path, *arguments: str) -> str:
+    """Run a DVC command in `repo`."""
+    return run([*DVC, *arguments], repo, python_env(repo))
+
+
+def repro(repo: Path, stage: str, on_line: Callable[[str], None], force: bool = False) -> None:
+    """Bring one stage up to date, its output streamed.
+
+    Raises:
+        LineageError: the stage failed, in its own words.
+    """
+    command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage]
+    stream(command, repo, python_env(repo), on_line)
+
+
+def stages(repo: Path) -> list[str]:
+    """Return the names of all stages, in the order of dvc.yaml, which is the order of the graph."""
+    return dvc(repo, "stage", "list", "dvc.yaml", "--name-only").split()
+
+
+def data_digest(repo: Path) -> str:
+    """Return the digest in data.dvc: the data revision.
+
+    Raises:
+        LineageError: data.dvc is missing or not what DVC writes.
+    """
+    path = repo / "data.dvc"
+    try:
+        digest = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"][0]["md5"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        raise LineageError(f"{path}: not readable as a .dvc file; restore it with `git checkout data.dvc`") from error
+    return str(digest).removesuffix(".dir")
+
+
+def refuse_changed_data(repo: Path) -> None:
+    """Refuse a data/ folder that is not the one data.dvc names: it would be ignored in silence.
+
+    Raises:
+        LineageError: it was changed.
+    """
+    if (repo / "data").exists() and '"data.dvc"' in dvc(repo, "status", "data.dvc", "--json"):
+        raise LineageError(f"{repo / 'data'} differs from data.dvc: record the change with `dvc add data`, "
+                           "or drop it with `dvc checkout --force data.dvc`")
+
+
+def share_cache(source: Path, clone: Path) -> None:
+    """Let `clone` use the cache, remotes and local settings of `source`.
+
+    Remote paths that are relative are relative to a repository's .dvc folder: they are made absolute.
+    """
+    local = ConfigObj(str(clone / ".dvc" / "config.local"), encoding="utf-8")
+    merged = ConfigObj(str(source / ".dvc" / "config"), encoding="utf-8")
+    if (source / ".dvc" / "config.local").is_file():
+        merged.merge(ConfigObj(str(source / ".dvc" / "config.local"), encoding="utf-8"))
+    local.merge(merged)
+    local.setdefault("cache", {})["dir"] = _absolute(source, merged.get("cache", {}).get("dir", "cache"))
+    for name in local.sections:
+        if name.startswith(("remote ", "'remote ")) and "url" in local[name]:
+            local[name]["url"] = _absolute(source, local[name]["url"])
+    local.write()
+
+
+def _absolute(source: Path, url: str) -> str:
+    return url if "://" in url else str((source / ".dvc" / url).resolve())

@@ -1,0 +1,78 @@
+"""Make a blessed bundle the champion: push, commit, fetch back, and only then tag."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from fuseline.errors import LineageError, PublishError
+from fuseline.lineage import champion, registry
+from fuseline.lineage.dvc import dvc
+from fuseline.lineage.git import git
+from fuseline.lineage.workspace import STATE, Workspace
+
+
+def assemble(bundle: Path, evidence: Path, target: Path) -> Path:
+    """Copy bundle and evidence to one folder: what is published."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(bundle, target)
+    shutil.copytree(evidence, target / "evidence")
+    return target
+
+
+def record(workspace: Workspace, subject: str, trailers: dict[str, str]) -> str:
+    """Commit the run's lock file, and its bundle where there is one, on the run's branch; return the commit.
+
+    The branch goes to the repository that the run was started from.
+    """
+    clone = workspace.clone
+    paths = [path for path in ("dvc.lock", "champion.dvc") if (clone / path).exists()]
+    git(clone, "add", "--force", *paths)
+    message = "\n".join([subject, "", *(f"{key}: {value}" for key, value in trailers.items())])
+    git(clone, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", message)
+    git(clone, "push", "--quiet", "origin", workspace.branch)
+    return git(clone, "rev-parse", "HEAD")
+
+
+def publish(workspace: Workspace, name: str, judged_against: str | None, subject: str, trailers: dict[str, str]) -> str:
+    """Publish the clone's champion/ and return its version.
+
+    Args:
+        judged_against: version of the champion that the verdict compares with, None if there was none.
+
+    Raises:
+        PublishError: the champion moved since it was judged against; it stays.
+        LineageError: a step failed; the champion stays, and what was pushed does no harm.
+    """
+    clone, repo = workspace.clone, workspace.repo
+    version = registry.next_version(repo, name)
+    dvc(clone, "add", champion.LINK)
+    dvc(clone, "push")
+    dvc(clone, "push", "data.dvc", "--remote", _default_remote(clone))
+    commit = record(workspace, f"{subject} {version}", trailers)
+    bundle = champion.fetch_back(repo, clone, workspace.branch, repo / STATE / "incoming" / workspace.run)
+    _refuse_if_moved(repo, name, judged_against)
+    registry.register(clone, name, commit, version, f"{subject} {version}")
+    _bring_assignments(clone, name)
+    stage_tag = registry.assign(clone, name, version, f"Assigned by run {workspace.run}")
+    try:  # the tags' names are the lock: of two runs, the second finds them taken
+        git(clone, "push", "--quiet", "--atomic", "origin", f"refs/tags/{name}@{version}", f"refs/tags/{stage_tag}")
+    except LineageError as error:
+        raise PublishError(f"another run published first, so {version} is not tagged; run again. ({error})") from error
+    champion.install(repo, bundle, version)
+    return version
+
+
+def _default_remote(clone: Path) -> str:
+    return dvc(clone, "remote", "default").strip()
+
+
+def _bring_assignments(clone: Path, name: str) -> None:
+    git(clone, "fetch", "--quiet", "origin", f"refs/tags/{name}*:refs/tags/{name}*")
+
+
+def _refuse_if_moved(repo: Path, name: str, judged_against: str | None) -> None:
+    now = registry.champion(repo, name)
+    if (now.version if now else None) != judged_against:
+        raise PublishError(f"the champion is now {now.version if now else 'none'}, but the verdict compares with "
+                           f"{judged_against or 'none'}; run again")

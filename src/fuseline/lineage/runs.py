@@ -1,0 +1,55 @@
+"""What happened to each run: one JSON record beside its evidence."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Literal
+
+from fuseline.errors import FuselineError
+from fuseline.lineage.git import inputs_key
+from fuseline.lineage.workspace import STATE
+from fuseline.records import Record
+
+INPUTS = ("data.dvc", "dvc.yaml", "params.yaml", "requirements.lock", "src")
+"""What decides a run's outcome, together with the champion it is judged against."""
+
+
+class Run(Record):
+    """`run.json`."""
+
+    run: str
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+    outcome: Literal["published", "refused", "failed"]
+    why: str
+    version: str | None
+    """The version it published."""
+    champion: str | None
+    """The champion after it."""
+    data: str
+    inputs: str
+
+
+def write_run(repo: Path, run: Run) -> None:
+    """Keep a run's record."""
+    run.write(repo / STATE / "runs" / run.run / "run.json")
+
+
+def read_runs(repo: Path) -> list[Run]:
+    """Return all runs that can be read, latest first."""
+    runs = []
+    for path in sorted((repo / STATE / "runs").glob("*/run.json"), reverse=True):
+        with contextlib.suppress(FuselineError):  # a record of another version tells nothing, and harms nothing
+            runs.append(Run.read(path))
+    return runs
+
+
+def already_judged(repo: Path, commit: str, champion: str | None) -> Run | None:
+    """Return the run that judged these very inputs under the champion that still stands."""
+    key = inputs_key(repo, commit, INPUTS)
+    return next(
+        (run for run in read_runs(repo) if run.outcome != "failed" and run.inputs == key and run.champion == champion),
+        None,
+    )
