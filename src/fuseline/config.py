@@ -223,9 +223,10 @@ class Members(Section):
         if twice := set(self.experts) & set(self.fusions):
             raise ValueError(f"{', '.join(sorted(twice))} names both an expert and a fusion member")
         for name, fusion in self.fusions.items():
-            for modality in fusion.start:
+            for modality in fusion.modalities:
                 if self.expert_on(modality) is None:
-                    raise ValueError(f"fusions.{name}.start: there is no expert on {modality} to start from")
+                    raise ValueError(f"fusions.{name}.modalities: there is no expert on {modality}, "
+                                     "to start from and to compare with")
         return self
 
     def expert_on(self, modality: str) -> str | None:

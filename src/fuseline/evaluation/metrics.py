@@ -84,14 +84,13 @@ def estimate(probs_NC: Floats, labels_N: Ints, resamples: int, confidence: float
 
 def estimate_gain(after_NC: Floats, before_NC: Floats, labels_N: Ints, resamples: int, confidence: float) -> Metrics:
     """Return by how much `after` is better than `before`, paired; positive is better for every metric."""
-    values = {name: (score(after_NC, labels_N)[name], score(before_NC, labels_N)[name]) for name in score(after_NC, labels_N)}
-    draws_after = resample(after_NC, labels_N, resamples)
-    draws_before = resample(before_NC, labels_N, resamples)
+    after, before = score(after_NC, labels_N), score(before_NC, labels_N)
+    draws_after, draws_before = (resample(probs, labels_N, resamples) for probs in (after_NC, before_NC))
     gains = {}
-    for name, (after, before) in values.items():
+    for name in after:
         sign = -1 if name in LOWER_IS_BETTER else 1
-        draws = sign * (draws_after[name] - draws_before[name])
-        gains[name] = _interval(sign * (after - before), draws, confidence)
+        draws_R = sign * (draws_after[name] - draws_before[name])
+        gains[name] = _interval(sign * (after[name] - before[name]), draws_R, confidence)
     return gains
 
 

@@ -61,15 +61,17 @@ def _predict_patterns(params: Params, predict: Callable[[list[str]], Floats]) ->
 
 def _predict_before(params: Params, read: Callable[..., Examples], collate: Collator) -> dict[str, Floats]:
     """Predict with a linear head on each member's encoders as they were loaded, before any fine-tuning."""
-    before, progress = {}, Progress("evaluate before fine-tuning", len(params.members.all()))
-    for done, (name, recipe) in enumerate(params.members.all().items(), start=1):
-        model = build_member(
-            recipe, params.encoders.text, params.encoders.image, params.task.labels, params.train.seed
-        )
-        train = read(entry.PREPARE / "train.parquet", modalities=recipe.modalities)
-        probe = fit_probe(encode(model, train, collate), train.labels, collate.classes)
-        before[name] = probe_probs(encode(model, read(entry.PREPARE / "test.parquet"), collate), *probe)
+    experts, encoders = params.members.experts, params.encoders
+    train, test = read(entry.PREPARE / "train.parquet"), read(entry.PREPARE / "test.parquet")
+    features, progress = {}, Progress("evaluate before fine-tuning", len(experts))
+    for done, (name, recipe) in enumerate(experts.items(), start=1):
+        model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
+        features[recipe.modality] = encode(model, train, collate), encode(model, test, collate)
         progress.at(done, name)
+    before = {}
+    for name, member in params.members.all().items():
+        seen_ND, unseen_ND = (np.hstack([features[m][part] for m in member.modalities]) for part in (0, 1))
+        before[name] = probe_probs(unseen_ND, *fit_probe(seen_ND, train.labels, collate.classes))
     return before
 
 

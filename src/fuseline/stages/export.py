@@ -25,7 +25,7 @@ def main(params: Params) -> None:
             task=params.task.kind,
             labels=params.task.labels,
             modalities=list(params.members.modalities()),
-            members=list(params.members.all()),
+            members=list(ensemble.members),
             max_tokens=params.encoders.text.max_length,
             opset=params.export.opset,
             data=read_manifest(entry.DATA),

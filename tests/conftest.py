@@ -1,0 +1,248 @@
+"""Tiny real things: a text model in a folder, examples, members, an ensemble and its bundle."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from fuseline import config
+from fuseline.data.shards import SCHEMA, write_table
+from fuseline.export.bundle import Contents, write_bundle
+from fuseline.models.ensemble import Ensemble
+from fuseline.models.member import FusionModel
+from fuseline.records import DataManifest, Estimate, Evaluation
+from fuseline.runtime.predictor import Row
+from fuseline.training.examples import Collator, Examples
+from fuseline.training.pretrained import build_member, load_tokenizer
+
+LABELS = ["red", "green", "blue"]
+WORDS = {"red": ["rose", "cherry", "brick"], "green": ["leaf", "frog", "lime"], "blue": ["sky", "sea", "jeans"]}
+COLORS = {"red": (210, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 220)}
+
+
+@pytest.fixture(scope="session")
+def labels() -> list[str]:
+    """Give the three classes."""
+    return LABELS
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """Give the painter of encoded, one-coloured pictures."""
+    return paint
+
+
+def paint(color: Any = (210, 30, 40), width: int = 40, height: int = 36, form: str = "PNG", mode: str = "RGB") -> bytes:
+    """Encode a picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new(mode, (width, height), color).save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def examples() -> pa.Table:
+    """Give 42 sound examples of three classes; every seventh lacks its text, every fifth its picture."""
+    return pa.Table.from_pylist([_example(number) for number in range(42)], schema=SCHEMA)
+
+
+def _example(number: int) -> dict[str, Any]:
+    label = LABELS[number % 3]
+    words = WORDS[label]
+    color = tuple(min(255, channel + 3 * (number % 8)) for channel in COLORS[label])
+    has_text = number % 7 != 6
+    has_image = number % 5 != 4 or not has_text
+    return {
+        "id": f"e{number}",
+        "group": f"g{number // 2}",
+        "text": f"the {words[number % 2]} {'and ' * (number % 4)}{words[2]}" if has_text else None,
+        "image": {"bytes": paint(color, 40 + number % 3), "path": None} if has_image else None,
+        "target": label,
+        "meta": json.dumps({"number": number}),
+        "source": "made up",
+    }
+
+
+@pytest.fixture(scope="session")
+def prepared(examples: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder as the prepare stage leaves it: 24 rows to train on, 9 to validate, 9 to test."""
+    folder = tmp_path_factory.mktemp("prepared")
+    numbers = pa.array([LABELS.index(target) for target in examples["target"].to_pylist()], pa.int64())
+    table = examples.append_column("label", numbers)
+    for split, (start, rows) in {"train": (0, 24), "val": (24, 9), "test": (33, 9)}.items():
+        write_table(table.slice(start, rows), folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a BERT of 16 dimensions with its WordPiece tokenizer, as save_pretrained leaves them."""
+    folder = tmp_path_factory.mktemp("text-model")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = [*special, "the", "and", "##s", *(word for words in WORDS.values() for word in words)]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    ).save_pretrained(folder)
+    torch.manual_seed(7)
+    shape = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=24, pad_token_id=0,
+    )  # fmt: skip
+    BertModel(shape, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoders(text_folder: Path) -> config.Encoders:
+    """Give the tiny text model and a ResNet of four blocks on 32 px."""
+    text = {"name": str(text_folder), "max_length": 12, "pooling": "mean", "freeze_embeddings": False}
+    image = {"name": "resnet18", "weights": None, "size": 32, "blocks": [1, 1, 1, 1]}
+    return config.Encoders.model_validate({"text": text, "image": image})
+
+
+@pytest.fixture(scope="session")
+def tokenizer(encoders: config.Encoders) -> Tokenizer:
+    """Give the tiny text model's tokenizer, set to cut and to pad."""
+    return load_tokenizer(encoders.text)
+
+
+COMMON = {
+    "dropout": 0.0, "weight_decay": 0.0, "epochs": 2, "batch_size": 8, "warmup": 0.0, "schedule": "linear",
+    "label_smoothing": 0.0, "patience": None, "augment": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def expert() -> Callable[..., config.Expert]:
+    """Give the writer of an expert's recipe; keywords replace keys."""
+
+    def write(modality: str = "text", **changes: Any) -> config.Expert:
+        rates = {"encoder": 1e-3, "head": 1e-2}
+        return config.Expert.model_validate(COMMON | {"modality": modality, "learning_rate": rates} | changes)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def fusion() -> Callable[..., config.Fusion]:
+    """Give the writer of a fusion member's recipe; keywords replace keys."""
+
+    def write(**changes: Any) -> config.Fusion:
+        own = {
+            "modalities": ["text", "image"], "fusion": "concat", "hidden": 12, "modality_dropout": 0.0, "start": [],
+            "learning_rate": {"text": 1e-3, "image": 2e-3, "head": 1e-2},
+        }  # fmt: skip
+        return config.Fusion.model_validate(COMMON | own | changes)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def build(encoders: config.Encoders) -> Callable[..., FusionModel]:
+    """Give the builder of a member from a recipe, in evaluation mode."""
+
+    def make(recipe: config.Member, seed: int = 0, freeze_embeddings: bool = False) -> FusionModel:
+        text = encoders.text.model_copy(update={"freeze_embeddings": freeze_embeddings})
+        return build_member(recipe, text, encoders.image, LABELS, seed).eval()
+
+    return make
+
+
+@pytest.fixture
+def read(prepared: Path, tmp_path: Path) -> Callable[..., Examples]:
+    """Give the reader of a prepared split."""
+
+    def examples(split: str = "train", **options: Any) -> Examples:
+        return Examples(prepared / f"{split}.parquet", tmp_path, 32, **options)
+
+    return examples
+
+
+@pytest.fixture
+def batch(read: Callable[..., Examples], tokenizer: Tokenizer) -> dict[str, torch.Tensor]:
+    """Give the first eight training rows as FusionModel's arguments, labels too; rows 4 and 6 lack a modality."""
+    rows = read()
+    return Collator(tokenizer, 32, len(LABELS))([rows[index] for index in range(8)])
+
+
+def liven(model: FusionModel, seed: int) -> FusionModel:
+    """Move every weight and buffer off its starting value, so that none can be left out unnoticed."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point() and "preprocess" not in name:
+                tensor.mul_(1 + 0.3 * torch.rand(tensor.shape, generator=random))
+                tensor.add_(0.05 * torch.rand(tensor.shape, generator=random))
+    return model
+
+
+@pytest.fixture(scope="session")
+def ensemble(build: Callable[..., FusionModel], expert: Callable[..., Any], fusion: Callable[..., Any]) -> Ensemble:
+    """Give two experts and a fusion member of each kind, untrained."""
+    recipes = {
+        "text": expert("text"), "image": expert("image"), "concat": fusion(), "gated": fusion(fusion="gated"),
+    }  # fmt: skip
+    members = {name: liven(build(recipe, seed), seed) for seed, (name, recipe) in enumerate(recipes.items())}
+    return Ensemble(members, [0.3, 0.3, 0.3, 0.1], temperature=0.8, pool="geometric").eval()
+
+
+@pytest.fixture(scope="session")
+def evaluation() -> Evaluation:
+    """Give a made-up evaluation, for the model card."""
+    metrics = {name: Estimate(value=0.5, low=0.4, high=0.6) for name in ("accuracy", "macro_f1", "nll", "brier", "ece")}
+    return Evaluation(
+        labels=LABELS, rows=9, confidence=0.95, ensemble=metrics, members={"text": metrics}, before={},
+        fine_tuning_gain={}, fusion_gain=metrics, best_single="text", patterns={}, per_class=[], confusion=[],
+        weights={"text": 1.0}, temperature=1.0,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def export(evaluation: Evaluation, tokenizer: Tokenizer) -> Callable[..., Path]:
+    """Give the exporter: a folder, an ensemble and its modalities to a bundle."""
+
+    def write(folder: Path, ensemble: Ensemble, modalities: list[str]) -> Path:
+        data = DataManifest(name="made up", task="classification", labels=LABELS, rows=0, shards=[])
+        contents = Contents(
+            name="tiny", task="classification", labels=LABELS, modalities=modalities, members=list(ensemble.members),
+            max_tokens=12, opset=20, data=data, evaluation=evaluation,
+        )  # fmt: skip
+        write_bundle(folder, contents, ensemble, tokenizer if "text" in modalities else None)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def bundle(export: Callable[..., Path], ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the ensemble's bundle; copy it before changing anything in it."""
+    return export(tmp_path_factory.mktemp("export") / "bundle", ensemble, ["text", "image"])
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[Row]:
+    """Give questions of all kinds in a mixed order: both modalities, one, pictures of four sizes, texts of all lengths."""
+    return [
+        Row("the rose", paint(COLORS["red"], 40, 36)),
+        Row(None, paint(COLORS["blue"], 17, 90)),
+        Row("frog and leaf and lime and frog and leaf and lime and frog and leaf"),
+        Row("sky", paint(COLORS["green"], 40, 36)),
+        Row(None, paint(COLORS["red"], 32, 32)),
+        Row("sea"),
+        Row("unheard of", paint(COLORS["blue"], 3, 200)),
+        Row(None, paint(COLORS["green"], 40, 36)),
+    ]

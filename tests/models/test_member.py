@@ -1,0 +1,191 @@
+"""One member: what it does with a missing modality, in a batch, on disk, and where its gradients go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fuseline.config import Expert, Fusion
+from fuseline.models.member import FusionModel, hide_some
+from fuseline.training.checkpoints import load_member
+from fuseline.training.trainer import build_optimizer
+
+Build = Callable[..., FusionModel]
+Batch = dict[str, Tensor]
+
+
+def logits(model: FusionModel, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        return model(**batch)["logits"]
+
+
+@pytest.fixture(params=["concat", "gated"])
+def member(request: pytest.FixtureRequest, build: Build, fusion: Callable[..., Fusion]) -> FusionModel:
+    model = build(fusion(fusion=request.param))
+    with torch.no_grad():
+        for missing in model.missing.values():
+            missing.normal_()
+    return model
+
+
+def test_a_saved_member_answers_as_before_to_the_last_bit(member: FusionModel, batch: Batch, tmp_path: Path) -> None:
+    member.train()(**batch)  # moves the buffers of the batch norms
+    member.eval().save_pretrained(tmp_path)
+    loaded = load_member(tmp_path)
+    assert loaded.state_dict().keys() == member.state_dict().keys()
+    assert all(torch.equal(tensor, member.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    assert torch.equal(logits(loaded, batch), logits(member, batch))
+
+
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_a_saved_expert_answers_as_before(
+    modality: str, build: Build, expert: Callable[..., Expert], batch: Batch, tmp_path: Path
+) -> None:
+    model = build(expert(modality))
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(load_member(tmp_path), batch), logits(model, batch))
+
+
+def test_the_same_seed_builds_the_same_member_and_another_seed_another(build: Build, fusion: Callable[..., Fusion]) -> None:
+    first, again, other = (build(fusion(), seed).head.weight for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["in evaluation", "in training"])
+def test_what_a_missing_picture_shows_does_not_matter(member: FusionModel, batch: Batch, training: bool) -> None:
+    member.train(training)
+    absent = batch | {"has_image": torch.zeros(8, dtype=torch.bool)}
+    noise = torch.randint(0, 256, batch["pixels"].shape, dtype=torch.uint8)
+    torch.manual_seed(0)  # the same dropout
+    expected = logits(member, absent)
+    torch.manual_seed(0)
+    assert torch.equal(logits(member, absent | {"pixels": noise}), expected)
+
+
+def test_what_a_missing_text_says_does_not_matter(member: FusionModel, batch: Batch) -> None:
+    absent = batch | {"has_text": torch.zeros(8, dtype=torch.bool)}
+    other = absent | {"input_ids": batch["input_ids"].flip(0)}
+    assert torch.equal(logits(member, other), logits(member, absent))
+
+
+def test_the_learned_embedding_stands_in_for_a_missing_picture(member: FusionModel, batch: Batch) -> None:
+    absent = batch | {"has_image": torch.zeros(8, dtype=torch.bool)}
+    before = logits(member, absent)
+    with torch.no_grad():
+        member.missing["image"].add_(1.0)
+    assert not torch.allclose(logits(member, absent), before)
+
+
+def test_training_and_evaluation_put_the_same_embedding(member: FusionModel, batch: Batch) -> None:
+    inputs, absent = (batch["pixels"],), torch.zeros(8, dtype=torch.bool)
+    trained = member.train()._encode("image", inputs, absent)
+    assert torch.equal(member.eval()._encode("image", inputs, absent), trained)
+
+
+def test_absent_pictures_do_not_bend_the_batch_norm(member: FusionModel, batch: Batch) -> None:
+    flags = torch.tensor([True] * 4 + [False] * 4)
+    states = []
+    for filler in (0, 255):
+        pixels = batch["pixels"].clone()
+        pixels[~flags] = filler
+        copy = FusionModel(member.config).train()
+        copy.load_state_dict(member.state_dict())
+        copy(**batch | {"pixels": pixels, "has_image": flags})
+        states.append(copy.encoders["image"].state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_an_example_alone_scores_as_in_a_batch(member: FusionModel, batch: Batch) -> None:
+    together = logits(member, batch)
+    for index in range(8):
+        length = int(batch["attention_mask"][index].sum())
+        alone = {name: tensor[index : index + 1] for name, tensor in batch.items()}
+        alone |= {name: alone[name][:, :length] for name in ("input_ids", "attention_mask")}
+        torch.testing.assert_close(logits(member, alone)[0], together[index], atol=1e-5, rtol=0)
+
+
+def test_labels_do_not_change_the_logits(member: FusionModel, batch: Batch) -> None:
+    without = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    assert member(**without).keys() == {"logits"}
+    assert torch.equal(logits(member, without), logits(member, batch))
+
+
+def test_the_loss_is_the_cross_entropy_with_soft_labels(member: FusionModel, batch: Batch) -> None:
+    soft = batch["labels"] * 0.7 + 0.1
+    expected = -(soft * logits(member, batch).log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(member(**batch | {"labels": soft})["loss"], expected)
+
+
+def gradients(model: FusionModel, batch: Batch) -> dict[str, bool]:
+    model.train()(**batch)["loss"].backward()
+    return {name: p.grad is not None and bool(p.grad.abs().sum() > 0) for name, p in model.named_parameters()}
+
+
+def test_every_weight_of_a_fusion_member_has_a_gradient(member: FusionModel, batch: Batch) -> None:
+    reached = gradients(member, batch)
+    still = {name for name, reaches in reached.items() if not reaches}
+    # Attention's softmax does not see a shift of all keys, and no second segment is ever given.
+    assert all(name.endswith("key.bias") for name in still), still
+    assert len(reached) > 60
+
+
+def test_what_is_frozen_has_no_gradient(build: Build, fusion: Callable[..., Fusion], batch: Batch) -> None:
+    recipe = fusion(learning_rate={"text": 1e-3, "image": None, "head": 1e-2})
+    model = build(recipe, freeze_embeddings=True)
+    build_optimizer(model, recipe)
+    model.train()(**batch)["loss"].backward()
+    without = {name for name, p in model.named_parameters() if p.grad is None}
+    embeddings = "encoders.text.backbone.embeddings.word_embeddings.weight"
+    assert without == {embeddings} | {name for name, _ in model.named_parameters() if name.startswith("encoders.image.")}
+
+
+def present(*columns: list[bool]) -> dict[str, Tensor]:
+    return {name: torch.tensor(column) for name, column in zip(("text", "image"), columns, strict=False)}
+
+
+def test_hiding_never_hides_all_and_never_shows_what_is_not_there() -> None:
+    given = present([True, True, False, False] * 500, [True, False, True, False] * 500)
+    kept = hide_some(given, 0.9)
+    assert torch.equal(kept["text"] | kept["image"], given["text"] | given["image"])
+    assert not any((kept[name] & ~given[name]).any() for name in given)
+
+
+def test_hiding_is_drawn_for_each_example_and_modality() -> None:
+    torch.manual_seed(0)
+    kept = hide_some(present([True] * 20_000, [True] * 20_000), 0.3)
+    both_hidden = 0.3 * 0.3  # then one of the two, at random, comes back
+    for name in kept:
+        assert float(kept[name].float().mean()) == pytest.approx(0.7 + both_hidden / 2, abs=0.015)
+    assert float((kept["text"] & kept["image"]).float().mean()) == pytest.approx(0.7 * 0.7, abs=0.015)
+
+
+def test_a_probability_of_zero_hides_nothing() -> None:
+    given = present([True] * 50, [True] * 50)
+    assert hide_some(given, 0.0) is given
+
+
+def test_the_only_modality_is_never_hidden() -> None:
+    given = present([True] * 50)
+    assert hide_some(given, 0.9) is given
+
+
+def test_nothing_is_hidden_in_evaluation(build: Build, fusion: Callable[..., Fusion], batch: Batch) -> None:
+    hiding, plain = build(fusion(modality_dropout=0.9)), build(fusion())
+    assert torch.equal(logits(hiding, batch), logits(plain, batch))
+
+
+def test_modality_dropout_hides_in_training(build: Build, fusion: Callable[..., Fusion], batch: Batch) -> None:
+    model = build(fusion(modality_dropout=0.9)).train()
+    torch.manual_seed(0)
+    assert not torch.equal(logits(model, batch), logits(model, batch))
+
+
+def test_a_batch_with_one_picture_can_be_trained_on(member: FusionModel, batch: Batch) -> None:
+    one = torch.tensor([True] + [False] * 7)
+    loss = member.train()(**batch | {"has_image": one})["loss"]
+    assert torch.isfinite(loss)

@@ -1,0 +1,238 @@
+"""The whole line, by the commands that people use: real git, DVC, GTO, Prefect, training and export."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from fuseline.records import Verdict
+from fuseline.runtime.bundle import read_bundle
+from tests.pipeline.conftest import commit, edit, examples, git, retrain, shell
+
+pytestmark = pytest.mark.pipeline
+
+
+def test_the_first_run_publishes_a_verified_champion(first_run):
+    repo, done = first_run
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_bundle(repo / "champion").name == "fusion"
+    evidence = {path.name for path in (repo / "champion/evidence").iterdir()}
+    assert evidence >= {"verdict.json", "evaluation.json", "benchmark.json", "report.html"}
+    assert Verdict.read(repo / "champion/evidence/verdict.json").blessed
+
+
+def test_the_summary_tells_verdict_gain_and_places(first_run):
+    told = first_run[1].stdout
+    for words in ("Published v1.0.0", "Verdict: blessed", "fusion gain", "no worse than the champion", "report"):
+        assert words in told
+
+
+def test_progress_is_told_while_a_member_trains(first_run):
+    assert "epoch 1/1 · step" in first_run[1].stdout + first_run[1].stderr
+
+
+def test_a_run_leaves_tree_index_and_branch_as_they_were(first_run, project):
+    repo = first_run[0]
+    assert git(repo, "status", "--porcelain") == ""
+    assert git(repo, "rev-parse", "HEAD") == git(project, "rev-parse", "HEAD")
+
+
+def test_versions_champion_and_lineage_are_tags_and_a_commit(first_run):
+    repo = first_run[0]
+    assert git(repo, "tag").split() == ["fusion#champion#1", "fusion@v1.0.0"]
+    branch = git(repo, "branch", "--list", "retrain/*").strip()
+    message = git(repo, "log", "-1", "--format=%B", branch)
+    assert "Verdict: blessed" in message
+    assert git(repo, "rev-parse", branch) == git(repo, "rev-parse", "fusion@v1.0.0^{commit}")
+
+
+def test_the_bundle_can_be_fetched_anywhere_by_its_version(first_run, tmp_path):
+    done = shell(first_run[0], "dvc", "artifacts", "get", ".", "fusion", "--rev", "fusion@v1.0.0", "-o", str(tmp_path / "got"))
+    assert done.returncode == 0, done.stderr
+    assert read_bundle(tmp_path / "got").labels == ["circle", "square", "star"]
+
+
+def test_no_clone_is_left_behind(first_run):
+    assert list((first_run[0] / ".fuseline/work").iterdir()) == []
+
+
+def test_a_second_run_with_nothing_changed_says_so_and_trains_nothing(published):
+    done = retrain(published)
+    assert done.returncode == 0
+    assert "Nothing to do" in done.stdout
+    assert "train@text" not in done.stdout + done.stderr
+    assert git(published, "tag").split() == ["fusion#champion#1", "fusion@v1.0.0"]
+
+
+def test_dvc_repro_takes_the_run_from_the_cache_and_is_then_a_no_op(published):
+    assert shell(published, "dvc", "repro").returncode == 0
+    again = shell(published, "dvc", "repro")
+    assert "Data and pipelines are up to date" in again.stdout
+    assert (published / "build/export/bundle/model.onnx").exists()
+
+
+def test_a_refused_challenger_leaves_the_champion_and_its_record(published):
+    edit(published / "params.yaml", gate=[{"name": "perfect", "metric": "evaluation.ensemble.accuracy", "min": 1.01}])
+    before = (published / "champion").resolve()
+    done = retrain(published)
+    assert done.returncode == 0
+    assert "Refused" in done.stdout
+    assert "1 rule failed: perfect" in done.stdout
+    assert (published / "champion").resolve() == before
+    assert git(published, "tag").split() == ["fusion#champion#1", "fusion@v1.0.0"]
+    assert "Verdict: refused" in git(published, "log", "--all", "--format=%B")
+
+
+def test_an_uncommitted_edit_is_run_on_and_said_and_rolled_back(published):
+    edit(published / "params.yaml", members__experts__text__weight_decay=0.02)
+    done = retrain(published)
+    assert "snapshot of exactly this tree" in done.stdout + done.stderr
+    assert "Published v1.1.0" in done.stdout, done.stdout + done.stderr
+    assert "weight_decay: 0.02" in git(published, "show", "fusion@v1.1.0:params.yaml")
+    verdict = Verdict.read(published / "champion/evidence/verdict.json")
+    assert verdict.champion == "v1.0.0"
+    rolled = shell(published, "fuseline", "promote", "v1.0.0")
+    assert rolled.returncode == 0, rolled.stderr
+    status = shell(published, "fuseline", "status").stdout
+    assert "fusion@v1.0.0" in status
+    assert "holds v1.0.0, verified" in status
+
+
+def test_a_bad_row_is_quarantined_with_its_reason_and_the_rest_goes_on(published):
+    table = examples(90)
+    rows = table.to_pylist()
+    rows[4]["image"] = {"bytes": b"not a picture", "path": None}
+    rows[5]["target"] = "hexagon"
+    replace_data(published, rows)
+    done = retrain(published)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 90 rows quarantined" in done.stdout + done.stderr
+
+
+def test_a_broken_schema_stops_the_run_and_names_the_column(published):
+    shard = next((published / "data").glob("*.parquet"))
+    table = pq.read_table(shard).drop_columns(["target"])
+    shutil.rmtree(published / "data")
+    from fuseline.data.shards import write_data_set
+
+    write_data_set(published / "data", "shapes", "classification", ["circle", "square", "star"], [table])
+    assert shell(published, "dvc", "add", "data").returncode == 0
+    done = retrain(published)
+    assert done.returncode == 1
+    assert "column 'target' is missing" in done.stderr
+    assert "champion is untouched" in done.stderr
+    assert read_bundle(published / "champion")
+    assert "failed" in shell(published, "fuseline", "status").stdout
+
+
+def test_an_unknown_key_is_refused_before_anything_runs(published):
+    edit(published / "params.yaml", train__sed=1)
+    done = retrain(published)
+    assert done.returncode == 1
+    assert "train.sed: unknown key (did you mean 'seed'?)" in done.stderr
+
+
+def test_data_changed_behind_dvcs_back_is_refused(published):
+    manifest = published / "data/manifest.json"
+    text = manifest.read_text()
+    manifest.unlink()
+    manifest.write_text(text.replace("shapes", "forms"))
+    done = retrain(published)
+    assert done.returncode == 1
+    assert "dvc add data" in done.stderr
+
+
+def test_predict_answers_in_order_without_torch(published, tmp_path):
+    rows = examples(6).to_pylist()
+    (tmp_path / "one.png").write_bytes(rows[1]["image"]["bytes"])
+    lines = [{"id": 1, "text": rows[1]["text"], "image": "one.png"}, {"id": 2, "text": "a star"}, {"id": 3, "image": "one.png"}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    program = (
+        "import sys\nsys.modules['torch'] = None\nfrom fuseline.cli import app\n"
+        f"app(['predict', 'champion', '--input', {str(tmp_path / 'rows.jsonl')!r}])"
+    )
+    done = shell(published, sys.executable, "-c", program)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["id"] for answer in answers] == [1, 2, 3]
+    assert all(abs(sum(answer["probabilities"].values()) - 1) < 1e-4 for answer in answers)
+
+
+def test_an_altered_champion_is_refused_by_name(published, tmp_path):
+    model = next((published / "champion").glob("model.onnx.data"))
+    raw = bytearray(model.read_bytes())
+    raw[100] ^= 1
+    model.unlink()
+    model.write_bytes(raw)
+    (tmp_path / "rows.jsonl").write_text('{"text": "a star"}')
+    done = shell(published, "fuseline", "predict", "champion", "--input", str(tmp_path / "rows.jsonl"))
+    assert done.returncode == 1
+    assert "model.onnx.data: altered" in done.stderr
+    assert shell(published, "fuseline", "promote", "v1.0.0").returncode == 0
+    assert shell(published, "fuseline", "predict", "champion", "--input", str(tmp_path / "rows.jsonl")).returncode == 0
+
+
+def test_a_killed_run_leaves_the_champion_and_no_process(published):
+    edit(published / "params.yaml", members__experts__text__epochs=500)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.argv = ['x']; from tests.pipeline.conftest import *; "
+         f"import signal; retrain(Path({str(published)!r}))"],
+        cwd=Path(__file__).parents[2], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: processes("fuseline.stages.train text", published), 240)
+    for pid in processes("flows.retrain", published):
+        subprocess.run(["kill", "-TERM", pid], check=False)
+    wait_for(lambda: not processes("fuseline.stages.train text", published), 60)
+    process.wait(60)
+    assert read_bundle(published / "champion")
+
+
+def processes(words: str, repo: Path) -> list[str]:
+    """Return the ids of processes with these words in their command that work inside `repo`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            inside = (folder / "cwd").resolve().is_relative_to(repo)
+        except OSError:
+            continue
+        if words in command and inside:
+            found.append(folder.name)
+    return found
+
+
+def wait_for(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.5)
+
+
+def replace_data(repo: Path, rows: list[dict]) -> None:
+    import pyarrow as pa
+
+    from fuseline.data.shards import SCHEMA, write_data_set
+
+    shutil.rmtree(repo / "data")
+    write_data_set(repo / "data", "shapes", "classification", ["circle", "square", "star"], [pa.Table.from_pylist(rows, SCHEMA)])
+    assert shell(repo, "dvc", "add", "data").returncode == 0
+    commit(repo, "Other data")
+
+
+def test_two_runs_at_once_publish_one_after_the_other_or_refuse(published):
+    edit(published / "params.yaml", gate=[{"name": "any", "metric": "evaluation.ensemble.accuracy", "min": 0.0}])
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(retrain(published))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    published_now = [done for done in results if "Published v1.1.0" in done.stdout]
+    assert len(published_now) == 1, [done.stdout + done.stderr for done in results]
+    assert read_bundle(published / "champion")
