@@ -11,6 +11,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from PIL import Image
@@ -30,7 +31,7 @@ def build(source: Path, target: Path) -> None:
     write_data_set(target, "noto-emoji-groups", "classification", labels, [pa.Table.from_pylist(rows, SCHEMA)])
 
 
-def to_example(record: dict[str, str], source: Path) -> dict[str, object]:
+def to_example(record: dict[str, str], source: Path) -> dict[str, Any]:
     """Turn one record into an example."""
     name = Path(record["image"]).stem.removeprefix("emoji_")
     return {

@@ -36,14 +36,17 @@ class Outcome:
     @classmethod
     def unchanged(cls, workspace: Workspace, judged: Run) -> Outcome:
         """Say that these inputs were judged before."""
-        why = (f"Nothing to do: data, params and code are those of run {judged.run}, which was {judged.outcome}"
-               f"{f' as {judged.version}' if judged.version else ''}.")
+        why = (
+            f"Nothing to do: data, params and code are those of run {judged.run}, which was {judged.outcome}"
+            f"{f' as {judged.version}' if judged.version else ''}."
+        )
         return cls(workspace, judged.data, "unchanged", why, version=judged.version, champion=judged.champion)
 
 
 def tell(outcome: Outcome) -> Outcome:
     """Show the outcome in the terminal and as Prefect artifacts."""
-    console = Console(width=min(Console().width, 110))
+    console = Console()
+    console.width = min(console.width, 120) if console.is_terminal else 120
     console.print()
     console.print(Panel(_headline(outcome), border_style=_color(outcome), title="fuseline retrain", title_align="left"))
     if outcome.verdict is not None and outcome.evaluation is not None:
@@ -60,8 +63,12 @@ def tell(outcome: Outcome) -> Outcome:
 
 def _headline(outcome: Outcome) -> Text:
     text = Text()
-    text.append({"published": f"Published {outcome.version}", "refused": "Refused", "unchanged": "Unchanged"}.get(
-        outcome.outcome, outcome.outcome.capitalize()), style=f"bold {_color(outcome)}")
+    text.append(
+        {"published": f"Published {outcome.version}", "refused": "Refused", "unchanged": "Unchanged"}.get(
+            outcome.outcome, outcome.outcome.capitalize()
+        ),
+        style=f"bold {_color(outcome)}",
+    )
     text.append(f"   {outcome.why}\n")
     text.append(f"data {outcome.data[:12]}   champion {outcome.champion or 'none'}", style="dim")
     if outcome.seconds:
@@ -74,16 +81,24 @@ def _color(outcome: Outcome) -> str:
 
 
 def _systems(evaluation: Evaluation) -> Table:
-    table = Table(title=f"Accuracy on {evaluation.rows:,} test rows", title_justify="left", box=None, title_style="bold")
+    table = Table(
+        title=f"Accuracy on {evaluation.rows:,} test rows", title_justify="left", box=None, title_style="bold"
+    )
     for name, justify in (("", "left"), ("before", "right"), ("after fine-tuning", "left"), ("weight", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, metrics in evaluation.members.items():
         accuracy = metrics["accuracy"]
-        table.add_row(name, f"{evaluation.before[name]['accuracy'].value:.3f}",
-                      f"{accuracy.value:.3f}  [{accuracy.low:.3f}, {accuracy.high:.3f}]", f"{evaluation.weights[name]:.2f}")
+        table.add_row(
+            name,
+            f"{evaluation.before[name]['accuracy'].value:.3f}",
+            f"{accuracy.value:.3f}  [{accuracy.low:.3f}, {accuracy.high:.3f}]",
+            f"{evaluation.weights[name]:.2f}",
+        )
     ensemble, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
     table.add_row("ensemble", "", f"{ensemble.value:.3f}  [{ensemble.low:.3f}, {ensemble.high:.3f}]", "", style="bold")
-    table.add_row("fusion gain", "", f"{gain.value:+.3f}  [{gain.low:+.3f}, {gain.high:+.3f}] over {evaluation.best_single}")
+    table.add_row(
+        "fusion gain", "", f"{gain.value:+.3f}  [{gain.low:+.3f}, {gain.high:+.3f}] over {evaluation.best_single}"
+    )
     return table
 
 
@@ -100,10 +115,19 @@ def _rules(verdict: Verdict) -> Table:
 
 def to_markdown(outcome: Outcome) -> str:
     """Tell the outcome for Prefect's pages."""
-    lines = [f"## {outcome.outcome.capitalize()}", "", outcome.why, "", f"- data `{outcome.data}`",
-             f"- champion {outcome.champion or 'none'}"]
+    lines = [
+        f"## {outcome.outcome.capitalize()}",
+        "",
+        outcome.why,
+        "",
+        f"- data `{outcome.data}`",
+        f"- champion {outcome.champion or 'none'}",
+    ]
     if outcome.verdict is not None:
         lines += ["", "| rule | value | bound | passed | why |", "|---|---|---|---|---|"]
-        lines += [f"| {rule.name} | {'–' if rule.value is None else f'{rule.value:.4g}'} | {rule.bound} | "
-                  f"{'yes' if rule.passed else '**no**'} | {rule.why} |" for rule in outcome.verdict.rules]
+        lines += [
+            f"| {rule.name} | {'–' if rule.value is None else f'{rule.value:.4g}'} | {rule.bound} | "
+            f"{'yes' if rule.passed else '**no**'} | {rule.why} |"
+            for rule in outcome.verdict.rules
+        ]
     return "\n".join(lines)

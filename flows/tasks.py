@@ -16,7 +16,8 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.cache_policies import NO_CACHE
 
 from flows.outcome import Outcome
-from fuseline import config, judge as judging
+from fuseline import config
+from fuseline import judge as judging
 from fuseline.errors import FuselineError
 from fuseline.lineage import champion, dvc, git, registry, runs
 from fuseline.lineage import publish as publishing
@@ -63,8 +64,7 @@ def run_stage(workspace: Workspace, stage: str, force: bool) -> None:
     def on_line(line: str) -> None:
         if progress := parse(line):
             update_progress_artifact(artifact, float(progress[0]), description=progress[1])  # type: ignore[arg-type]
-        if line and not line.startswith(("Running stage", "> ", "Updating lock", "To track", "\tgit", "Use `dvc push`")):
-            logger.info(line)
+        logger.info(line)
 
     dvc.repro(workspace.clone, stage, on_line, force)
     update_progress_artifact(artifact, 100.0, description=f"{stage}: done")  # type: ignore[arg-type]
@@ -84,11 +84,16 @@ def judge(workspace: Workspace, outcome: Outcome) -> Verdict:
     lineage = {"data": dvc.data_digest(workspace.clone), "commit": workspace.commit, "branch": workspace.branch}
     version = registry.next_version(workspace.repo, name) if verdict.blessed else None
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    judging.write_evidence(workspace.evidence, workspace.clone, evidence, verdict, version, workspace.run, created, lineage)
+    judging.write_evidence(
+        workspace.evidence, workspace.clone, evidence, verdict, version, workspace.run, created, lineage
+    )
     outcome.verdict, outcome.evaluation, outcome.champion = verdict, evidence.evaluation, now.version if now else None
     outcome.paths["report"] = workspace.evidence / "report.html"
-    create_table_artifact([rule.model_dump() for rule in verdict.rules], key="verdict",
-                          description="blessed" if verdict.blessed else "refused")
+    create_table_artifact(
+        [rule.model_dump() for rule in verdict.rules],
+        key="verdict",
+        description="blessed" if verdict.blessed else "refused",
+    )
     return verdict
 
 
@@ -96,20 +101,33 @@ def judge(workspace: Workspace, outcome: Outcome) -> Verdict:
 def publish(workspace: Workspace, verdict: Verdict, outcome: Outcome) -> None:
     """Publish a blessed bundle; record a refused one on the run's branch."""
     name = config.load(workspace.clone / "params.yaml").publish.name
-    trailers = {"Run": workspace.run, "Data": outcome.data, "Snapshot": workspace.commit,
-                "Verdict": "blessed" if verdict.blessed else "refused", "Judged-against": verdict.champion or "none"}
+    trailers = {
+        "Run": workspace.run,
+        "Data": outcome.data,
+        "Snapshot": workspace.commit,
+        "Verdict": "blessed" if verdict.blessed else "refused",
+        "Judged-against": verdict.champion or "none",
+    }
     failed = [rule for rule in verdict.rules if not rule.passed]
     if failed:
         publishing.record(workspace, f"Retrain {name}: refused", trailers)
-        outcome.outcome, outcome.why = "refused", f"{len(failed)} rule{'s' * (len(failed) > 1)} failed: " + "; ".join(
-            f"{rule.name} ({rule.why})" for rule in failed) + ". The champion stays."
+        outcome.outcome, outcome.why = (
+            "refused",
+            f"{len(failed)} rule{'s' * (len(failed) > 1)} failed: "
+            + "; ".join(f"{rule.name} ({rule.why})" for rule in failed)
+            + ". The champion stays.",
+        )
         return
-    bundle = publishing.assemble(workspace.clone / "build" / "export" / "bundle", workspace.evidence, workspace.clone / champion.LINK)
+    bundle = publishing.assemble(
+        workspace.clone / "build" / "export" / "bundle", workspace.evidence, workspace.clone / champion.LINK
+    )
     outcome.version = publishing.publish(workspace, name, verdict.champion, f"Retrain {name}:", trailers)
     outcome.outcome, outcome.champion = "published", outcome.version
     outcome.why = f"All {len(verdict.rules)} rules passed; {name} {outcome.version} is the champion."
-    outcome.paths = {"champion": workspace.repo / bundle.name,
-                     "report": workspace.repo / bundle.name / "evidence" / "report.html"}
+    outcome.paths = {
+        "champion": workspace.repo / bundle.name,
+        "report": workspace.repo / bundle.name / "evidence" / "report.html",
+    }
 
 
 @contextmanager

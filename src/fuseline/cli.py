@@ -91,7 +91,11 @@ def status(repo: Repo = Path(), last: Annotated[int, typer.Option(min=1, help="H
     root = git.root(repo.resolve())
     name = config.load(root / "params.yaml").publish.name
     now = registry.champion(root, name)
-    typer.echo(f"champion  {now.tag}, commit {now.commit[:10]}, since {now.assigned}" if now else "champion  none yet: run `make retrain`")
+    typer.echo(
+        f"champion  {now.tag}, commit {now.commit[:10]}, since {now.assigned}"
+        if now
+        else "champion  none yet: run `make retrain`"
+    )
     if now:
         typer.echo(f"bundle    {champion.describe_installed(root, now.version)}")
     typer.echo(f"data      {dvc.data_digest(root)[:12]}")
@@ -99,7 +103,8 @@ def status(repo: Repo = Path(), last: Annotated[int, typer.Option(min=1, help="H
     found = runs.read_runs(root)[:last]
     typer.echo("runs      " + ("none" if not found else ""))
     for run in found:
-        typer.echo(f"  {run.started[:16].replace('T', ' ')}  {run.run}  {run.outcome:9}  {run.version or '':8} {first_line(run.why)}")
+        when, what = run.started[:16].replace("T", " "), f"{run.outcome:9}  {run.version or '':8}"
+        typer.echo(f"  {when}  {run.run}  {what} {first_line(run.why)}")
 
 
 def first_line(text: str, limit: int = 90) -> str:

@@ -225,8 +225,10 @@ class Members(Section):
         for name, fusion in self.fusions.items():
             for modality in fusion.modalities:
                 if self.expert_on(modality) is None:
-                    raise ValueError(f"fusions.{name}.modalities: there is no expert on {modality}, "
-                                     "to start from and to compare with")
+                    raise ValueError(
+                        f"fusions.{name}.modalities: there is no expert on {modality}, "
+                        "to start from and to compare with"
+                    )
         return self
 
     def expert_on(self, modality: str) -> str | None:
@@ -346,8 +348,9 @@ class _UniqueKeys(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise ConfigError(f"{node.start_mark.name}: key {key!r} is given twice, "
-                                  f"near line {node.start_mark.line + 1}")
+                raise ConfigError(
+                    f"{node.start_mark.name}: key {key!r} is given twice, near line {node.start_mark.line + 1}"
+                )
         return super().construct_mapping(node, deep)
 
 

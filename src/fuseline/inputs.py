@@ -40,20 +40,27 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
                     raise DataError(f"picture of {width} x {height} px exceeds {MAX_PIXELS:,} pixels")
                 upright = ImageOps.exif_transpose(image)
                 return np.asarray(_on_white(upright), dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        RuntimeError,
+        Image.DecompressionBombError,
+    ) as error:
         raise DataError(f"picture cannot be decoded: {error}") from error
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits of grey at 255: almost all white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def encode_texts(
-    tokenizer: Tokenizer, texts: Sequence[str | None]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Tokenize to ids and attention mask, int64 [B, S], padded to the longest text.
 
     A missing text is encoded as the empty string: its presence flag, not its tokens, tells the model.

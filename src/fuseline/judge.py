@@ -93,7 +93,7 @@ def write_evidence(
         name=evidence.params.publish.name, version=version, run=run, created=created, verdict=verdict,
         evaluation=evidence.evaluation, benchmark=evidence.benchmark, parity=evidence.parity,
         validation=evidence.validation, preparation=evidence.preparation,
-        histories={name: [epoch.model_dump() for epoch in history.epochs] for name, history in evidence.histories.items()},
+        histories={name: [epoch.model_dump() for epoch in h.epochs] for name, h in evidence.histories.items()},
         lineage=lineage | environment(clone) | {"onnxruntime": evidence.benchmark.onnxruntime},
     )  # fmt: skip
     (folder / "report.html").write_text(render(story), encoding="utf-8")
@@ -101,6 +101,9 @@ def write_evidence(
 
 def environment(clone: Path) -> dict[str, str]:
     """Say what, besides data and code, the result depends on."""
-    digests = {name: hashlib.sha256((clone / name).read_bytes()).hexdigest()[:12] for name in ("params.yaml", "requirements.lock")}
+    digests = {
+        name: hashlib.sha256((clone / name).read_bytes()).hexdigest()[:12]
+        for name in ("params.yaml", "requirements.lock")
+    }
     packages = {name: metadata.version(name) for name in ("torch", "torchvision", "transformers")}
     return digests | {"python": platform.python_version(), "platform": platform.platform()} | packages

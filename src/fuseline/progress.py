@@ -16,18 +16,24 @@ class Progress:
         self._what = what
         self._total = max(total, 1)
         self._every_s = every_s
-        self._start = time.monotonic()
-        self._next = self._start
+        self._next = time.monotonic()
+        self._first: tuple[int, float] | None = None
 
     def at(self, done: int, detail: str = "") -> None:
         """Report that `done` of the total is done."""
         now = time.monotonic()
+        if self._first is None:  # what comes before the first report is warm-up, and would spoil the estimate
+            self._first = done, now
         if now < self._next and done < self._total:
             return
         self._next = now + self._every_s
-        left_s = (now - self._start) * (self._total - done) / done if done else None
-        parts = [self._what, detail, "" if left_s is None else f"{clock(left_s)} left"]
+        parts = [self._what, detail, self._time_left(done, now)]
         say(f"[{100 * done // self._total:3d}%] {' · '.join(filter(None, parts))}")
+
+    def _time_left(self, done: int, now: float) -> str:
+        assert self._first is not None
+        steps, seconds = done - self._first[0], now - self._first[1]
+        return f"{clock(seconds * (self._total - done) / steps)} left" if steps > 0 else ""
 
 
 def parse(line: str) -> tuple[int, str] | None:

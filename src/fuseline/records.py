@@ -33,9 +33,7 @@ class Record(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the document"
-            raise FuselineError(
-                f"{path}: not a valid {cls.__name__} record at {where}: {first['msg']}"
-            ) from error
+            raise FuselineError(f"{path}: not a valid {cls.__name__} record at {where}: {first['msg']}") from error
 
     def write(self, path: Path) -> None:
         """Write sorted, indented JSON, whole or not at all."""

@@ -42,7 +42,8 @@ def measure(folder: Path, rows: Sequence[Row], conditions: Conditions) -> Benchm
         onnxruntime=ort.__version__,
         model_bytes=sum(file.bytes for name, file in predictor.bundle.files.items() if name.startswith("model.onnx")),
         load_ms=load_ms,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024),
         batches=batches,
     )
 
@@ -81,7 +82,9 @@ def summarize(times_ms: Sequence[float], batch_size: int) -> Latency:
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         if names:
             return names[0]
     return platform.processor() or platform.machine()

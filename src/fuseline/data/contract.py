@@ -17,9 +17,9 @@ from fuseline.records import Expectation
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read at import: no call home from a training run
 
-import great_expectations as gx  # noqa: E402
-import great_expectations.expectations as gxe  # noqa: E402
-from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: E402
+import great_expectations as gx
+import great_expectations.expectations as gxe
+from great_expectations.data_context.types.base import ProgressBarsConfig
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,14 @@ def describe(examples: pa.Table) -> pd.DataFrame:
     """Reduce examples to the scalar columns that the suite looks at, under a RangeIndex."""
     frame = examples.drop_columns(["image"]).to_pandas()
     pictures = [_describe_image(cell.as_py()) for cell in examples["image"]]
-    frame["image_error"], frame["short_side"], frame["long_side"] = zip(*pictures, strict=True) if pictures else ((), (), ())
+    frame["image_error"], frame["short_side"], frame["long_side"] = (
+        zip(*pictures, strict=True) if pictures else ((), (), ())
+    )
     frame["text_chars"] = frame["text"].str.strip().str.len()
-    has_image = [cell is not None for cell in frame["image_error"]]
+    has_image = [error is not None for error, _, _ in pictures]  # not of the frame: there None is NaN
     frame["modalities"] = frame["text"].notna().astype(int) + pd.Series(has_image, dtype=int)
     frame["image_error"] = [cell or None for cell in frame["image_error"]]
-    frame["meta_error"] = [_meta_error(cell) for cell in frame["meta"]]
+    frame["meta_error"] = [_meta_error(cell) for cell in examples["meta"].to_pylist()]  # pandas makes None NaN
     return frame
 
 
@@ -102,9 +104,7 @@ def _meta_error(cell: str | None) -> str | None:
         return f"meta is not JSON: {error}"
 
 
-def build_rules(
-    labels: Sequence[str], max_text_chars: int, min_image_side: int, max_image_side: int
-) -> list[Rule]:
+def build_rules(labels: Sequence[str], max_text_chars: int, min_image_side: int, max_image_side: int) -> list[Rule]:
     """Write the contract down as expectations."""
     between = gxe.ExpectColumnValuesToBeBetween
     return [

@@ -53,8 +53,10 @@ def read_shard(folder: Path, shard: Shard) -> pa.Table:
     if not path.is_file():
         raise DataError(f"{path}: listed in manifest.json but not found; run `dvc checkout data.dvc`")
     if (found := sha256_of(path)) != shard.sha256:
-        raise DataError(f"{path}: sha256 {found[:12]}… is not the manifest's {shard.sha256[:12]}…; "
-                        "the shard was altered: restore it with `dvc checkout --force data.dvc`")
+        raise DataError(
+            f"{path}: sha256 {found[:12]}… is not the manifest's {shard.sha256[:12]}…; "
+            "the shard was altered: restore it with `dvc checkout --force data.dvc`"
+        )
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:

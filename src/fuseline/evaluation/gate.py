@@ -33,8 +33,15 @@ def judge(rules: Sequence[Rule], evidence: Mapping[str, Any], comparison: Compar
     """
     outcomes = [answer(rule, evidence, comparison) for rule in rules]
     if not outcomes:
-        outcomes = [_outcome(Rule(name="at least one rule", metric="gate", min=1), 0, "≥ 1", False,
-                             "params.yaml has no gate rules, and no rule means no blessing")]
+        outcomes = [
+            _outcome(
+                Rule(name="at least one rule", metric="gate", min=1),
+                0,
+                "≥ 1",
+                False,
+                "params.yaml has no gate rules, and no rule means no blessing",
+            )
+        ]
     return Verdict(
         blessed=all(outcome.passed for outcome in outcomes),
         champion=comparison.version if comparison else None,
@@ -67,11 +74,19 @@ def _answer_margin(rule: Rule, comparison: Comparison | None) -> RuleOutcome:
         return _outcome(rule, None, _bound(rule), False, comparison.why_not)
     gain = comparison.gain.get(metric)
     if gain is None or not math.isfinite(gain.value):
-        return _outcome(rule, None, _bound(rule), False, f"{rule.metric} cannot be compared with a champion; "
-                        f"expected evaluation.ensemble. and one of {', '.join(comparison.gain)}")
+        return _outcome(
+            rule,
+            None,
+            _bound(rule),
+            False,
+            f"{rule.metric} cannot be compared with a champion; "
+            f"expected evaluation.ensemble. and one of {', '.join(comparison.gain)}",
+        )
     passed = gain.value >= rule.margin - TOLERANCE
-    why = (f"gain over champion {comparison.version} is {gain.value:+.4f} "
-           f"[{gain.low:+.4f}, {gain.high:+.4f}], {'at least' if passed else 'below'} {rule.margin:+g}")
+    why = (
+        f"gain over champion {comparison.version} is {gain.value:+.4f} "
+        f"[{gain.low:+.4f}, {gain.high:+.4f}], {'at least' if passed else 'below'} {rule.margin:+g}"
+    )
     return _outcome(rule, gain.value, _bound(rule), passed, why)
 
 

@@ -102,9 +102,7 @@ def _interval(value: float, draws_R: Floats, confidence: float) -> Estimate:
 
 def per_class(probs_NC: Floats, labels_N: Ints, labels: list[str]) -> list[ClassRow]:
     """Return precision, recall, F1 and support of each class."""
-    columns = precision_recall_fscore_support(
-        labels_N, probs_NC.argmax(1), labels=range(len(labels)), zero_division=0
-    )
+    columns = precision_recall_fscore_support(labels_N, probs_NC.argmax(1), labels=range(len(labels)), zero_division=0)
     return [
         ClassRow(label=label, precision=float(p), recall=float(r), f1=float(f), support=int(n))
         for label, p, r, f, n in zip(labels, *columns, strict=True)
@@ -113,7 +111,5 @@ def per_class(probs_NC: Floats, labels_N: Ints, labels: list[str]) -> list[Class
 
 def confusion(probs_NC: Floats, labels_N: Ints) -> list[list[int]]:
     """Count true (rows) against predicted (columns) classes."""
-    table: list[list[int]] = confusion_matrix(
-        labels_N, probs_NC.argmax(1), labels=range(probs_NC.shape[1])
-    ).tolist()
+    table: list[list[int]] = confusion_matrix(labels_N, probs_NC.argmax(1), labels=range(probs_NC.shape[1])).tolist()
     return table

@@ -53,7 +53,9 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, tokenizer
     write_graph(ensemble, contents.modalities, contents.opset, folder / "model.onnx")
     if tokenizer is not None:
         tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "README.md").write_text(render_card(contents.name, contents.labels, contents.evaluation, contents.modalities), encoding="utf-8")
+    (folder / "README.md").write_text(
+        render_card(contents.name, contents.labels, contents.evaluation, contents.modalities), encoding="utf-8"
+    )
     bundle = Bundle(
         name=contents.name,
         task=contents.task,
@@ -67,7 +69,10 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, tokenizer
         | {name: version(name) for name in ("torch", "transformers", "onnx", "tokenizers")},
         data=hashlib.sha256(json.dumps(contents.data.model_dump(), sort_keys=True).encode()).hexdigest(),
         code=_code_digest(),
-        files={path.name: BundleFile(sha256=sha256_of(path), bytes=path.stat().st_size) for path in sorted(folder.iterdir())},
+        files={
+            path.name: BundleFile(sha256=sha256_of(path), bytes=path.stat().st_size)
+            for path in sorted(folder.iterdir())
+        },
     )
     bundle.write(folder / "bundle.json")
     return bundle

@@ -62,7 +62,9 @@ def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modali
         [
             HEAD.format(tag=tag, name=name, modalities=", ".join(modalities), rows=evaluation.rows),
             *(_row(title, metrics) for title, metrics in _systems(evaluation)),
-            USE.format(confidence=evaluation.confidence, labels=", ".join(labels), needs="".join(needs[m] for m in modalities)),
+            USE.format(
+                confidence=evaluation.confidence, labels=", ".join(labels), needs="".join(needs[m] for m in modalities)
+            ),
             snippet(modalities),
             "```\n",
         ]
@@ -75,7 +77,7 @@ def snippet(modalities: Sequence[str]) -> str:
     constants, steps = [], []
     if "text" in modalities:
         imports.append("from tokenizers import Tokenizer\n")
-        constants.append("TEXT = \"a text, or None\"\n")
+        constants.append('TEXT = "a text, or None"\n')
         steps.append(TEXT_LINES)
     if "image" in modalities:
         imports.append("from PIL import Image, ImageOps\n")
@@ -91,8 +93,7 @@ def snippet(modalities: Sequence[str]) -> str:
 
 
 def _systems(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
-    named = [("**ensemble**", evaluation.ensemble)] + [(f"member {name}", m) for name, m in evaluation.members.items()]
-    return named
+    return [("**ensemble**", evaluation.ensemble)] + [(f"member {name}", m) for name, m in evaluation.members.items()]
 
 
 def _row(title: str, metrics: Metrics) -> str:

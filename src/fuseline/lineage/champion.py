@@ -57,7 +57,9 @@ def install(repo: Path, bundle: Path, version: str) -> Path:
     """
     link = repo / LINK
     if link.exists() and not link.is_symlink():
-        raise PublishError(f"{link} is not Fuseline's link to a bundle; move it away, then `fuseline promote {version}`")
+        raise PublishError(
+            f"{link} is not Fuseline's link to a bundle; move it away, then `fuseline promote {version}`"
+        )
     home = repo / STATE / "champions"
     home.mkdir(parents=True, exist_ok=True)
     place = home / f"{version}-{uuid.uuid4().hex[:8]}"

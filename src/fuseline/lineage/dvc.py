@@ -12,6 +12,9 @@ from configobj import ConfigObj
 from fuseline.errors import LineageError
 from fuseline.lineage.process import python_env, run, stream
 
+HINTS = ("> ", "Updating lock", "To track", "\tgit add", "To enable auto", "\tdvc config", "Use `dvc push`")
+"""What DVC says to a person at its own command line, and nobody needs in a log."""
+
 DVC = [sys.executable, "-m", "dvc"]
 
 
@@ -27,7 +30,12 @@ def repro(repo: Path, stage: str, on_line: Callable[[str], None], force: bool = 
         LineageError: the stage failed, in its own words.
     """
     command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage]
-    stream(command, repo, python_env(repo), on_line)
+
+    def tell(line: str) -> None:
+        if line and not line.startswith(HINTS):
+            on_line(line)
+
+    stream(command, repo, python_env(repo), tell)
 
 
 def stages(repo: Path) -> list[str]:
@@ -56,8 +64,10 @@ def refuse_changed_data(repo: Path) -> None:
         LineageError: it was changed.
     """
     if (repo / "data").exists() and '"data.dvc"' in dvc(repo, "status", "data.dvc", "--json"):
-        raise LineageError(f"{repo / 'data'} differs from data.dvc: record the change with `dvc add data`, "
-                           "or drop it with `dvc checkout --force data.dvc`")
+        raise LineageError(
+            f"{repo / 'data'} differs from data.dvc: record the change with `dvc add data`, "
+            "or drop it with `dvc checkout --force data.dvc`"
+        )
 
 
 def share_cache(source: Path, clone: Path) -> None:

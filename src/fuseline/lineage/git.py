@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -24,7 +23,11 @@ def identity(repo: Path) -> dict[str, str]:
         email = run(["git", "config", "user.email"], repo).strip()
     except LineageError:
         name, email = NAME, EMAIL
-    return {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in (("NAME", name), ("EMAIL", email))}
+    return {
+        f"GIT_{role}_{key}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for key, value in (("NAME", name), ("EMAIL", email))
+    }
 
 
 def root(folder: Path) -> Path:
@@ -52,7 +55,7 @@ def take_snapshot(repo: Path) -> str:
     except LineageError as error:
         raise LineageError(f"{repo}: no commit yet; make one first: `git add -A && git commit`") from error
     with tempfile.TemporaryDirectory() as scratch:
-        index = {"GIT_INDEX_FILE": os.path.join(scratch, "index")}
+        index = {"GIT_INDEX_FILE": f"{scratch}/index"}
         git(repo, "read-tree", "HEAD", env=index)
         git(repo, "add", "--all", env=index)
         tree = git(repo, "write-tree", env=index)

@@ -20,7 +20,9 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None)
     Raises:
         LineageError: it failed; the message holds the end of its stderr.
     """
-    done = subprocess.run(command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         told = (done.stderr.strip() or done.stdout.strip()).splitlines()[-5:]
         raise LineageError(f"`{' '.join(command)}` failed in {cwd}: {' '.join(told)}")

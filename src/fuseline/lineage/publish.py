@@ -74,5 +74,7 @@ def _bring_assignments(clone: Path, name: str) -> None:
 def _refuse_if_moved(repo: Path, name: str, judged_against: str | None) -> None:
     now = registry.champion(repo, name)
     if (now.version if now else None) != judged_against:
-        raise PublishError(f"the champion is now {now.version if now else 'none'}, but the verdict compares with "
-                           f"{judged_against or 'none'}; run again")
+        raise PublishError(
+            f"the champion is now {now.version if now else 'none'}, but the verdict compares with "
+            f"{judged_against or 'none'}; run again"
+        )

@@ -28,8 +28,9 @@ def champion(repo: Path, name: str) -> Registered | None:
     if not assignments:
         return None
     latest = max(assignments, key=lambda tag: int(tag.rpartition("#")[2]))
-    commit, assigned = git(repo, "log", "-1", "--format=%H", latest), git(
-        repo, "for-each-ref", "--format=%(creatordate:iso8601)", f"refs/tags/{latest}"
+    commit, assigned = (
+        git(repo, "log", "-1", "--format=%H", latest),
+        git(repo, "for-each-ref", "--format=%(creatordate:iso8601)", f"refs/tags/{latest}"),
     )
     at_commit = _tags(repo, f"{name}@v*", "--points-at", commit)
     if not at_commit:

@@ -38,7 +38,7 @@ class TextEncoder(nn.Module):
 
 def _accepts_pooling_layer(config: Any) -> bool:
     model_class = AutoModel._model_mapping[type(config)]
-    return "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return "add_pooling_layer" in inspect.signature(model_class).parameters
 
 
 def pool(states_BSD: Tensor, mask_BS: Tensor, pooling: str) -> Tensor:
@@ -77,8 +77,10 @@ def build_torchvision(name: str, side: int, weights: str | None = None) -> nn.Mo
         raise ModelError(f"encoders.image.name: torchvision.models has no classifier {name!r}")
     options: dict[str, Any] = {}
     if weights is None:
-        options = {"inception_v3": {"aux_logits": False, "init_weights": True},
-                   "googlenet": {"aux_logits": False, "init_weights": True}}.get(name, {})
+        options = {
+            "inception_v3": {"aux_logits": False, "init_weights": True},
+            "googlenet": {"aux_logits": False, "init_weights": True},
+        }.get(name, {})
         if name.startswith("vit_"):
             options = {"image_size": side}
         elif name.startswith("maxvit"):

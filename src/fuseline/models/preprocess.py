@@ -28,7 +28,7 @@ def triangle_filter(length: int, side: int, like: Tensor) -> Tensor:
     support = torch.sym_max(scale, 1.0)
     centers_S1 = (torch.arange(side, device=like.device, dtype=like.dtype)[:, None] + 0.5) * scale
     positions_I = torch.arange(length, device=like.device, dtype=like.dtype) + 0.5
-    weights_SI = (1 - (positions_I - centers_S1).abs() / support).clamp(min=0)
+    weights_SI = torch.relu(1 - (positions_I - centers_S1).abs() / support)
     return weights_SI / weights_SI.sum(1, keepdim=True)
 
 

@@ -31,6 +31,7 @@ def read_bundle(folder: Path) -> Bundle:
         if not path.is_file():
             raise BundleError(f"{path}: missing; restore the bundle with `fuseline promote VERSION`")
         if sha256_of(path) != file.sha256:
-            raise BundleError(f"{path}: altered (sha256 differs from {CARD}); "
-                              "restore the bundle with `fuseline promote VERSION`")
+            raise BundleError(
+                f"{path}: altered (sha256 differs from {CARD}); restore the bundle with `fuseline promote VERSION`"
+            )
     return bundle

@@ -6,7 +6,7 @@ Shape letters: B batch, S tokens, H height, W width, M members, C classes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,9 @@ from fuseline.runtime.bundle import MODEL, TOKENIZER, read_bundle
 from fuseline.runtime.session import open_session
 
 Floats = NDArray[np.float32]
+Feeds = dict[str, Any]
+Run = Callable[[Feeds], Sequence[Floats]]
+"""Maps the graph's inputs to its outputs: probabilities, logits, members."""
 NO_PICTURE: NDArray[np.uint8] = np.zeros((1, 1, 3), dtype=np.uint8)
 
 
@@ -56,7 +59,10 @@ class Predictor:
     """
 
     def __init__(
-        self, folder: Path, providers: Sequence[str] = ("CUDAExecutionProvider", "CPUExecutionProvider"), threads: int = 0
+        self,
+        folder: Path,
+        providers: Sequence[str] = ("CUDAExecutionProvider", "CPUExecutionProvider"),
+        threads: int = 0,
     ) -> None:
         self.bundle: Bundle = read_bundle(folder)
         self.session = open_session(folder / MODEL, providers, threads)
@@ -64,8 +70,11 @@ class Predictor:
         if "text" in self.bundle.modalities:
             self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
 
-    def predict(self, rows: Iterable[Row], batch_size: int = 32) -> Iterator[Answer]:
+    def predict(self, rows: Iterable[Row], batch_size: int = 32, run: Run | None = None) -> Iterator[Answer]:
         """Answer rows one by one, in order, computed in batches; only a batch is held in memory.
+
+        Args:
+            run: what answers the graph's inputs; the graph itself unless something is to be compared with it.
 
         Raises:
             BundleError: a row has none of the bundle's modalities.
@@ -73,25 +82,28 @@ class Predictor:
         """
         rows = iter(rows)
         while batch := list(islice(rows, batch_size)):
-            yield from self._predict_batch(batch)
+            yield from self._predict_batch(batch, run or self._run)
 
-    def _predict_batch(self, rows: Sequence[Row]) -> list[Answer]:
+    def _run(self, feeds: Feeds) -> Sequence[Floats]:
+        outputs: Sequence[Floats] = self.session.run(["probabilities", "logits", "members"], feeds)
+        return outputs
+
+    def _predict_batch(self, rows: Sequence[Row], run: Run) -> list[Answer]:
         pictures = [None if row.image is None or "image" not in self.bundle.modalities else decode_image(row.image)
                     for row in rows]  # fmt: skip
         answers: dict[int, Answer] = {}
         for members in _same_size(pictures):
-            feeds = self.feeds([rows[i] for i in members], [pictures[i] for i in members])
-            outputs = self.session.run(["probabilities", "logits", "members"], feeds)
+            outputs = run(self.feeds([rows[i] for i in members], [pictures[i] for i in members]))
             answers |= {i: Answer(*columns) for i, columns in zip(members, zip(*outputs, strict=True), strict=True)}
         return [answers[i] for i in range(len(rows))]
 
-    def feeds(self, rows: Sequence[Row], pictures: Sequence[NDArray[np.uint8] | None]) -> dict[str, Any]:
+    def feeds(self, rows: Sequence[Row], pictures: Sequence[NDArray[np.uint8] | None]) -> Feeds:
         """Make the graph's inputs; the pictures that are there must be of one size.
 
         Raises:
             BundleError: a row has none of the bundle's modalities.
         """
-        feeds: dict[str, Any] = {}
+        feeds: Feeds = {}
         if self.tokenizer is not None:
             ids_BS, mask_BS = encode_texts(self.tokenizer, [row.text for row in rows])
             feeds |= {"input_ids": ids_BS, "attention_mask": mask_BS,
@@ -104,7 +116,7 @@ class Predictor:
         self._refuse_empty(feeds)
         return feeds
 
-    def _refuse_empty(self, feeds: dict[str, Any]) -> None:
+    def _refuse_empty(self, feeds: Feeds) -> None:
         present = np.any([feeds[name] for name in ("has_text", "has_image") if name in feeds], axis=0)
         if not present.all():
             raise BundleError(f"a row has none of {', '.join(self.bundle.modalities)}; expected at least one")

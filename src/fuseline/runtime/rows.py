@@ -45,7 +45,9 @@ def _parse(line: str, where: str, folder: Path) -> tuple[dict[str, Any], Row]:
     except ValueError as error:
         raise DataError(f"{where}: not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise DataError(f'{where}: expected an object such as {{"text": "…", "image": "a.png"}}, found {line.strip()[:60]}')
+        raise DataError(
+            f'{where}: expected an object such as {{"text": "…", "image": "a.png"}}, found {line.strip()[:60]}'
+        )
     text, image = document.get("text"), document.get("image")
     for key, value in (("text", text), ("image", image)):
         if value is not None and (not isinstance(value, str) or not value.strip()):

@@ -30,8 +30,10 @@ def open_session(model: Path, providers: Sequence[str], threads: int = 0) -> ort
     """
     usable = [name for name in providers if can_work(name)]
     if not usable:
-        raise BundleError(f"none of {', '.join(providers)} can work here; this machine has "
-                          f"{', '.join(filter(can_work, ort.get_available_providers()))}")
+        raise BundleError(
+            f"none of {', '.join(providers)} can work here; this machine has "
+            f"{', '.join(filter(can_work, ort.get_available_providers()))}"
+        )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -50,8 +52,10 @@ def can_work(provider: str) -> bool:
 
 
 def gpu_name() -> str | None:
-    """Return the first NVIDIA GPU's name, None without one: asked of the driver, not of onnxruntime,
-    whose get_device() says GPU on machines without any."""
+    """Return the first NVIDIA GPU's name, None without one.
+
+    The driver is asked, not onnxruntime, whose get_device() says GPU on machines without any.
+    """
     with contextlib.suppress(OSError):
         cuda = ctypes.CDLL("libcuda.so.1")
         count = ctypes.c_int()

@@ -20,8 +20,10 @@ def main(params: Params) -> None:
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark)
     benchmark.write(entry.fresh(entry.BENCHMARK) / "benchmark.json")
     for latency in benchmark.batches.values():
-        say(f"benchmark ({benchmark.device}): batch {latency.batch_size}, p50 {latency.p50_ms:.1f} ms, "
-            f"p99 {latency.p99_ms:.1f} ms, {latency.examples_per_second:.0f} examples/s")
+        say(
+            f"benchmark ({benchmark.device}): batch {latency.batch_size}, p50 {latency.p50_ms:.1f} ms, "
+            f"p99 {latency.p99_ms:.1f} ms, {latency.examples_per_second:.0f} examples/s"
+        )
 
 
 if __name__ == "__main__":

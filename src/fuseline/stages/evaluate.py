@@ -40,23 +40,23 @@ def main(params: Params) -> None:
         test = read(entry.PREPARE / "test.parquet")
         ids, truth_N = list(test.rows["id"]), test.labels
         probs_NC, members_NMC = predict_ensemble(ensemble, test, collate)
-        patterns = _predict_patterns(params, lambda given: predict_ensemble(ensemble, test, collate, given)[0])
+        patterns: dict[str, Floats] = {
+            modality: predict_ensemble(ensemble, test, collate, [modality])[0]
+            for modality in params.members.modalities()
+        }
         before = _predict_before(params, read, collate)
     folder = entry.fresh(entry.EVALUATE)
-    write_table(pa.table({"id": ids, "label": truth_N, "probabilities": list(probs_NC)}), folder / "predictions.parquet")
+    write_table(
+        pa.table({"id": ids, "label": truth_N, "probabilities": list(probs_NC)}), folder / "predictions.parquet"
+    )
     members = {name: members_NMC[:, index] for index, name in enumerate(combination.weights)}
     evaluation = _evaluate(params, combination, truth_N, probs_NC, members, before, patterns)
     evaluation.write(folder / "evaluation.json")
     accuracy, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
-    say(f"evaluate: accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], "
-        f"fusion gain {gain.value:+.3f} over {evaluation.best_single}")
-
-
-def _predict_patterns(params: Params, predict: Callable[[list[str]], Floats]) -> dict[str, Floats]:
-    """Show one modality at a time, and all."""
-    used = list(params.members.modalities())
-    shown = [[modality] for modality in used] + ([used] if len(used) > 1 else [])
-    return {"+".join(given): predict(given) for given in shown}
+    say(
+        f"evaluate: accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], "
+        f"fusion gain {gain.value:+.3f} over {evaluation.best_single}"
+    )
 
 
 def _predict_before(params: Params, read: Callable[..., Examples], collate: Collator) -> dict[str, Floats]:
@@ -93,9 +93,7 @@ def _evaluate(
         ensemble=estimate(probs_NC, truth_N, *settings),
         members=measured,
         before=measure(before),
-        fine_tuning_gain={
-            name: estimate_gain(members[name], before[name], truth_N, *settings) for name in members
-        },
+        fine_tuning_gain={name: estimate_gain(members[name], before[name], truth_N, *settings) for name in members},
         fusion_gain=estimate_gain(probs_NC, members[best_single], truth_N, *settings),
         best_single=best_single,
         patterns=measure(patterns),

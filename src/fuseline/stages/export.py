@@ -36,8 +36,10 @@ def main(params: Params) -> None:
     )
     parity = compare(folder / "bundle", ensemble, entry.PREPARE / "test.parquet", params.export.parity_batch_sizes)
     parity.write(folder / "parity.json")
-    say(f"export: largest logit difference {parity.max_logit_difference:.1e}, "
-        f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} rows")
+    say(
+        f"export: largest logit difference {parity.max_logit_difference:.1e}, "
+        f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} rows"
+    )
 
 
 if __name__ == "__main__":

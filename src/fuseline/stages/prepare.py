@@ -19,12 +19,14 @@ from fuseline.stages import entry
 
 
 def main(params: Params) -> None:
-    """data, build/validate → build/prepare: train, val and test .parquet, preparation.json."""
+    """Write train, val and test .parquet and preparation.json to build/prepare, from data and build/validate."""
     validation = Validation.read(entry.VALIDATE / "validation.json")
     if not validation.passed:
-        raise DataError(f"the data contract refused this data set: {validation.why}. "
-                        "See build/validate/quarantine.parquet, mend or remove those rows, "
-                        "or raise validate.max_quarantined")
+        raise DataError(
+            f"the data contract refused this data set: {validation.why}. "
+            "See build/validate/quarantine.parquet, mend or remove those rows, "
+            "or raise validate.max_quarantined"
+        )
     bad = pq.read_table(entry.VALIDATE / "quarantine.parquet", columns=["row"])["row"]
     examples = read_examples(entry.DATA)
     accepted = examples.filter(pc.invert(pc.is_in(pa.array(range(examples.num_rows)), value_set=bad)))
@@ -48,8 +50,10 @@ def deal(examples: pa.Table, labels: list[str], shares: Shares) -> dict[str, pa.
     names = pa.array([split_of(group.as_py(), shares.salt, shares.val, shares.test) for group in examples["group"]])
     splits = {name: numbered.filter(pc.equal(names, name)) for name in SPLITS}
     if empty := [name for name, table in splits.items() if not table.num_rows]:
-        raise DataError(f"split {' and '.join(empty)} has no rows: {examples.num_rows} accepted rows are too few, "
-                        "or prepare.val or prepare.test is too small")
+        raise DataError(
+            f"split {' and '.join(empty)} has no rows: {examples.num_rows} accepted rows are too few, "
+            "or prepare.val or prepare.test is too small"
+        )
     if absent := sorted(set(labels) - set(splits["train"]["target"].to_pylist())):
         raise DataError(f"no training example for {', '.join(absent)}; add some or take the label out of task.labels")
     return splits

@@ -14,7 +14,7 @@ from fuseline.stages import entry
 
 
 def main(params: Params) -> None:
-    """data → build/validate: validation.json, quarantine.parquet."""
+    """Write validation.json and quarantine.parquet to build/validate, from data."""
     labels = read_manifest(entry.DATA).labels
     if sorted(labels) != sorted(params.task.labels):
         difference = sorted(set(labels) ^ set(params.task.labels))

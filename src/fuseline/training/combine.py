@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from fuseline.models.ensemble import combine
 
 
-def fit_weights(log_probs_NMC: Tensor, usable_NM: Tensor, labels_N: Tensor, pool: str, uniform_pull: float) -> list[float]:
+def fit_weights(
+    log_probs_NMC: Tensor, usable_NM: Tensor, labels_N: Tensor, pool: str, uniform_pull: float
+) -> list[float]:
     """Minimise the negative log-likelihood over weights >= 0 that sum to 1.
 
     The divergence from equal weights, times `uniform_pull`, is added: a small validation split

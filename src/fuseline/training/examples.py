@@ -94,9 +94,7 @@ class Collator:
         smoothing: share of each label spread evenly over all classes.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer | None, side: int, classes: int, smoothing: float = 0.0
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, side: int, classes: int, smoothing: float = 0.0) -> None:
         self._tokenizer, self.side, self.classes = tokenizer, side, classes
         self.smoothing = smoothing
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from fuseline.config import Expert, ImageEncoder, Member, TextEncoder
 from fuseline.errors import ModelError
-from fuseline.models.encoders import drop_classifier, build_torchvision
+from fuseline.models.encoders import build_torchvision, drop_classifier
 from fuseline.models.member import FusionConfig, FusionModel
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -94,8 +94,10 @@ def _text_config(text: TextEncoder) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"encoders.text.name: {text.name!r} cannot be loaded: {error}") from error
     if not hasattr(config, "hidden_size"):
-        raise ModelError(f"encoders.text.name: {text.name!r} is a {config.model_type}, which has no hidden_size; "
-                         "expected a text encoder or decoder")
+        raise ModelError(
+            f"encoders.text.name: {text.name!r} is a {config.model_type}, which has no hidden_size; "
+            "expected a text encoder or decoder"
+        )
     limit = getattr(config, "max_position_embeddings", None)
     if limit is not None and text.max_length > limit:
         raise ModelError(f"encoders.text.max_length: {text.max_length} exceeds the model's {limit} positions")
@@ -125,7 +127,9 @@ def _load_image(backbone: nn.Module, image: ImageEncoder) -> None:
     try:
         pretrained = build_torchvision(image.name, image.size, image.weights)
     except OSError as error:
-        raise ModelError(f"encoders.image.weights: {image.weights!r} of {image.name} cannot be fetched: {error}; "
-                         "set it to null to train from nothing") from error
+        raise ModelError(
+            f"encoders.image.weights: {image.weights!r} of {image.name} cannot be fetched: {error}; "
+            "set it to null to train from nothing"
+        ) from error
     drop_classifier(pretrained, image.size)
     backbone.load_state_dict(pretrained.state_dict())

@@ -25,7 +25,10 @@ def fit_probe(features_ND: Floats, labels_N: NDArray[np.int64], classes: int) ->
         model = LogisticRegression(C=0.05, max_iter=300).fit((features_ND - mean_D) / std_D, labels_N)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
-        coefficients, intercepts = np.vstack([-coefficients / 2, coefficients / 2]), np.hstack([-intercepts / 2, intercepts / 2])
+        coefficients, intercepts = (
+            np.vstack([-coefficients / 2, coefficients / 2]),
+            np.hstack([-intercepts / 2, intercepts / 2]),
+        )
     weight_CD = np.zeros((classes, features_ND.shape[1]))
     bias_C = np.full(classes, -30.0)
     weight_CD[model.classes_] = coefficients / std_D

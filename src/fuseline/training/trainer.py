@@ -76,7 +76,7 @@ def set_up(common: Train) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(common.threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
 
 
 def build_arguments(recipe: Member, common: Train, scratch: Path, rows: int) -> TrainingArguments:
@@ -173,5 +173,7 @@ class _Watcher(TrainerCallback):
         metrics: dict[str, float] | None = None, **_: Any,
     ) -> None:  # fmt: skip
         assert metrics is not None
-        say(f"train {self.name}: epoch {round(state.epoch or 0)}/{self.epochs}, "
-            f"val loss {metrics['eval_loss']:.3f}, val accuracy {metrics['eval_accuracy']:.3f}")
+        say(
+            f"train {self.name}: epoch {round(state.epoch or 0)}/{self.epochs}, "
+            f"val loss {metrics['eval_loss']:.3f}, val accuracy {metrics['eval_accuracy']:.3f}"
+        )

@@ -1,0 +1,213 @@
+"""Measure what the project promises of its spine: `make bench`; writes a dated record beside this file.
+
+Parts, all by default: accuracy (three seeds), retrain (time, memory, no-op), latency (graph against torch
+eager, interleaved), reproduce (two forced runs, hashes). About 25 minutes on 2 CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+
+from fuseline.config import load
+from fuseline.lineage.git import root, take_snapshot
+from fuseline.lineage.process import python_env
+from fuseline.lineage.workspace import STATE, Workspace, close_workspace, open_workspace
+from fuseline.records import Combination, Evaluation, Parity, sha256_of, write_json
+
+SEEDS = (0, 1, 2)
+ROUNDS = 200
+"""Calls of each side in the interleaved latency run."""
+
+
+def main() -> None:
+    """Run the parts that were asked for and write their record."""
+    parts: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "accuracy": measure_accuracy,
+        "retrain": measure_retrain,
+        "latency": measure_latency,
+        "reproduce": measure_reproduction,
+    }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *parts], default=list(parts))
+    repo = root(Path.cwd())
+    record: dict[str, Any] = {"conditions": conditions(repo)}
+    for name in parser.parse_args().parts:
+        print(f"bench: {name}", flush=True)
+        with clone_of(repo, name) as clone:
+            record[name] = parts[name](clone)
+        print(record[name], flush=True)
+    stamp = datetime.now(UTC).strftime("%Y-%m-%d-%H%M")
+    write_json(repo / "benchmarks" / f"{stamp}-spine.json", record)
+    print(f"written: benchmarks/{stamp}-spine.json")
+
+
+def conditions(repo: Path) -> dict[str, Any]:
+    """Describe machine, software and load."""
+    pressure = Path("/proc/pressure/cpu")
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": take_snapshot(repo),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": names[0].partition(":")[2].strip() if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "gpu": "not measured",
+        "cpu_pressure_before": pressure.read_text().split("\n")[0] if pressure.exists() else "",
+    }
+
+
+@contextmanager
+def clone_of(repo: Path, name: str) -> Iterator[Path]:
+    """Yield a clone of the tree as it stands, with the shared cache."""
+    workspace = Workspace(repo, f"bench-{name}-{os.getpid()}", take_snapshot(repo))
+    open_workspace(workspace)
+    try:
+        yield workspace.clone
+    finally:
+        close_workspace(workspace)
+
+
+def run(clone: Path, *command: str) -> tuple[float, int, str]:
+    """Run a command in a clone; return seconds, peak memory of its process tree in bytes, and its output."""
+    start, peak = time.monotonic(), 0
+    env = {**os.environ, **python_env(clone)}
+    with (clone / ".bench.log").open("w+") as log:
+        process = subprocess.Popen(command, cwd=clone, env=env, stdout=log, stderr=subprocess.STDOUT)
+        tree = psutil.Process(process.pid)
+        while process.poll() is None:
+            peak = max(peak, tree_memory(tree))
+            time.sleep(0.2)
+        seconds = time.monotonic() - start
+        log.seek(0)
+        output = log.read()
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{output[-3000:]}")
+    return seconds, peak, output
+
+
+def tree_memory(tree: psutil.Process) -> int:
+    """Sum the memory of a process and its children; shared pages count once per process, so this is an upper bound."""
+    total = 0
+    for process in [tree, *tree.children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def dvc(clone: Path, *arguments: str) -> tuple[float, int, str]:
+    """Run DVC in a clone."""
+    return run(clone, sys.executable, "-m", "dvc", *arguments)
+
+
+def measure_accuracy(clone: Path) -> dict[str, Any]:
+    """Train and evaluate with each seed."""
+    found: dict[str, Any] = {}
+    for seed in SEEDS:
+        params = yaml.safe_load((clone / "params.yaml").read_text())
+        params["train"]["seed"] = seed
+        (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
+        seconds, _, _ = dvc(clone, "repro", "evaluate")
+        evaluation = Evaluation.read(clone / "build/evaluate/evaluation.json")
+        found[f"seed_{seed}"] = {
+            "ensemble": evaluation.ensemble["accuracy"].value,
+            "macro_f1": evaluation.ensemble["macro_f1"].value,
+            "members": {name: metrics["accuracy"].value for name, metrics in evaluation.members.items()},
+            "fusion_gain": evaluation.fusion_gain["accuracy"].value,
+            "seconds": seconds,
+        }
+    for key in ("ensemble", "macro_f1", "fusion_gain"):
+        found[f"mean_{key}"] = float(np.mean([found[f"seed_{seed}"][key] for seed in SEEDS]))
+    return found
+
+
+def measure_retrain(clone: Path) -> dict[str, Any]:
+    """Time the flow from an empty cache, then with nothing changed; then a no-op `dvc repro`."""
+    shutil.rmtree(clone / STATE, ignore_errors=True)
+    (clone / ".dvc/config.local").unlink()  # a stranger's clone: a cache and remotes of its own
+    first_s, first_memory, _ = run(clone, sys.executable, "-m", "flows.retrain")
+    noop_s, _, told = run(clone, sys.executable, "-m", "flows.retrain")
+    dvc(clone, "repro")
+    repro = [dvc(clone, "repro")[0] for _ in range(3)]
+    return {
+        "seconds": first_s, "peak_memory_bytes": first_memory, "noop_flow_seconds": noop_s,
+        "noop_flow_said_so": "Nothing to do" in told, "noop_dvc_repro_seconds": float(np.median(repro)),
+    }  # fmt: skip
+
+
+def measure_latency(clone: Path) -> dict[str, Any]:
+    """Time the graph and torch eager on the same inputs in turn; report the median of the paired ratios."""
+    dvc(clone, "repro", "export")
+    os.chdir(clone)
+    import torch
+
+    from fuseline.export.graph import with_absent
+    from fuseline.inputs import decode_image
+    from fuseline.runtime.predictor import Predictor
+    from fuseline.runtime.rows import read_parquet
+    from fuseline.training.checkpoints import load_ensemble
+
+    torch.set_num_threads(2)
+    ensemble = load_ensemble(Path("build/train"), Combination.read(Path("build/combine/combination.json")))
+    predictor = Predictor(Path("build/export/bundle"), ["CPUExecutionProvider"], threads=2)
+    rows = list(read_parquet(Path("build/prepare/test.parquet")))
+    found: dict[str, Any] = {"parity": Parity.read(Path("build/export/parity.json")).model_dump()}
+    for size in load().benchmark.batch_sizes:
+        times_ms = {"graph": [], "torch": []}  # type: dict[str, list[float]]
+        for call in range(ROUNDS + 10):
+            batch = [rows[(call * size + i) % len(rows)] for i in range(size)]
+            pictures = [None if row.image is None else decode_image(row.image) for row in batch]
+            feeds = predictor.feeds(batch, pictures)
+            given = with_absent({name: torch.from_numpy(array) for name, array in feeds.items()})
+            sides: list[tuple[str, Callable[[], Any]]] = [
+                ("graph", lambda feeds=feeds: predictor.session.run(None, feeds)),  # type: ignore[misc]
+                ("torch", lambda given=given: ensemble(**given)),  # type: ignore[misc]
+            ]
+            with torch.inference_mode():
+                for name, side in sides if call % 2 else sides[::-1]:
+                    start = time.perf_counter()
+                    side()
+                    if call >= 10:
+                        times_ms[name].append((time.perf_counter() - start) * 1000)
+        found[f"batch_{size}"] = {
+            "graph_p50_ms": float(np.median(times_ms["graph"])),
+            "torch_p50_ms": float(np.median(times_ms["torch"])),
+            "median_paired_ratio": float(np.median(np.array(times_ms["graph"]) / np.array(times_ms["torch"]))),
+            "rounds": ROUNDS,
+        }
+    return found
+
+
+def measure_reproduction(clone: Path) -> dict[str, Any]:
+    """Force every stage twice and compare the weights' hashes."""
+    hashes = []
+    for _ in range(2):
+        dvc(clone, "repro", "--force", "combine")
+        hashes.append(
+            {
+                str(path.relative_to(clone)): sha256_of(path)
+                for path in sorted(clone.glob("build/train/**/*.safetensors"))
+            }
+        )
+    return {"identical": hashes[0] == hashes[1], "sha256": hashes[0]}
+
+
+if __name__ == "__main__":
+    main()

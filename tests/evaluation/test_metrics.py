@@ -1,0 +1,145 @@
+"""Metrics agree with scikit-learn's, and their intervals behave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as reference
+
+from fuseline.evaluation import metrics
+from fuseline.evaluation.metrics import confusion, estimate, estimate_gain, per_class, resample, score
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+ALL = ("accuracy", "macro_f1", "nll", "brier", "ece")
+
+
+def draw(rows: int = 200, classes: int = 4, seed: int = 0, skill: float = 1.5) -> tuple[Floats, Ints]:
+    """Draw probabilities that point at the label more often than not."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(classes, size=rows)
+    logits = random.normal(size=(rows, classes)) + skill * np.eye(classes)[labels]
+    exp = np.exp(logits)
+    return exp / exp.sum(1, keepdims=True), labels
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_scores_agree_with_scikit_learn(classes: int, seed: int) -> None:
+    probs, labels = draw(classes=classes, seed=seed)
+    found, guesses = score(probs, labels), probs.argmax(1)
+    assert found["accuracy"] == pytest.approx(reference.accuracy_score(labels, guesses), abs=1e-9)
+    assert found["macro_f1"] == pytest.approx(reference.f1_score(labels, guesses, average="macro"), abs=1e-9)
+    assert found["nll"] == pytest.approx(reference.log_loss(labels, probs, labels=range(classes)), abs=1e-9)
+    brier = sum(reference.brier_score_loss(labels == c, probs[:, c], pos_label=True) for c in range(classes))
+    assert found["brier"] == pytest.approx(brier, abs=1e-9)
+
+
+def test_macro_f1_leaves_out_a_class_that_neither_occurs_nor_is_predicted() -> None:
+    probs, labels = draw(classes=3)
+    wider = np.hstack([probs, np.zeros((len(labels), 1))])
+    assert score(wider, labels)["macro_f1"] == pytest.approx(score(probs, labels)["macro_f1"], abs=1e-12)
+
+
+def bins_by_hand(probs: Floats, labels: Ints) -> float:
+    """Guo et al. 2017, eq. 3, bin by bin: ((k - 1) / 15, k / 15]."""
+    confidence, hit, total = probs.max(1), probs.argmax(1) == labels, 0.0
+    for k in range(1, 16):
+        inside = (confidence > (k - 1) / 15) & (confidence <= k / 15)
+        if inside.any():
+            total += inside.mean() * abs(hit[inside].mean() - confidence[inside].mean())
+    return total
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_calibration_error_agrees_with_one_binned_by_hand(seed: int) -> None:
+    probs, labels = draw(seed=seed)
+    assert score(probs, labels)["ece"] == pytest.approx(bins_by_hand(probs, labels), abs=1e-9)
+
+
+def test_confident_and_right_has_no_calibration_error_confident_and_wrong_has_all() -> None:
+    probs = np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert score(probs, np.array([0, 0]))["ece"] == 0.0
+    assert score(probs, np.array([1, 1]))["ece"] == 1.0
+
+
+def test_a_probability_of_zero_for_the_truth_gives_a_finite_loss() -> None:
+    assert np.isfinite(score(np.array([[1.0, 0.0]]), np.array([1]))["nll"])
+
+
+def test_intervals_hold_the_point() -> None:
+    for name, one in estimate(*draw(), resamples=300, confidence=0.95).items():
+        if name != "ece":  # a mean of absolute values: resampling adds to it
+            assert one.low <= one.value <= one.high
+
+
+def test_intervals_shrink_with_the_rows() -> None:
+    few, many = (estimate(*draw(rows=rows), resamples=300, confidence=0.95) for rows in (100, 1600))
+    for name in ("accuracy", "macro_f1", "nll", "brier"):
+        ratio = (few[name].high - few[name].low) / (many[name].high - many[name].low)
+        assert 2.5 < ratio < 6  # sqrt(16) = 4
+
+
+def test_a_higher_confidence_gives_wider_intervals() -> None:
+    narrow, wide = (estimate(*draw(), resamples=300, confidence=confidence)["accuracy"] for confidence in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    truth = score(*draw(rows=200_000, seed=99))["accuracy"]
+    intervals = [estimate(*draw(rows=150, seed=seed), resamples=200, confidence=0.9)["accuracy"] for seed in range(150)]
+    covered = np.mean([one.low <= truth <= one.high for one in intervals])
+    assert 0.82 < covered < 0.97
+
+
+def test_the_same_rows_give_the_same_intervals() -> None:
+    assert estimate(*draw(), resamples=50, confidence=0.9) == estimate(*draw(), resamples=50, confidence=0.9)
+
+
+def test_chunks_draw_as_many_resamples_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = resample(*draw(rows=40), resamples=25)
+    monkeypatch.setattr(metrics, "_CHUNK", 40 * 7)
+    chunked = resample(*draw(rows=40), resamples=25)
+    assert all(np.allclose(chunked[name], whole[name]) for name in ALL)
+
+
+def test_a_system_gains_exactly_nothing_over_itself() -> None:
+    probs, labels = draw()
+    for gain in estimate_gain(probs, probs.copy(), labels, resamples=100, confidence=0.95).values():
+        assert (gain.value, gain.low, gain.high) == (0.0, 0.0, 0.0)
+
+
+def test_the_better_system_gains_in_every_metric_that_it_is_better_in() -> None:
+    probs, labels = draw(rows=400, skill=3.0)
+    flat = np.full_like(probs, 0.25) + 0.01 * np.eye(4)[(labels + 1) % 4]
+    gains = estimate_gain(probs, flat / flat.sum(1, keepdims=True), labels, resamples=100, confidence=0.95)
+    assert set(gains) == set(ALL)
+    for name in ("accuracy", "macro_f1", "nll", "brier"):
+        assert 0 < gains[name].low <= gains[name].value <= gains[name].high, name
+
+
+def test_swapping_the_systems_changes_the_sign_only() -> None:
+    (probs, labels), (other, _) = draw(), draw(seed=5)
+    there = estimate_gain(probs, other, labels, resamples=100, confidence=0.95)
+    back = estimate_gain(other, probs, labels, resamples=100, confidence=0.95)
+    for name in ALL:
+        assert (back[name].value, back[name].low) == pytest.approx((-there[name].value, -there[name].high))
+
+
+def test_a_gain_is_paired_its_interval_is_narrower_than_that_of_either_system() -> None:
+    probs, labels = draw()
+    slightly = 0.98 * probs + 0.005
+    gain = estimate_gain(slightly, probs, labels, resamples=200, confidence=0.95)["nll"]
+    alone = estimate(probs, labels, resamples=200, confidence=0.95)["nll"]
+    assert gain.high - gain.low < (alone.high - alone.low) / 10
+
+
+def test_per_class_and_confusion_agree_with_hand_counting() -> None:
+    probs = np.eye(3)[[0, 0, 1, 1]]
+    labels = np.array([0, 1, 1, 1])
+    assert confusion(probs, labels) == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+    first, second, third = per_class(probs, labels, ["a", "b", "c"])
+    assert (first.precision, first.recall, first.support) == (0.5, 1.0, 1)
+    assert (second.precision, second.recall, second.f1, second.support) == (1.0, pytest.approx(2 / 3), pytest.approx(0.8), 3)
+    assert (third.label, third.precision, third.recall, third.f1, third.support) == ("c", 0.0, 0.0, 0.0, 0)

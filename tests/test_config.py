@@ -1,0 +1,192 @@
+"""params.yaml, read strictly: what is wrong is named, all of it, before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fuseline.config import Params, load
+from fuseline.errors import ConfigError
+
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
+Edit = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def refuse(document: dict[str, Any], tmp_path: Path) -> Callable[[Edit], str]:
+    """Edit the shipped params, expect a refusal, and return its words."""
+
+    def attempt(edit: Edit) -> str:
+        edit(document)
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(document), encoding="utf-8")
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        return str(caught.value)
+
+    return attempt
+
+
+def put(path: str, value: Any) -> Edit:
+    """Set one key by its dotted path."""
+
+    def edit(document: dict[str, Any]) -> None:
+        *parents, last = path.split(".")
+        for parent in parents:
+            document = document[int(parent)] if parent.isdigit() else document[parent]  # type: ignore[call-overload]
+        document[last] = value
+
+    return edit
+
+
+def test_the_shipped_params_load() -> None:
+    params = load(SHIPPED)
+    assert list(params.members.all()) == ["text", "image", "fusion"]
+    assert params.members.modalities() == ["text", "image"]
+    assert params.members.expert_on("image") == "image"
+    assert len(params.gate) >= 1
+
+
+def test_params_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(SHIPPED).train.seed = 1  # type: ignore[misc]
+
+
+def test_all_errors_are_told_at_once_with_key_value_and_expectation(refuse: Callable[[Edit], str]) -> None:
+    def edit(document: dict[str, Any]) -> None:
+        document["prepare"]["val"] = 1.5
+        document["encoders"]["text"]["pooling"] = "max"
+        del document["train"]["seed"]
+        document["members"]["experts"]["image"]["epochs"] = 0
+
+    words = refuse(edit)
+    assert "4 wrong" in words
+    assert "prepare.val: Input should be less than 1 (found 1.5)" in words
+    assert "encoders.text.pooling: Input should be 'mean', 'first' or 'last' (found 'max')" in words
+    assert "train.seed: missing; add it" in words
+    assert "members.experts.image.epochs: Input should be greater than or equal to 1 (found 0)" in words
+
+
+def test_an_unknown_key_is_refused_with_the_likely_slip(refuse: Callable[[Edit], str]) -> None:
+    words = refuse(put("members.experts.text.learning_rte", 0.1))
+    assert "members.experts.text.learning_rte: unknown key (did you mean 'learning_rate'?); remove it" in words
+
+
+def test_an_unknown_key_like_no_other_is_refused_without_a_guess(refuse: Callable[[Edit], str]) -> None:
+    assert "train.zzzzzz: unknown key; remove it" in refuse(put("train.zzzzzz", 1))
+
+
+def test_a_section_named_as_python_names_it_is_unknown(refuse: Callable[[Edit], str]) -> None:
+    assert "validate_: unknown key (did you mean 'validate'?)" in refuse(put("validate_", {}))
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(SHIPPED.read_text(encoding="utf-8").replace("  seed: 0\n", "  seed: 0\n  seed: 1\n"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="key 'seed' is given twice, near line"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a: [", "not valid YAML"), ("", "the document"), ("- a\n- b\n", "the document"), ("? [1]\n: 2\n", "not valid YAML")],
+    ids=["a broken document", "an empty document", "a list", "a key that is a list"],
+)
+def test_what_is_no_mapping_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        load(path)
+
+
+def test_bytes_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"task: \xff\xfe\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read \(No such file or directory\)"):
+        load(tmp_path / "nowhere.yaml")
+
+
+FUSION = "members.fusions.fusion"
+WRONG = {
+    "a label may not be listed twice": (put("task.labels", ["a", "b", "a"]), "a label is listed twice"),
+    "one label is no problem to solve": (put("task.labels", ["a"]), "at least 2 items"),
+    "val and test may not take everything": (put("prepare.val", 0.8), "val + test is 1; expected between 0 and 1"),
+    "weights belong to the named network": (put("encoders.image.weights", "DEFAULT"), "with blocks set, weights must be null"),
+    "a ResNet has four stages": (put("encoders.image.blocks", [1, 1]), "at least 4 items"),
+    "a text expert has no pictures to change": (
+        put("members.experts.text.augment", yaml.safe_load(SHIPPED.read_text())["members"]["experts"]["image"]["augment"]),
+        "augment needs the image modality",
+    ),
+    "a fusion member needs two modalities": (put(f"{FUSION}.modalities", ["text"]), "at least 2 items"),
+    "a modality may not be listed twice": (put(f"{FUSION}.modalities", ["text", "text"]), "a modality is listed twice"),
+    "an unknown modality is refused": (put(f"{FUSION}.modalities", ["text", "sound"]), "'text' or 'image'"),
+    "a start needs an expert": (
+        put("members.experts", {"text": yaml.safe_load(SHIPPED.read_text())["members"]["experts"]["text"]}),
+        "there is no expert on image",
+    ),
+    "a name stands for one member": (
+        lambda document: document["members"]["fusions"].update(text=document["members"]["fusions"]["fusion"]),
+        "text names both an expert and a fusion member",
+    ),
+    "a member's name is a folder's": (
+        lambda document: document["members"]["fusions"].update({"../x": document["members"]["fusions"]["fusion"]}),
+        "should match pattern",
+    ),
+    "experts are needed": (put("members", {"experts": {}, "fusions": {}}), "at least 1 item"),
+    "a rule needs a bound": (put("gate", [{"name": "a", "metric": "b"}]), "set exactly one of min, max and margin"),
+    "a rule has one bound": (put("gate.0.max", 1), "set exactly one of min, max and margin"),
+    "a learning rate of zero is not null": (put("members.experts.text.learning_rate.encoder", 0), "greater than 0"),
+    "the head is never frozen": (put("members.experts.text.learning_rate.head", None), "valid number"),
+    "a dropout of one leaves nothing": (put("members.experts.text.dropout", 1.0), "less than 1"),
+    "patience of zero is not null": (put("members.experts.text.patience", 0), "greater than or equal to 1"),
+    "a batch size is whole": (put("members.experts.text.batch_size", 2.5), "integer"),
+    "weight decay is a number": (put("members.experts.text.weight_decay", math.nan), "weight_decay"),
+    "confidence of one is no interval": (put("evaluate.confidence", 1.0), "less than 1"),
+    "an old opset is refused": (put("export.opset", 17), "greater than or equal to 18"),
+    "no batch size is no benchmark": (put("benchmark.batch_sizes", []), "at least 1 item"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_config_says_that(case: str, refuse: Callable[[Edit], str]) -> None:
+    edit, words = WRONG[case]
+    assert words in refuse(edit)
+
+
+RIGHT = {
+    "no fusion member": put("members.fusions", {}),
+    "no gate rule": put("gate", []),
+    "no augmentation": put("members.experts.image.augment", None),
+    "frozen encoders": put(f"{FUSION}.learning_rate", {"text": None, "image": None, "head": 1.0e-3}),
+    "no test split": put("prepare.test", 0.0),
+    "a network of its own depth": put("encoders.image.blocks", None),
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_config_accepts(case: str, document: dict[str, Any]) -> None:
+    RIGHT[case](document)
+    assert Params.model_validate(document)
+
+
+def test_modalities_are_those_that_members_use(document: dict[str, Any]) -> None:
+    document["members"]["fusions"] = {}
+    del document["members"]["experts"]["text"]
+    members = Params.model_validate(document).members
+    assert members.modalities() == ["image"]
+    assert members.expert_on("text") is None

@@ -1,0 +1,86 @@
+"""Prepared examples as tensors, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from fuseline.inputs import decode_image
+from fuseline.training.examples import Collator, Examples, to_square
+
+Read = Callable[..., Examples]
+
+
+def test_a_split_is_read_in_order(read: Read) -> None:
+    examples = read("val")
+    assert len(examples) == 9
+    assert examples.labels.tolist() == [0, 1, 2] * 3
+    assert [examples[index]["label"] for index in range(9)] == [0, 1, 2] * 3
+
+
+def test_rows_without_any_of_the_modalities_are_left_out(read: Read) -> None:
+    present = read().present()
+    assert len(read(modalities=["text"])) == present["text"].sum() == 21
+    assert len(read(modalities=["image"])) == present["image"].sum() < 24
+    assert len(read(modalities=["text", "image"])) == 24
+
+
+def test_what_is_missing_is_none(read: Read) -> None:
+    examples, present = read(), read().present()
+    for index in range(24):
+        assert (examples[index]["text"] is not None) == present["text"][index]
+        assert (examples[index]["picture"] is not None) == present["image"][index]
+
+
+def test_pictures_come_resized_as_the_graph_would(read: Read) -> None:
+    shown = read()[0]["picture"]
+    assert shown.dtype == torch.uint8
+    assert shown.shape == (32, 32, 3)
+    assert set(shown.view(-1, 3).unique(dim=0).tolist()[0]) == {210, 30, 40}
+
+
+def test_a_picture_of_the_right_size_is_not_touched(picture: Callable[..., bytes]) -> None:
+    data = picture((1, 2, 3), 32, 32)
+    assert np.array_equal(to_square(data, 32).numpy(), decode_image(data))
+
+
+def test_the_change_is_made_anew_each_time_and_only_to_pictures(read: Read) -> None:
+    calls = []
+    examples = read(change=lambda picture: calls.append(1) or 255 - picture)
+    assert examples[0]["picture"][0, 0].tolist() == [45, 225, 215]
+    _ = examples[0], examples[4]  # row 4 has no picture
+    assert len(calls) == 2
+
+
+def test_changing_a_picture_leaves_the_data_as_it_is(read: Read) -> None:
+    examples = read()
+    examples[0]["picture"].zero_()
+    assert examples[0]["picture"].sum() > 0
+
+
+def test_a_batch_has_the_arguments_of_a_member(batch: dict[str, torch.Tensor]) -> None:
+    assert {name: (str(t.dtype), t.shape[0]) for name, t in batch.items()} == {
+        "input_ids": ("torch.int64", 8), "attention_mask": ("torch.int64", 8), "has_text": ("torch.bool", 8),
+        "pixels": ("torch.uint8", 8), "has_image": ("torch.bool", 8), "labels": ("torch.float32", 8),
+    }  # fmt: skip
+    assert batch["has_text"].tolist() == [True] * 6 + [False, True]
+    assert batch["has_image"].tolist() == [True] * 4 + [False] + [True] * 3
+    assert batch["pixels"][4].sum() == 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_labels_are_smoothed_and_sum_to_one(smoothing: float, tokenizer: Tokenizer) -> None:
+    row: dict[str, Any] = {"text": "sky", "picture": None, "label": 2}
+    labels = Collator(tokenizer, 8, 3, smoothing)([row])["labels"]
+    torch.testing.assert_close(labels, torch.tensor([[smoothing / 3, smoothing / 3, 1 - smoothing * 2 / 3]]))
+
+
+def test_without_a_tokenizer_the_text_arguments_are_blank() -> None:
+    row: dict[str, Any] = {"text": "sky", "picture": None, "label": 0}
+    batch = Collator(None, 8, 3)([row, row])
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 1)
