@@ -185,8 +185,9 @@ def liven(model: FusionModel, seed: int) -> FusionModel:
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point() and "preprocess" not in name:
-                tensor.mul_(1 + 0.3 * torch.rand(tensor.shape, generator=random))
-                tensor.add_(0.05 * torch.rand(tensor.shape, generator=random))
+                tensor.mul_(0.8 + 0.4 * torch.rand(tensor.shape, generator=random))
+                if tensor.ndim == 1:  # biases, norms with their running numbers, and absences
+                    tensor.add_(0.1 * torch.rand(tensor.shape, generator=random))
     return model
 
 

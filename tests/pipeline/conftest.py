@@ -89,7 +89,7 @@ def commit(repo: Path, message: str) -> None:
     git(repo, "commit", "--quiet", "-m", message)
 
 
-def make_project(folder: Path, text_model: Path) -> Path:
+def make_project(folder: Path, text_folder: Path) -> Path:
     """Make a repository with a data set of 90 rows under DVC."""
     folder.mkdir(parents=True)
     (folder.parent / "home").mkdir(exist_ok=True)
@@ -101,7 +101,7 @@ def make_project(folder: Path, text_model: Path) -> Path:
     (folder / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
     shutil.copy(ROOT / ".dvc" / ".gitignore", folder / ".dvc" / ".gitignore")
-    write_params(folder / "params.yaml", text_model)
+    write_params(folder / "params.yaml", text_folder)
     write_data_set(folder / "data", "shapes", "classification", LABELS, [examples(90)])
     git(folder, "init", "--quiet", "--initial-branch=main")
     assert shell(folder, "dvc", "add", "data").returncode == 0
@@ -109,11 +109,11 @@ def make_project(folder: Path, text_model: Path) -> Path:
     return folder
 
 
-def write_params(path: Path, text_model: Path) -> None:
+def write_params(path: Path, text_folder: Path) -> None:
     edit(
         path,
         task__labels=LABELS,
-        encoders__text__name=str(text_model),
+        encoders__text__name=str(text_folder),
         encoders__text__max_length=12,
         encoders__image__size=16,
         evaluate__resamples=50,
@@ -132,9 +132,9 @@ def write_params(path: Path, text_model: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory, text_model: Path) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, text_folder: Path) -> Path:
     """A project before its first run; read it, do not change it."""
-    return make_project(tmp_path_factory.mktemp("project") / "repo", text_model)
+    return make_project(tmp_path_factory.mktemp("project") / "repo", text_folder)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def test_versions_champion_and_lineage_are_tags_and_a_commit(first_run):
 
 
 def test_the_bundle_can_be_fetched_anywhere_by_its_version(first_run, tmp_path):
-    done = shell(first_run[0], "dvc", "artifacts", "get", ".", "fusion", "--rev", "fusion@v1.0.0", "-o", str(tmp_path / "got"))
+    done = shell(first_run[0], "dvc", "artifacts", "get", ".", "fusion", "--rev", "v1.0.0", "-o", str(tmp_path / "got"))
     assert done.returncode == 0, done.stderr
     assert read_bundle(tmp_path / "got").labels == ["circle", "square", "star"]
 

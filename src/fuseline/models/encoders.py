@@ -37,7 +37,7 @@ class TextEncoder(nn.Module):
 
 
 def _accepts_pooling_layer(config: Any) -> bool:
-    model_class = AutoModel._model_mapping[type(config)]
+    model_class: Any = AutoModel._model_mapping[type(config)]
     return "add_pooling_layer" in inspect.signature(model_class).parameters
 
 

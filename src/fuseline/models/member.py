@@ -128,15 +128,26 @@ class FusionModel(PreTrainedModel):
         """
         encoder = self.encoders[name]
         if not self.missing:
-            return encoder(*inputs)  # type: ignore[no-any-return]
+            return run_encoder(encoder, inputs)
         missing_D = self.missing[name]
         if not self.training:
-            return torch.where(present_B[:, None], encoder(*inputs), missing_D)
+            return torch.where(present_B[:, None], run_encoder(encoder, inputs), missing_D)
         features_BD = missing_D.expand(len(present_B), -1)
         if not present_B.any():
             return features_BD
-        encoded = encoder(*(tensor[present_B] for tensor in inputs))
+        encoded = run_encoder(encoder, tuple(tensor[present_B] for tensor in inputs))
         return features_BD.to(encoded.dtype).index_put((present_B.nonzero().squeeze(1),), encoded)
+
+
+def run_encoder(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Encode rows; a single row in training runs as in evaluation, for batch norm cannot learn from one."""
+    if not (encoder.training and len(inputs[0]) == 1):
+        return encoder(*inputs)
+    encoder.eval()
+    try:
+        return encoder(*inputs)
+    finally:
+        encoder.train()
 
 
 def hide_some(present: dict[str, Tensor], probability: float) -> dict[str, Tensor]:

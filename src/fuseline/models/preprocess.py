@@ -6,6 +6,7 @@ Shape letters: B batch, H height, W width, S side of the resized square, I input
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ def resize(pixels_B3HW: Tensor, side: int) -> Tensor:
 def triangle_filter(length: int, side: int, like: Tensor) -> Tensor:
     """Return [side, length] weights, each row summing to 1, for resampling `length` samples to `side`."""
     scale = length / side
-    support = torch.sym_max(scale, 1.0)
+    support: Any = torch.sym_max(scale, 1.0)  # a float, or a symbol while exporting
     centers_S1 = (torch.arange(side, device=like.device, dtype=like.dtype)[:, None] + 0.5) * scale
     positions_I = torch.arange(length, device=like.device, dtype=like.dtype) + 0.5
     weights_SI = torch.relu(1 - (positions_I - centers_S1).abs() / support)

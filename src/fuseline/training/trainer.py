@@ -41,7 +41,7 @@ def fit(
         The learning curve.
     """
     with tempfile.TemporaryDirectory(prefix="fuseline-train-") as scratch:
-        arguments = build_arguments(recipe, common, Path(scratch), len(train))
+        arguments = build_arguments(recipe, common, Path(scratch))
         trainer = TwoCollators(
             model=model, args=arguments, train_dataset=train, eval_dataset=val, data_collator=collate,
             compute_metrics=_accuracy, callbacks=[_Watcher(name, recipe.epochs)],
@@ -61,12 +61,13 @@ class TwoCollators(Trainer):
     collate_val: Collator
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Build the loader with `collate_val`."""
+        """Build the loader with `collate_val`; Trainer would drop the last batch of validation rows as of training rows."""
         collate, self.data_collator = self.data_collator, self.collate_val
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.data_collator = collate
+            self.data_collator, self.args.dataloader_drop_last = collate, drop_last
 
 
 def set_up(common: Train) -> None:
@@ -79,15 +80,13 @@ def set_up(common: Train) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
 
 
-def build_arguments(recipe: Member, common: Train, scratch: Path, rows: int) -> TrainingArguments:
+def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArguments:
     """Translate params into Trainer's own words."""
     return TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
         per_device_eval_batch_size=64,
-        # Batch norm cannot learn from one row: a last batch of a single row is dropped.
-        dataloader_drop_last=rows > recipe.batch_size and rows % recipe.batch_size == 1,
         lr_scheduler_type=recipe.schedule,
         warmup_steps=recipe.warmup,
         seed=common.seed,

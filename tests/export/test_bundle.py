@@ -1,0 +1,176 @@
+"""The bundle says what the ensemble says, at sizes other than the traced ones, and needs no Fuseline to say it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+
+import fuseline
+from fuseline.export.card import snippet
+from fuseline.export.graph import example_inputs, write_graph
+from fuseline.export.parity import compare
+from fuseline.models.ensemble import Ensemble
+from fuseline.records import sha256_of
+from fuseline.runtime.bundle import read_bundle
+from fuseline.runtime.predictor import Predictor, Row
+
+CPU = ["CPUExecutionProvider"]
+BLOCK = """
+import sys
+class _Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "fuseline"}:
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, _Refuse())
+"""
+
+
+@pytest.fixture(scope="module")
+def session(bundle: Path) -> ort.InferenceSession:
+    return ort.InferenceSession(str(bundle / "model.onnx"), providers=CPU)
+
+
+def draw(batch: int, tokens: int, height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Draw inputs with padding at the right and every pattern of presence."""
+    random = np.random.default_rng(batch + tokens + height + width)
+    lengths = random.integers(1, tokens + 1, size=batch)
+    patterns = [(True, True), (True, False), (False, True)]
+    has_text, has_image = zip(*(patterns[number % 3] for number in range(batch)), strict=True)
+    return {
+        "input_ids": random.integers(0, 15, (batch, tokens)),
+        "attention_mask": (np.arange(tokens) < lengths[:, None]).astype(np.int64),
+        "has_text": np.array(has_text),
+        "pixels": random.integers(0, 256, (batch, height, width, 3), dtype=np.uint8),
+        "has_image": np.array(has_image),
+    }
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(1, 1, 1, 1), (1, 12, 32, 32), (2, 7, 48, 40), (3, 2, 5, 300), (5, 24, 200, 31), (17, 9, 33, 32)],
+    ids="{0[0]} rows of {0[1]} tokens and {0[2]} x {0[3]} px".format,
+)
+def test_the_graph_agrees_with_torch_for(
+    sizes: tuple[int, int, int, int], session: ort.InferenceSession, ensemble: Ensemble
+) -> None:
+    feeds = draw(*sizes)
+    with torch.no_grad():
+        expected = ensemble(**{name: torch.from_numpy(array) for name, array in feeds.items()})
+    for found, tensor in zip(session.run(["probabilities", "logits", "members"], feeds), expected, strict=True):
+        np.testing.assert_allclose(found, tensor.numpy(), atol=1e-4)
+
+
+def test_parity_counts_all_rows_at_all_batch_sizes(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
+    parity = compare(bundle, ensemble, prepared / "test.parquet", [1, 4])
+    assert (parity.rows, parity.batch_sizes, parity.argmax_agreement) == (9, [1, 4], 1.0)
+    assert parity.max_logit_difference < 1e-4
+
+
+def test_parity_sees_an_ensemble_that_is_not_the_exported_one(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
+    other = Ensemble(dict(ensemble.members), [0.0, 0.0, 0.0, 1.0], 0.1, "geometric").eval()
+    assert compare(bundle, other, prepared / "test.parquet", [4]).max_logit_difference > 0.1
+
+
+def test_the_description_lists_every_file_with_its_digest_and_size(bundle: Path) -> None:
+    description = read_bundle(bundle)
+    assert {path.name for path in bundle.iterdir()} == {"bundle.json", *description.files}
+    for name, file in description.files.items():
+        assert (file.sha256, file.bytes) == (sha256_of(bundle / name), (bundle / name).stat().st_size)
+
+
+def test_the_description_tells_what_is_inside(bundle: Path, labels: list[str]) -> None:
+    description = read_bundle(bundle)
+    assert description.labels == labels
+    assert description.members == ["text", "image", "concat", "gated"]
+    assert list(description.inputs) == sorted(["input_ids", "attention_mask", "has_text", "pixels", "has_image"])
+    assert description.versions["opset"] == "20"
+    assert description.versions["fuseline"] == fuseline.__version__
+
+
+def test_the_graph_holds_no_path_of_this_machine(bundle: Path) -> None:
+    data = (bundle / "model.onnx").read_bytes()
+    assert b"site-packages" not in data
+    assert str(Path.cwd()).encode() not in data
+
+
+def test_the_graph_is_of_the_asked_for_opset_and_passes_onnxs_checker(bundle: Path) -> None:
+    onnx.checker.check_model(str(bundle / "model.onnx"), full_check=True)
+    model = onnx.load(bundle / "model.onnx", load_external_data=False)
+    assert {one.domain: one.version for one in model.opset_import}[""] == 20
+
+
+def answer_by_readme(folder: Path, tmp_path: Path, **constants: str) -> str:
+    """Run the README's snippet where torch, transformers and fuseline cannot be imported; return the label."""
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "sitecustomize.py").write_text(BLOCK)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    for name, value in constants.items():
+        code, changed = re.subn(rf"^{name} = .*$", lambda _, line=f"{name} = {value}": line, code, flags=re.MULTILINE)
+        assert changed == 1
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "blocked")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::SyntaxWarning", "-c", code], check=False, cwd=folder, env=environment,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[0]
+
+
+@pytest.mark.parametrize("kind", ["text and picture", "text only", "picture only"])
+def test_the_readmes_snippet_gives_the_same_label_without_torch_or_fuseline(
+    kind: str, bundle: Path, tmp_path: Path, picture: Callable[..., bytes]
+) -> None:
+    text = None if kind == "picture only" else "the frog"
+    image = None if kind == "text only" else picture((40, 60, 220, 90), 30, 50, mode="RGBA")
+    if image is not None:
+        (tmp_path / "a.png").write_bytes(image)
+    path = None if image is None else str(tmp_path / "a.png")
+    answer = next(Predictor(bundle, CPU, 1).predict([Row(text, image)]))
+    expected = read_bundle(bundle).labels[answer.probabilities.argmax()]
+    assert answer_by_readme(bundle, tmp_path, TEXT=repr(text), IMAGE=repr(path)) == expected
+
+
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_an_ensemble_on_one_modality_takes_only_its_inputs(
+    modality: str, ensemble: Ensemble, export: Callable[..., Path], tmp_path: Path, picture: Callable[..., bytes]
+) -> None:
+    alone = Ensemble({modality: ensemble.members[modality]}, [1.0], 1.0, "geometric").eval()
+    folder = export(tmp_path / "bundle", alone, [modality])
+    predictor = Predictor(folder, CPU, 1)
+    assert {one.name for one in predictor.session.get_inputs()} == set(example_inputs([modality]))
+    assert (folder / "tokenizer.json").exists() == (modality == "text")
+    both = Row("the rose", picture())
+    given = Row("the rose") if modality == "text" else Row(None, picture())
+    logits = [answer.logits for answer in predictor.predict([both, given])]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
+    other = {"TEXT": "'rose'"} if modality == "text" else {}
+    if modality == "text":
+        assert answer_by_readme(folder, tmp_path, **other) in read_bundle(folder).labels
+
+
+def test_the_snippet_names_only_what_the_bundle_takes() -> None:
+    assert "IMAGE" not in snippet(["text"])
+    assert "Tokenizer" not in snippet(["image"])
+    compile(snippet(["text", "image"]), "snippet", "exec")
+
+
+def test_exporting_twice_gives_the_same_graph_to_the_last_bit(
+    bundle: Path, ensemble: Ensemble, tmp_path: Path
+) -> None:
+    text = Ensemble({"text": ensemble.members["text"]}, [1.0], 1.0, "geometric").eval()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_graph(text, ["text"], 20, tmp_path / name / "model.onnx")
+    for name in ("model.onnx", "model.onnx.data"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

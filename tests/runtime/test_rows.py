@@ -1,0 +1,97 @@
+"""Rows from files: a bad line is named by file and number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fuseline.errors import DataError
+from fuseline.runtime.predictor import Row
+from fuseline.runtime.rows import read_jsonl, read_parquet
+
+
+@pytest.fixture
+def write(tmp_path: Path, picture: Callable[..., bytes]) -> Callable[..., Path]:
+    """Give the writer of a JSON Lines file with a picture beside it."""
+    (tmp_path / "a.png").write_bytes(picture())
+
+    def to_file(*lines: str) -> Path:
+        file = tmp_path / "rows.jsonl"
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return file
+
+    return to_file
+
+
+def test_lines_come_as_they_stand_and_as_rows(write: Callable[..., Path], picture: Callable[..., bytes]) -> None:
+    file = write('{"text": "größer", "id": 7}', '{"image": "a.png"}', '{"text": "b", "image": "a.png"}')
+    documents, rows = zip(*read_jsonl(file), strict=True)
+    assert documents == ({"text": "größer", "id": 7}, {"image": "a.png"}, {"text": "b", "image": "a.png"})
+    assert rows == (Row("größer"), Row(None, picture()), Row("b", picture()))
+
+
+def test_a_picture_may_stand_at_an_absolute_path(write: Callable[..., Path], tmp_path: Path) -> None:
+    file = write(f'{{"image": "{tmp_path / "a.png"}"}}')
+    assert next(iter(read_jsonl(file)))[1].image is not None
+
+
+def test_null_is_as_good_as_left_out(write: Callable[..., Path]) -> None:
+    assert [row for _, row in read_jsonl(write('{"text": "b", "image": null}'))] == [Row("b")]
+
+
+def test_empty_lines_pass_but_count(write: Callable[..., Path]) -> None:
+    file = write("", '{"text": "b"}', "   ", "{}")
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 4: neither text nor image is given"):
+        list(read_jsonl(file))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "not JSON"),
+        ("plain words", "not JSON"),
+        ("[1, 2]", r"expected an object such as .* found \[1, 2\]"),
+        ('"text"', "expected an object"),
+        ("{}", "neither text nor image is given"),
+        ('{"Text": "a"}', "neither text nor image is given"),
+        ('{"text": null}', "neither text nor image is given"),
+        ('{"text": ""}', "text must be a non-empty string or left out, found ''"),
+        ('{"text": "  "}', "text must be a non-empty string"),
+        ('{"text": 5}', "text must be a non-empty string or left out, found 5"),
+        ('{"text": "a", "image": ["a.png"]}', "image must be a non-empty string"),
+        ('{"image": "nowhere.png"}', r"nowhere\.png cannot be read \(No such file or directory\)"),
+        ('{"image": "."}', r"cannot be read \(Is a directory\)"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_and_number(line: str, words: str, write: Callable[..., Path]) -> None:
+    file = write('{"text": "sound"}', line, '{"text": "sound"}')
+    with pytest.raises(DataError, match=rf"rows\.jsonl, line 2: .*{words}"):
+        list(read_jsonl(file))
+
+
+def test_rows_before_a_bad_line_are_given(write: Callable[..., Path]) -> None:
+    rows = read_jsonl(write('{"text": "sound"}', "{"))
+    assert next(rows)[1] == Row("sound")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot be read \(No such file or directory\)"):
+        list(read_jsonl(tmp_path / "nowhere.jsonl"))
+
+
+def test_bytes_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"text": "\xff"}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl: not UTF-8"):
+        list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+def test_a_prepared_split_gives_its_rows_in_order(prepared: Path) -> None:
+    rows = list(read_parquet(prepared / "test.parquet"))
+    assert len(rows) == 9
+    assert all(row.text is not None or row.image is not None for row in rows)
+    assert rows[0].text == "the cherry and brick"
+    assert rows[1].text is None
+    assert rows[0].image is not None
+    assert rows[0].image.startswith(b"\x89PNG")
