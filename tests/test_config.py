@@ -92,14 +92,21 @@ def test_a_section_named_as_python_names_it_is_unknown(refuse: Callable[[Edit], 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(SHIPPED.read_text(encoding="utf-8").replace("  seed: 0\n", "  seed: 0\n  seed: 1\n"), encoding="utf-8")
+    path.write_text(
+        SHIPPED.read_text(encoding="utf-8").replace("  seed: 0\n", "  seed: 0\n  seed: 1\n"), encoding="utf-8"
+    )
     with pytest.raises(ConfigError, match="key 'seed' is given twice, near line"):
         load(path)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a: [", "not valid YAML"), ("", "the document"), ("- a\n- b\n", "the document"), ("? [1]\n: 2\n", "not valid YAML")],
+    [
+        ("a: [", "not valid YAML"),
+        ("", "the document"),
+        ("- a\n- b\n", "the document"),
+        ("? [1]\n: 2\n", "not valid YAML"),
+    ],
     ids=["a broken document", "an empty document", "a list", "a key that is a list"],
 )
 def test_what_is_no_mapping_is_refused(text: str, words: str, tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def test_sixteen_bits_of_grey_keep_their_shades() -> None:
     assert decode_image(encode(image))[0, :, 0].tolist() == [0, 64, 128, 255]
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"], ids=["empty", "text", "png", "gif"])
+@pytest.mark.parametrize(
+    "data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"], ids=["empty", "text", "png", "gif"]
+)
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(DataError, match="picture cannot be decoded"):
         decode_image(data)

@@ -23,7 +23,15 @@ def sound(picture: Callable[..., bytes]) -> Callable[..., dict[str, Any]]:
     """Give the maker of a sound row; keywords replace columns, a picture is given as bytes."""
 
     def make(**changes: Any) -> dict[str, Any]:
-        row = {"id": "a", "group": "g", "text": "a rose", "image": picture(), "target": "red", "meta": "{}", "source": "s"}
+        row = {
+            "id": "a",
+            "group": "g",
+            "text": "a rose",
+            "image": picture(),
+            "target": "red",
+            "meta": "{}",
+            "source": "s",
+        }
         row |= changes
         return row | {"image": None if row["image"] is None else {"bytes": row["image"], "path": None}}
 
@@ -58,7 +66,9 @@ def test_a_row_is_refused_by_the_rule_that(
 ) -> None:
     changes, why = BROKEN[rule]
     pictures = {SMALL: picture(width=15), LARGE: picture(height=65), CUT: picture()[:60]}
-    report = hold([sound(), sound(**{"id": "b"} | {name: pictures.get(value, value) for name, value in changes.items()})])
+    report = hold(
+        [sound(), sound(**{"id": "b"} | {name: pictures.get(value, value) for name, value in changes.items()})]
+    )
     assert list(report.reasons) == [1]
     assert report.reasons[1][0].startswith(why)
     assert {e.rule: e.failed_rows for e in report.expectations if not e.passed} == {rule: 1}

@@ -9,7 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fuseline.data.shards import SCHEMA, read_examples, read_manifest, read_shard, write_data_set, write_shard, write_table
+from fuseline.data.shards import (
+    SCHEMA,
+    read_examples,
+    read_manifest,
+    read_shard,
+    write_data_set,
+    write_shard,
+    write_table,
+)
 from fuseline.errors import DataError
 from fuseline.records import Shard, sha256_of
 

@@ -141,5 +141,10 @@ def test_per_class_and_confusion_agree_with_hand_counting() -> None:
     assert confusion(probs, labels) == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
     first, second, third = per_class(probs, labels, ["a", "b", "c"])
     assert (first.precision, first.recall, first.support) == (0.5, 1.0, 1)
-    assert (second.precision, second.recall, second.f1, second.support) == (1.0, pytest.approx(2 / 3), pytest.approx(0.8), 3)
+    assert (second.precision, second.recall, second.f1, second.support) == (
+        1.0,
+        pytest.approx(2 / 3),
+        pytest.approx(0.8),
+        3,
+    )
     assert (third.label, third.precision, third.recall, third.f1, third.support) == ("c", 0.0, 0.0, 0.0, 0)

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import fuseline
+from fuseline.errors import BundleError
 from fuseline.export.card import snippet
 from fuseline.export.graph import example_inputs, write_graph
 from fuseline.export.parity import compare
@@ -141,22 +142,44 @@ def test_the_readmes_snippet_gives_the_same_label_without_torch_or_fuseline(
     assert answer_by_readme(bundle, tmp_path, TEXT=repr(text), IMAGE=repr(path)) == expected
 
 
+@pytest.fixture(scope="module")
+def alone(ensemble: Ensemble, export: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Give bundles of one expert each, by modality."""
+    folder = tmp_path_factory.mktemp("alone")
+    return {name: export(folder / name, only(ensemble, name), [name]) for name in ("text", "image")}
+
+
+def only(ensemble: Ensemble, name: str) -> Ensemble:
+    return Ensemble({name: ensemble.members[name]}, [1.0], 1.0, "geometric").eval()  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize("modality", ["text", "image"])
 def test_an_ensemble_on_one_modality_takes_only_its_inputs(
-    modality: str, ensemble: Ensemble, export: Callable[..., Path], tmp_path: Path, picture: Callable[..., bytes]
+    modality: str, alone: dict[str, Path], picture: Callable[..., bytes]
 ) -> None:
-    alone = Ensemble({modality: ensemble.members[modality]}, [1.0], 1.0, "geometric").eval()
-    folder = export(tmp_path / "bundle", alone, [modality])
-    predictor = Predictor(folder, CPU, 1)
+    predictor = Predictor(alone[modality], CPU, 1)
     assert {one.name for one in predictor.session.get_inputs()} == set(example_inputs([modality]))
-    assert (folder / "tokenizer.json").exists() == (modality == "text")
-    both = Row("the rose", picture())
+    assert (alone[modality] / "tokenizer.json").exists() == (modality == "text")
     given = Row("the rose") if modality == "text" else Row(None, picture())
-    logits = [answer.logits for answer in predictor.predict([both, given])]
-    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
-    other = {"TEXT": "'rose'"} if modality == "text" else {}
-    if modality == "text":
-        assert answer_by_readme(folder, tmp_path, **other) in read_bundle(folder).labels
+    first, second = (answer.logits for answer in predictor.predict([Row("the rose", picture()), given]))
+    np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_an_ensemble_on_one_modality_refuses_rows_without_it(alone: dict[str, Path]) -> None:
+    with pytest.raises(BundleError, match="a row has none of image"):
+        list(Predictor(alone["image"], CPU, 1).predict([Row("the rose")]))
+
+
+def test_the_readmes_snippet_runs_for_text_alone(alone: dict[str, Path], tmp_path: Path) -> None:
+    assert answer_by_readme(alone["text"], tmp_path, TEXT="'rose'") in read_bundle(alone["text"]).labels
+
+
+def test_the_readmes_snippet_runs_for_pictures_alone(
+    alone: dict[str, Path], tmp_path: Path, picture: Callable[..., bytes]
+) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    label = answer_by_readme(alone["image"], tmp_path, IMAGE=repr(str(tmp_path / "a.png")))
+    assert label in read_bundle(alone["image"]).labels
 
 
 def test_the_snippet_names_only_what_the_bundle_takes() -> None:
@@ -165,12 +188,9 @@ def test_the_snippet_names_only_what_the_bundle_takes() -> None:
     compile(snippet(["text", "image"]), "snippet", "exec")
 
 
-def test_exporting_twice_gives_the_same_graph_to_the_last_bit(
-    bundle: Path, ensemble: Ensemble, tmp_path: Path
+def test_exporting_again_gives_the_same_graph_to_the_last_bit(
+    alone: dict[str, Path], ensemble: Ensemble, tmp_path: Path
 ) -> None:
-    text = Ensemble({"text": ensemble.members["text"]}, [1.0], 1.0, "geometric").eval()
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        write_graph(text, ["text"], 20, tmp_path / name / "model.onnx")
+    write_graph(only(ensemble, "text"), ["text"], 20, tmp_path / "model.onnx")
     for name in ("model.onnx", "model.onnx.data"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (alone["text"] / name).read_bytes()

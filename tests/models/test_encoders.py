@@ -13,7 +13,11 @@ from fuseline.models.encoders import ImageEncoder, TextEncoder, build_resnet, bu
 from fuseline.training.pretrained import IMAGENET_MEAN, IMAGENET_STD
 
 STATES = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [6.0, 60.0], [9.0, 90.0]]])
-MASKS = {"right": torch.tensor([[1, 1, 0, 0]]), "left": torch.tensor([[0, 0, 1, 1]]), "no": torch.tensor([[1, 1, 1, 1]])}
+MASKS = {
+    "right": torch.tensor([[1, 1, 0, 0]]),
+    "left": torch.tensor([[0, 0, 1, 1]]),
+    "no": torch.tensor([[1, 1, 1, 1]]),
+}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def test_a_saved_expert_answers_as_before(
     assert torch.equal(logits(load_member(tmp_path), batch), logits(model, batch))
 
 
-def test_the_same_seed_builds_the_same_member_and_another_seed_another(build: Build, fusion: Callable[..., Fusion]) -> None:
+def test_the_same_seed_builds_the_same_member_and_another_seed_another(
+    build: Build, fusion: Callable[..., Fusion]
+) -> None:
     first, again, other = (build(fusion(), seed).head.weight for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -141,7 +143,9 @@ def test_what_is_frozen_has_no_gradient(build: Build, fusion: Callable[..., Fusi
     model.train()(**batch)["loss"].backward()
     without = {name for name, p in model.named_parameters() if p.grad is None}
     embeddings = "encoders.text.backbone.embeddings.word_embeddings.weight"
-    assert without == {embeddings} | {name for name, _ in model.named_parameters() if name.startswith("encoders.image.")}
+    assert without == {embeddings} | {
+        name for name, _ in model.named_parameters() if name.startswith("encoders.image.")
+    }
 
 
 def present(*columns: list[bool]) -> dict[str, Tensor]:

@@ -71,7 +71,9 @@ def test_a_text_of_unknown_words_and_an_empty_one_are_answered(predictor: Predic
     assert all(np.isfinite(answer.logits).all() for answer in answers)
 
 
-def test_a_picture_of_one_pixel_is_not_taken_for_a_missing_one(predictor: Predictor, picture: Callable[..., bytes]) -> None:
+def test_a_picture_of_one_pixel_is_not_taken_for_a_missing_one(
+    predictor: Predictor, picture: Callable[..., bytes]
+) -> None:
     dot = Row("sea", picture((250, 250, 0), 1, 1))
     with_picture, without = (answer.logits for answer in predictor.predict([dot, Row("sea")]))
     assert np.abs(with_picture - without).max() > 1e-4

@@ -29,7 +29,9 @@ def test_all_settings_at_zero_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"flip": 0.9}, {"degrees": 30}, {"translate": 0.3}, {"scale": 0.4}, {"color": 0.5}, {"erase": 0.9}], ids=str
+    "setting",
+    [{"flip": 0.9}, {"degrees": 30}, {"translate": 0.3}, {"scale": 0.4}, {"color": 0.5}, {"erase": 0.9}],
+    ids=str,
 )
 def test_each_setting_changes_pictures(setting: dict[str, float]) -> None:
     changed = [change(seed, **setting) for seed in range(8)]

@@ -44,8 +44,12 @@ def train(build: Build, read: Callable[..., Examples], tokenizer: Tokenizer) -> 
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "fusion"])
-def test_a_member_memorises_a_few_examples(kind: str, train: Callable[..., Any], expert: Recipe, fusion: Recipe) -> None:
-    recipe = (fusion if kind == "fusion" else lambda **keys: expert(kind, **keys))(epochs=12, batch_size=6, schedule="constant_with_warmup")
+def test_a_member_memorises_a_few_examples(
+    kind: str, train: Callable[..., Any], expert: Recipe, fusion: Recipe
+) -> None:
+    recipe = (fusion if kind == "fusion" else lambda **keys: expert(kind, **keys))(
+        epochs=12, batch_size=6, schedule="constant_with_warmup"
+    )
     _, curve = train(recipe, val="train")
     assert curve[-1].val_accuracy == 1.0
     assert curve[-1].val_loss < min(0.3, curve[0].val_loss)
@@ -81,7 +85,9 @@ def test_without_patience_the_last_epoch_is_kept(train: Callable[..., Any], expe
     assert len(curve) == 3
 
 
-def test_frozen_embeddings_stay_as_loaded_and_the_rest_moves(train: Callable[..., Any], expert: Recipe, build: Build) -> None:
+def test_frozen_embeddings_stay_as_loaded_and_the_rest_moves(
+    train: Callable[..., Any], expert: Recipe, build: Build
+) -> None:
     before = build(expert()).state_dict()
     after = train(expert(weight_decay=0.1), freeze_embeddings=True)[0].state_dict()
     name = "encoders.text.backbone.embeddings.word_embeddings.weight"
@@ -91,10 +97,16 @@ def test_frozen_embeddings_stay_as_loaded_and_the_rest_moves(train: Callable[...
     assert not torch.equal(after[position], before[position])
 
 
-def test_an_encoder_without_a_learning_rate_stays_as_loaded(train: Callable[..., Any], fusion: Recipe, build: Build) -> None:
+def test_an_encoder_without_a_learning_rate_stays_as_loaded(
+    train: Callable[..., Any], fusion: Recipe, build: Build
+) -> None:
     recipe = fusion(learning_rate={"text": None, "image": 1e-3, "head": 1e-2}, weight_decay=0.1)
     before, after = build(recipe).state_dict(), train(recipe)[0].state_dict()
-    moved = {name.split(".")[1] for name in before if name.startswith("encoders") and not torch.equal(before[name], after[name])}
+    moved = {
+        name.split(".")[1]
+        for name in before
+        if name.startswith("encoders") and not torch.equal(before[name], after[name])
+    }
     assert moved == {"image"}
 
 
@@ -110,7 +122,13 @@ def test_each_part_of_a_fusion_member_has_its_learning_rate(build: Build, fusion
     found = groups(build(recipe), recipe)
     rates = {prefix: {rate for name, (rate, _) in found.items() if name.startswith(prefix)} for prefix in
              ("encoders.text", "encoders.image", "fusion", "head", "missing")}  # fmt: skip
-    assert rates == {"encoders.text": {1e-3}, "encoders.image": {2e-3}, "fusion": {1e-2}, "head": {1e-2}, "missing": {1e-2}}
+    assert rates == {
+        "encoders.text": {1e-3},
+        "encoders.image": {2e-3},
+        "fusion": {1e-2},
+        "head": {1e-2},
+        "missing": {1e-2},
+    }
 
 
 def test_each_part_of_an_expert_has_its_learning_rate(build: Build, expert: Callable[..., Expert]) -> None:

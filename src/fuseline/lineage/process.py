@@ -37,19 +37,19 @@ def stream(command: Sequence[str], cwd: Path, env: Mapping[str, str], on_line: C
     Raises:
         LineageError: the command failed; the message holds what it said of it.
     """
-    process = subprocess.Popen(
+    lines: list[str] = []
+    with subprocess.Popen(
         command, cwd=cwd, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", start_new_session=True,
-    )  # fmt: skip
-    lines: list[str] = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            on_line(lines[-1])
-        process.wait()
-    finally:
-        _end_group(process)
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                on_line(lines[-1])
+            process.wait()
+        finally:
+            _end_group(process)
     if process.returncode:
         raise LineageError(_reason(command, lines))
     return lines

@@ -1,0 +1,64 @@
+import os
+import threading
+
+import pytest
+
+from fuseline.errors import PublishError
+from fuseline.lineage.champion import describe_installed, install, promote
+
+
+def bundle(repo, text):
+    folder = repo / ".fuseline" / "incoming" / text
+    folder.mkdir(parents=True)
+    (folder / "model").write_text(text)
+    return folder
+
+
+def test_champion_is_a_link_that_moves_at_once(repo):
+    install(repo, bundle(repo, "one"), "v1.0.0")
+    assert (repo / "champion/model").read_text() == "one"
+    install(repo, bundle(repo, "two"), "v1.1.0")
+    assert (repo / "champion/model").read_text() == "two"
+    assert not os.path.isabs(os.readlink(repo / "champion"))
+
+
+def test_the_previous_bundle_stays_for_its_readers_and_older_ones_go(repo):
+    for number in range(4):
+        install(repo, bundle(repo, str(number)), f"v1.{number}.0")
+    held = sorted(path.name[:6] for path in (repo / ".fuseline/champions").iterdir())
+    assert held == ["v1.2.0", "v1.3.0"]
+
+
+def test_a_reader_never_finds_the_champion_missing(repo):
+    install(repo, bundle(repo, "0"), "v1.0.0")
+    missing, stop = [], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            if not (repo / "champion/model").exists():
+                missing.append(1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for number in range(1, 50):
+        install(repo, bundle(repo, str(number)), f"v1.{number}.0")
+    stop.set()
+    watcher.join()
+    assert not missing
+
+
+def test_a_folder_that_somebody_else_made_is_not_overwritten(repo):
+    (repo / "champion").mkdir()
+    (repo / "champion/mine").write_text("mine")
+    with pytest.raises(PublishError, match="not Fuseline's link"):
+        install(repo, bundle(repo, "one"), "v1.0.0")
+    assert (repo / "champion/mine").read_text() == "mine"
+
+
+def test_promoting_an_unknown_version_lists_the_known(repo):
+    with pytest.raises(PublishError, match=r"no version 'v9.0.0' of fusion; registered: none"):
+        promote(repo, "fusion", "v9.0.0")
+
+
+def test_a_champion_that_is_not_installed_is_told_with_the_remedy(repo):
+    assert "run `fuseline promote v1.0.0`" in describe_installed(repo, "v1.0.0")

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+from configobj import ConfigObj
+
+from fuseline.errors import LineageError
+from fuseline.lineage.dvc import data_digest, share_cache
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source/.dvc").mkdir(parents=True)
+    (tmp_path / "clone/.dvc").mkdir(parents=True)
+    (tmp_path / "source/.dvc/config").write_text("['remote \"artifacts\"']\n    url = ../.fuseline/remote\n")
+    return tmp_path / "source"
+
+
+def shared(source: Path) -> ConfigObj:
+    clone = source.parent / "clone"
+    share_cache(source, clone)
+    return ConfigObj(str(clone / ".dvc/config.local"))
+
+
+def test_a_clone_shares_the_cache_and_finds_relative_remotes(source):
+    config = shared(source)
+    assert config["cache"]["dir"] == str(source / ".dvc/cache")
+    assert config['remote "artifacts"']["url"] == str(source / ".fuseline/remote")
+
+
+def test_local_settings_of_the_user_go_along_and_win(source):
+    (source / ".dvc/config.local").write_text(
+        "['remote \"artifacts\"']\n    url = s3://bucket/path\n    endpointurl = http://localhost:9000\n"
+        "[cache]\n    dir = /somewhere/cache\n"
+    )
+    config = shared(source)
+    assert config['remote "artifacts"'] == {"url": "s3://bucket/path", "endpointurl": "http://localhost:9000"}
+    assert config["cache"]["dir"] == "/somewhere/cache"
+
+
+def test_the_data_revision_is_the_digest_in_data_dvc(tmp_path):
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
+    assert data_digest(tmp_path) == "abc"
+
+
+@pytest.mark.parametrize("content", [None, "", "outs: []", "outs:\n- path: data\n", ": :"])
+def test_an_unreadable_data_dvc_is_told_with_the_remedy(tmp_path, content):
+    if content is not None:
+        (tmp_path / "data.dvc").write_text(content)
+    with pytest.raises(LineageError, match="git checkout data.dvc"):
+        data_digest(tmp_path)
