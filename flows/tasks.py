@@ -32,9 +32,10 @@ def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None]:
     repo = git.root(folder)
     params = config.load(repo / "params.yaml")
     dvc.refuse_changed_data(repo)
+    upstream = git.fetch_tags(repo, params.publish.remote) if params.publish.remote else None
     commit = git.take_snapshot(repo)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    workspace = Workspace(repo, f"{stamp}-{uuid.uuid4().hex[:4]}", commit)
+    workspace = Workspace(repo, f"{stamp}-{uuid.uuid4().hex[:4]}", commit, upstream)
     now = registry.champion(repo, params.publish.name)
     judged = None if force else runs.already_judged(repo, commit, now.version if now else None)
     if judged is None and commit != git.git(repo, "rev-parse", "HEAD"):

@@ -236,7 +236,7 @@ def bundle(export: Callable[..., Path], ensemble: Ensemble, tmp_path_factory: py
 
 @pytest.fixture(scope="session")
 def rows() -> list[Row]:
-    """Give questions of all kinds in a mixed order: both modalities, one, pictures of four sizes, texts of all lengths."""
+    """Give questions in a mixed order: one modality or both, pictures of four sizes, texts of all lengths."""
     return [
         Row("the rose", paint(COLORS["red"], 40, 36)),
         Row(None, paint(COLORS["blue"], 17, 90)),

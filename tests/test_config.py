@@ -128,22 +128,23 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.yaml")
 
 
+EXPERTS = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["members"]["experts"]
 FUSION = "members.fusions.fusion"
 WRONG = {
     "a label may not be listed twice": (put("task.labels", ["a", "b", "a"]), "a label is listed twice"),
     "one label is no problem to solve": (put("task.labels", ["a"]), "at least 2 items"),
     "val and test may not take everything": (put("prepare.val", 0.8), "val + test is 1; expected between 0 and 1"),
-    "weights belong to the named network": (put("encoders.image.weights", "DEFAULT"), "with blocks set, weights must be null"),
+    "weights belong to the named network": (put("encoders.image.weights", "DEFAULT"), "weights must be null"),
     "a ResNet has four stages": (put("encoders.image.blocks", [1, 1]), "at least 4 items"),
     "a text expert has no pictures to change": (
-        put("members.experts.text.augment", yaml.safe_load(SHIPPED.read_text())["members"]["experts"]["image"]["augment"]),
+        put("members.experts.text.augment", EXPERTS["image"]["augment"]),
         "augment needs the image modality",
     ),
     "a fusion member needs two modalities": (put(f"{FUSION}.modalities", ["text"]), "at least 2 items"),
     "a modality may not be listed twice": (put(f"{FUSION}.modalities", ["text", "text"]), "a modality is listed twice"),
     "an unknown modality is refused": (put(f"{FUSION}.modalities", ["text", "sound"]), "'text' or 'image'"),
     "a start needs an expert": (
-        put("members.experts", {"text": yaml.safe_load(SHIPPED.read_text())["members"]["experts"]["text"]}),
+        put("members.experts", {"text": EXPERTS["text"]}),
         "there is no expert on image",
     ),
     "a name stands for one member": (

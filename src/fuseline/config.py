@@ -322,6 +322,8 @@ class Publish(Section):
 
     name: Name
     """Name of the GTO artifact: versions are tagged NAME@v1.0.0."""
+    remote: str | None
+    """Git remote that branches and tags are pushed to as well, for example origin; null keeps them here."""
 
 
 class Params(Section):

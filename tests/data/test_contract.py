@@ -52,7 +52,7 @@ BROKEN = {
     "target is given": ({"target": None}, "target is missing"),
     "target is a known label": ({"target": "pink"}, "target 'pink' is not one of the 3 labels of params.yaml"),
     "text or image is given": ({"text": None, "image": None}, "neither text nor image is given"),
-    "text has 1 to 20 characters": ({"text": "x" * 21}, "text has 21 characters; expected 1 to 20, or null for no text"),
+    "text has 1 to 20 characters": ({"text": "x" * 21}, "text has 21 characters; expected 1 to 20, or null"),
     "image decodes": ({"image": CUT}, "picture cannot be decoded"),
     "image sides are 16 px or more": ({"image": SMALL}, "picture's shorter side is 15 px; at least 16 are expected"),
     "image sides are 64 px or less": ({"image": LARGE}, "picture's longer side is 65 px; at most 64 are expected"),

@@ -38,7 +38,9 @@ def test_a_text_without_tokens_pools_to_finite_numbers(pooling: str) -> None:
 
 
 TINY: dict[str, dict[str, Any]] = {
-    "bert": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 9},
+    "bert": {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 9,
+    },
     "distilbert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 9},
     "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 9},
 }  # fmt: skip

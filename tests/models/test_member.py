@@ -189,11 +189,10 @@ def test_modality_dropout_hides_in_training(build: Build, fusion: Callable[..., 
     assert not torch.equal(logits(model, batch), logits(model, batch))
 
 
-@pytest.mark.xfail(
-    raises=ValueError, strict=True,
-    reason="batch norm refuses a single picture of one position per channel: at 32 px and less",
-)  # fmt: skip
 def test_a_batch_with_one_picture_can_be_trained_on(member: FusionModel, batch: Batch) -> None:
     one = torch.tensor([True] + [False] * 7)
+    before = member.encoders["image"].backbone.bn1.running_mean.clone()
     loss = member.train()(**batch | {"has_image": one})["loss"]
     assert torch.isfinite(loss)
+    assert torch.equal(member.encoders["image"].backbone.bn1.running_mean, before)
+    assert all(module.training for module in member.modules())

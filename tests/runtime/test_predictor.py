@@ -90,7 +90,7 @@ def test_a_provider_that_cannot_work_here_is_passed_over(bundle: Path) -> None:
 
 
 def test_a_bundle_that_no_provider_can_run_is_refused(bundle: Path) -> None:
-    with pytest.raises(BundleError, match="none of NoSuchExecutionProvider can work here; this machine has .*CPU"):
+    with pytest.raises(BundleError, match=r"none of NoSuchExecutionProvider can work here; this machine has .*CPU"):
         Predictor(bundle, ["NoSuchExecutionProvider"])
 
 
@@ -126,7 +126,7 @@ def test_a_folder_without_a_description_is_refused(tmp_path: Path) -> None:
 
 def test_a_broken_description_is_refused(copy: Path) -> None:
     (copy / "bundle.json").write_text("{")
-    with pytest.raises(BundleError, match="not a valid Bundle record .* restore the bundle"):
+    with pytest.raises(BundleError, match=r"not a valid Bundle record .* restore the bundle"):
         Predictor(copy, CPU)
 
 

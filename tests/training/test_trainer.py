@@ -160,10 +160,10 @@ def test_bf16_is_what_precision_asks_for(expert: Recipe, tmp_path: Any) -> None:
     assert build_arguments(expert(), COMMON.model_copy(update={"precision": "bf16"}), tmp_path).bf16
 
 
-def test_no_validation_row_is_dropped_with_the_last_training_row(
+def test_every_validation_row_counts_whatever_the_last_training_batch_holds(
     train: Callable[..., Any], expert: Recipe, read: Callable[..., Examples], tokenizer: Tokenizer
 ) -> None:
-    recipe = expert(epochs=1, batch_size=20)  # 21 training rows: the last is dropped
+    recipe = expert(epochs=1, batch_size=20)  # 21 training rows: the last batch holds one
     model, (epoch,) = train(recipe)
     val = read("val", modalities=["text"])
     found = predict_log_probs(model, val, Collator(tokenizer, 32, 3))

@@ -64,6 +64,12 @@ def take_snapshot(repo: Path) -> str:
     return git(repo, "commit-tree", tree, "-p", head, "-m", "Snapshot of a working tree, taken for a run")
 
 
+def fetch_tags(repo: Path, remote: str) -> str:
+    """Bring the versions that others published to a remote, and return its URL."""
+    git(repo, "fetch", "--quiet", "--tags", remote)
+    return git(repo, "remote", "get-url", remote)
+
+
 def inputs_key(repo: Path, commit: str, paths: tuple[str, ...]) -> str:
     """Return one line that changes when any of `paths` does."""
     return " ".join(git(repo, "rev-parse", f"{commit}:{path}")[:12] for path in paths)

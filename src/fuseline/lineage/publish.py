@@ -23,14 +23,15 @@ def assemble(bundle: Path, evidence: Path, target: Path) -> Path:
 def record(workspace: Workspace, subject: str, trailers: dict[str, str]) -> str:
     """Commit the run's lock file, and its bundle where there is one, on the run's branch; return the commit.
 
-    The branch goes to the repository that the run was started from.
+    The branch goes to the repository that the run was started from, and to its shared remote where it has one.
     """
     clone = workspace.clone
     paths = [path for path in ("dvc.lock", "champion.dvc") if (clone / path).exists()]
     git(clone, "add", "--force", *paths)
     message = "\n".join([subject, "", *(f"{key}: {value}" for key, value in trailers.items())])
     git(clone, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", message)
-    git(clone, "push", "--quiet", "origin", workspace.branch)
+    for target in workspace.targets:
+        git(clone, "push", "--quiet", target, workspace.branch)
     return git(clone, "rev-parse", "HEAD")
 
 
@@ -56,7 +57,8 @@ def publish(workspace: Workspace, name: str, judged_against: str | None, subject
     _bring_assignments(clone, name)
     stage_tag = registry.assign(clone, name, version, f"Assigned by run {workspace.run}")
     try:  # the tags' names are the lock: of two runs, the second finds them taken
-        git(clone, "push", "--quiet", "--atomic", "origin", f"refs/tags/{name}@{version}", f"refs/tags/{stage_tag}")
+        for target in workspace.targets:
+            git(clone, "push", "--quiet", "--atomic", target, f"refs/tags/{name}@{version}", f"refs/tags/{stage_tag}")
     except LineageError as error:
         raise PublishError(f"another run published first, so {version} is not tagged; run again. ({error})") from error
     champion.install(repo, bundle, version)

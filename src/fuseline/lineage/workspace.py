@@ -20,6 +20,13 @@ class Workspace:
     repo: Path
     run: str
     commit: str
+    upstream: str | None = None
+    """URL of the git remote that results go to as well."""
+
+    @property
+    def targets(self) -> list[str]:
+        """Remotes of the clone that results are pushed to: the shared one first, for it decides races."""
+        return ["upstream", "origin"] if self.upstream else ["origin"]
 
     @property
     def clone(self) -> Path:
@@ -46,6 +53,8 @@ def open_workspace(workspace: Workspace) -> None:
     git(workspace.clone, "fetch", "--quiet", "--no-tags", "origin", f"{ref}:refs/heads/{workspace.branch}")
     git(workspace.clone, "checkout", "--quiet", workspace.branch)
     git(workspace.repo, "update-ref", "-d", ref)
+    if workspace.upstream:
+        git(workspace.clone, "remote", "add", "upstream", workspace.upstream)
     share_cache(workspace.repo, workspace.clone)
     dvc(workspace.clone, "pull", "data.dvc")
 

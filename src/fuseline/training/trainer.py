@@ -61,13 +61,12 @@ class TwoCollators(Trainer):
     collate_val: Collator
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Build the loader with `collate_val`; Trainer would drop the last batch of validation rows as of training rows."""
+        """Build the loader with `collate_val`."""
         collate, self.data_collator = self.data_collator, self.collate_val
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.data_collator, self.args.dataloader_drop_last = collate, drop_last
+            self.data_collator = collate
 
 
 def set_up(common: Train) -> None:
