@@ -162,12 +162,13 @@ def build(encoders: config.Encoders) -> Callable[..., FusionModel]:
     return make
 
 
-@pytest.fixture
-def read(prepared: Path, tmp_path: Path) -> Callable[..., Examples]:
+@pytest.fixture(scope="session")
+def read(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Examples]:
     """Give the reader of a prepared split."""
+    cache = tmp_path_factory.mktemp("cache")
 
     def examples(split: str = "train", **options: Any) -> Examples:
-        return Examples(prepared / f"{split}.parquet", tmp_path, 32, **options)
+        return Examples(prepared / f"{split}.parquet", cache, 32, **options)
 
     return examples
 

@@ -199,13 +199,9 @@ class Fusion(Recipe):
     learning_rate: FusionRates
 
     @model_validator(mode="after")
-    def _starts_from_its_modalities(self) -> Self:
+    def _modalities_are_distinct(self) -> Self:
         if len(set(self.modalities)) != len(self.modalities):
             raise ValueError("a modality is listed twice")
-        if unknown := set(self.start) - set(self.modalities):
-            raise ValueError(f"start names {', '.join(sorted(unknown))}, which is not among the modalities")
-        if self.augment is not None and "image" not in self.modalities:
-            raise ValueError("augment needs the image modality; set it to null")
         return self
 
 
@@ -252,7 +248,7 @@ class Train(Section):
     threads: Count
     """CPU threads of torch. Part of the result: sums in another order give other weights."""
     precision: Literal["fp32", "bf16"]
-    """bf16 computes most of forward and backward in half the bits; weights stay fp32."""
+    """bf16, on a GPU only, computes most of forward and backward in half the bits; weights stay fp32."""
     device: Literal["auto", "cpu"]
     """auto takes a GPU where there is one."""
 

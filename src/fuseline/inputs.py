@@ -68,4 +68,7 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str | None]) -> tuple[NDA
     encodings = tokenizer.encode_batch([text or "" for text in texts])
     ids_BS = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
     mask_BS = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
+    if not ids_BS.size:  # without special tokens, as in GPT's tokenizers, empty texts have no token at all
+        pad = (tokenizer.padding or {}).get("pad_id", 0)
+        ids_BS, mask_BS = np.full((len(texts), 1), pad), np.zeros((len(texts), 1), dtype=np.int64)
     return ids_BS, mask_BS

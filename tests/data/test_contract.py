@@ -41,7 +41,7 @@ def sound(picture: Callable[..., bytes]) -> Callable[..., dict[str, Any]]:
 def test_a_clean_table_passes_every_rule(examples: pa.Table) -> None:
     report = check(examples, LABELS, 200, 16, 64)
     assert report.reasons == {}
-    assert len(report.expectations) == len(build_rules(LABELS, 200, 16, 64)) == 11
+    assert len(report.expectations) == len(build_rules(LABELS, 200, 16, 64)) == 12
     assert all(expectation.passed and expectation.failed_rows == 0 for expectation in report.expectations)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,13 +24,18 @@ def logits(model: FusionModel, batch: Batch) -> Tensor:
         return model(**batch)["logits"]
 
 
-@pytest.fixture(params=["concat", "gated"])
-def member(request: pytest.FixtureRequest, build: Build, fusion: Callable[..., Fusion]) -> FusionModel:
+@pytest.fixture(scope="module", params=["concat", "gated"])
+def built(request: pytest.FixtureRequest, build: Build, fusion: Callable[..., Fusion]) -> FusionModel:
     model = build(fusion(fusion=request.param))
     with torch.no_grad():
         for missing in model.missing.values():
             missing.normal_()
     return model
+
+
+@pytest.fixture
+def member(built: FusionModel) -> FusionModel:
+    return copy.deepcopy(built)
 
 
 def test_a_saved_member_answers_as_before_to_the_last_bit(member: FusionModel, batch: Batch, tmp_path: Path) -> None:
@@ -95,10 +101,9 @@ def test_absent_pictures_do_not_bend_the_batch_norm(member: FusionModel, batch: 
     for filler in (0, 255):
         pixels = batch["pixels"].clone()
         pixels[~flags] = filler
-        copy = FusionModel(member.config).train()
-        copy.load_state_dict(member.state_dict())
-        copy(**batch | {"pixels": pixels, "has_image": flags})
-        states.append(copy.encoders["image"].state_dict())
+        model = copy.deepcopy(member).train()
+        model(**batch | {"pixels": pixels, "has_image": flags})
+        states.append(model.encoders["image"].state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 

@@ -111,6 +111,11 @@ def build_rules(labels: Sequence[str], max_text_chars: int, min_image_side: int,
         Rule("id is given", gxe.ExpectColumnValuesToNotBeNull(column="id"), lambda _: "id is missing"),
         Rule("id is unique", gxe.ExpectColumnValuesToBeUnique(column="id"), lambda v: f"id {v!r} is not unique"),
         Rule("group is given", gxe.ExpectColumnValuesToNotBeNull(column="group"), lambda _: "group is missing"),
+        Rule(
+            "group is not blank",
+            gxe.ExpectColumnValuesToMatchRegex(column="group", regex=r"\S"),
+            lambda _: "group is blank; give each row one, such as its id",
+        ),
         Rule("target is given", gxe.ExpectColumnValuesToNotBeNull(column="target"), lambda _: "target is missing"),
         Rule(
             "target is a known label",

@@ -45,7 +45,7 @@ inputs["has_text"] = np.array([TEXT is not None])
 """
 
 IMAGE_LINES = """\
-picture = Image.new("RGB", (1, 1))
+picture = Image.new("RGB", (1, 1))  # stands in where there is none; scale 16-bit grey to 8 bits beforehand
 if IMAGE is not None:
     rgba = ImageOps.exif_transpose(Image.open(IMAGE)).convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

@@ -24,6 +24,9 @@ def read_bundle(folder: Path) -> Bundle:
         bundle = Bundle.read(folder / CARD)
     except FuselineError as error:
         raise BundleError(f"{error}; restore the bundle with `fuseline promote VERSION`") from error
+    expected = {MODEL, *([TOKENIZER] if "text" in bundle.modalities else [])}
+    if missing := expected - set(bundle.files):
+        raise BundleError(f"{folder / CARD}: {', '.join(sorted(missing))} is not listed, so it cannot be verified")
     for name, file in bundle.files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from fuseline.config import Expert, Member, Train
+from fuseline.errors import ConfigError
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
 from fuseline.records import Epoch
@@ -80,7 +81,15 @@ def set_up(common: Train) -> None:
 
 
 def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArguments:
-    """Translate params into Trainer's own words."""
+    """Translate params into Trainer's own words.
+
+    Raises:
+        ConfigError: bf16 is asked for without a GPU. On CPU (torch 2.15) the same seed then gave other
+            weights from run to run, and NaN in one of three.
+    """
+    on_gpu = common.device == "auto" and torch.cuda.is_available()
+    if common.precision == "bf16" and not on_gpu:
+        raise ConfigError("train.precision: bf16 needs a GPU, and none is used here; set it to fp32")
     return TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
@@ -90,7 +99,7 @@ def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArg
         warmup_steps=recipe.warmup,
         seed=common.seed,
         data_seed=common.seed,
-        use_cpu=common.device == "cpu" or not torch.cuda.is_available(),
+        use_cpu=not on_gpu,
         bf16=common.precision == "bf16",
         eval_strategy="epoch",
         logging_strategy="epoch",
