@@ -3,8 +3,6 @@
 SHELL := /bin/bash
 # Compiled modules make every stage start seconds faster.
 unexport PYTHONDONTWRITEBYTECODE
-# Waiting threads sleep instead of spinning: beside another busy process training is several times faster so.
-export OMP_WAIT_POLICY ?= PASSIVE
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
 export PREFECT_LOGGING_SERVER_LEVEL ?= ERROR
 export DO_NOT_TRACK ?= 1
@@ -23,15 +21,15 @@ install: .venv/.installed ## install everything, versions and hashes from requir
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 15) else f"error: Python 3.11 to 3.14 is needed, {sys.version.split()[0]} found; run make PYTHON=python3.12")'
 	@if ! command -v $(UV) >/dev/null; then $(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --require-hashes -r infra/bootstrap.lock; fi
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
-	$(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
-	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	$(UV) pip sync --quiet --require-hashes --compile-bytecode --python $(BIN)/python requirements.lock
+	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
 retrain: install ## train, judge, publish; says so where there is nothing to do
-	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m flows.retrain $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m flows.retrain $(ARGS)
 
 test: install ## run all tests
-	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
 lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check
@@ -40,7 +38,7 @@ lint: install ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 bench: install ## measure the project's own promises; writes a dated record into benchmarks/
-	@PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python benchmarks/spine.py $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/spine.py $(ARGS)
 
 lock: ## resolve requirements.lock anew
 	$(UV) pip compile --quiet --universal --generate-hashes --group dev pyproject.toml --output-file requirements.lock --no-header

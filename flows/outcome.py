@@ -27,6 +27,8 @@ class Outcome:
     outcome: str = "failed"
     why: str = ""
     seconds: float = 0.0
+    planned: str | None = None
+    """The version that a blessed bundle is to get."""
     version: str | None = None
     champion: str | None = None
     verdict: Verdict | None = None
@@ -34,13 +36,20 @@ class Outcome:
     paths: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def unchanged(cls, workspace: Workspace, judged: Run) -> Outcome:
+    def unchanged(cls, workspace: Workspace, judged: Run, champion: str | None) -> Outcome:
         """Say that these inputs were judged before."""
         why = (
             f"Nothing to do: data, params and code are those of run {judged.run}, which was {judged.outcome}"
-            f"{f' as {judged.version}' if judged.version else ''}."
+            f"{f' as {judged.version}' if judged.version else ''}"
+            f"{_way_back(judged.version, champion)}."
         )
-        return cls(workspace, judged.data, "unchanged", why, version=judged.version, champion=judged.champion)
+        return cls(workspace, judged.data, "unchanged", why, version=judged.version, champion=champion)
+
+
+def _way_back(version: str | None, champion: str | None) -> str:
+    if version is None or version == champion:
+        return ""
+    return f". Since then {champion} was made champion; `fuseline promote {version}` brings {version} back"
 
 
 def tell(outcome: Outcome) -> Outcome:
@@ -109,7 +118,9 @@ def _rules(verdict: Verdict) -> Table:
         table.add_column(name, justify="right" if name == "value" else "left")
     for rule in verdict.rules:
         mark = Text("pass", style="green") if rule.passed else Text("FAIL", style="bold red")
-        table.add_row(mark, rule.name, "–" if rule.value is None else f"{rule.value:.4g}", rule.bound, rule.why)
+        table.add_row(
+            mark, Text(rule.name), "–" if rule.value is None else f"{rule.value:.4g}", rule.bound, Text(rule.why)
+        )
     return table
 
 

@@ -23,9 +23,9 @@ def retrain(repo: str = ".", force: bool = False) -> Outcome:
         repo: a folder inside the repository.
         force: train again even if these inputs were judged before, past DVC's cache.
     """
-    workspace, judged = tasks.look(Path(repo), force)
+    workspace, judged, champion = tasks.look(Path(repo), force)
     if judged is not None:
-        return tell(Outcome.unchanged(workspace, judged))
+        return tell(Outcome.unchanged(workspace, judged, champion))
     with tasks.recorded(workspace, flow_run.get_id()) as outcome:
         tasks.prepare_workspace(workspace)
         for stage in tasks.list_stages(workspace):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 import uuid
@@ -18,29 +19,34 @@ from prefect.cache_policies import NO_CACHE
 from flows.outcome import Outcome
 from fuseline import config
 from fuseline import judge as judging
-from fuseline.errors import FuselineError
+from fuseline.errors import DISK_FULL, FuselineError, NotInstalledError, is_disk_full
 from fuseline.lineage import champion, dvc, git, registry, runs
 from fuseline.lineage import publish as publishing
-from fuseline.lineage.workspace import STATE, Workspace, close_workspace, open_workspace
+from fuseline.lineage.workspace import STATE, Workspace, close_workspace, open_workspace, sweep
 from fuseline.progress import parse
 from fuseline.records import Verdict
 
 
 @task(cache_policy=NO_CACHE)
-def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None]:
-    """Snapshot the tree, and find the run that judged the same inputs before."""
+def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None, str | None]:
+    """Snapshot the tree, find the run that judged the same inputs before, and the champion's version."""
     repo = git.root(folder)
     params = config.load(repo / "params.yaml")
+    git.refuse_shallow(repo)
+    dvc.refuse_other_artifact(repo, params.publish.name)
+    dvc.refuse_data_outside_its_remote(repo)
     dvc.refuse_changed_data(repo)
+    sweep(repo)
     upstream = git.fetch_tags(repo, params.publish.remote) if params.publish.remote else None
     commit = git.take_snapshot(repo)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     workspace = Workspace(repo, f"{stamp}-{uuid.uuid4().hex[:4]}", commit, upstream)
     now = registry.champion(repo, params.publish.name)
-    judged = None if force else runs.already_judged(repo, commit, now.version if now else None)
+    champion_now = now.version if now else None
+    judged = None if force else runs.already_judged(repo, commit, champion_now)
     if judged is None and commit != git.git(repo, "rev-parse", "HEAD"):
         get_run_logger().info("The working tree has uncommitted changes: running on a snapshot of exactly this tree.")
-    return workspace, judged
+    return workspace, judged, champion_now
 
 
 @task(cache_policy=NO_CACHE)
@@ -67,7 +73,8 @@ def run_stage(workspace: Workspace, stage: str, force: bool) -> None:
             update_progress_artifact(artifact, float(progress[0]), description=progress[1])  # type: ignore[arg-type]
         logger.info(line)
 
-    dvc.repro(workspace.clone, stage, on_line, force)
+    # A measurement is no function of files: what another machine or hour measured is not taken from the cache.
+    dvc.repro(workspace.clone, stage, on_line, force or stage == "benchmark")
     update_progress_artifact(artifact, 100.0, description=f"{stage}: done")  # type: ignore[arg-type]
 
 
@@ -79,11 +86,13 @@ def judge(workspace: Workspace, outcome: Outcome) -> Verdict:
     now = registry.champion(workspace.repo, name)
     comparison = None
     if now is not None:
+        git.git(workspace.clone, "fetch", "--quiet", "--tags", "origin")  # it may have been published meanwhile
         bundle = champion.fetch(workspace.clone, now.tag, workspace.clone / STATE / "champion")
         comparison = judging.compare(now.version, bundle, workspace.clone, evidence.params.evaluate)
     verdict = evidence.verdict(comparison)
     lineage = {"data": dvc.data_digest(workspace.clone), "commit": workspace.commit, "branch": workspace.branch}
     version = registry.next_version(workspace.repo, name) if verdict.blessed else None
+    outcome.planned = version
     created = datetime.now(UTC).isoformat(timespec="seconds")
     judging.write_evidence(
         workspace.evidence, workspace.clone, evidence, verdict, version, workspace.run, created, lineage
@@ -110,7 +119,7 @@ def publish(workspace: Workspace, verdict: Verdict, outcome: Outcome) -> None:
         "Judged-against": verdict.champion or "none",
     }
     failed = [rule for rule in verdict.rules if not rule.passed]
-    if failed:
+    if outcome.planned is None:
         publishing.record(workspace, f"Retrain {name}: refused", trailers)
         outcome.outcome, outcome.why = (
             "refused",
@@ -122,8 +131,8 @@ def publish(workspace: Workspace, verdict: Verdict, outcome: Outcome) -> None:
     bundle = publishing.assemble(
         workspace.clone / "build" / "export" / "bundle", workspace.evidence, workspace.clone / champion.LINK
     )
-    outcome.version = publishing.publish(workspace, name, verdict.champion, f"Retrain {name}:", trailers)
-    outcome.outcome, outcome.champion = "published", outcome.version
+    publishing.publish(workspace, name, outcome.planned, verdict.champion, trailers)
+    outcome.outcome, outcome.version, outcome.champion = "published", outcome.planned, outcome.planned
     outcome.why = f"All {len(verdict.rules)} rules passed; {name} {outcome.version} is the champion."
     outcome.paths = {
         "champion": workspace.repo / bundle.name,
@@ -153,7 +162,16 @@ def recorded(workspace: Workspace, flow_run_id: str | None) -> Iterator[Outcome]
 
 def main(flow: Any) -> None:
     """Run a flow from the command line; an error that the user can mend is told in plain words."""
+    parser = argparse.ArgumentParser(description=flow.description)
+    parser.add_argument("--force", action="store_true", help="train again even if these inputs were judged before")
+    arguments = parser.parse_args()
     try:
-        flow(force="--force" in sys.argv[1:])
+        flow(force=arguments.force)
+    except NotInstalledError as error:
+        sys.exit(f"\nerror: {error}")
     except FuselineError as error:
         sys.exit(f"\nerror: {error}\nThe champion is untouched.")
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        sys.exit(f"\nerror: {DISK_FULL}\nThe champion is untouched.")

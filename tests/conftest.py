@@ -20,7 +20,7 @@ from fuseline.data.shards import SCHEMA, write_table
 from fuseline.export.bundle import Contents, write_bundle
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
-from fuseline.records import DataManifest, Estimate, Evaluation
+from fuseline.records import Estimate, Evaluation
 from fuseline.runtime.predictor import Row
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.pretrained import build_member, load_tokenizer
@@ -218,10 +218,9 @@ def export(evaluation: Evaluation, tokenizer: Tokenizer) -> Callable[..., Path]:
     """Give the exporter: a folder, an ensemble and its modalities to a bundle."""
 
     def write(folder: Path, ensemble: Ensemble, modalities: list[str]) -> Path:
-        data = DataManifest(name="made up", task="classification", labels=LABELS, rows=0, shards=[])
         contents = Contents(
-            name="tiny", task="classification", labels=LABELS, modalities=modalities, members=list(ensemble.members),
-            max_tokens=12, opset=20, data=data, evaluation=evaluation,
+            name="tiny", task="classification", labels=LABELS, modalities=modalities, members=ensemble.names,
+            max_tokens=12, opset=20, data="0" * 64, evaluation=evaluation,
         )  # fmt: skip
         write_bundle(folder, contents, ensemble, tokenizer if "text" in modalities else None)
         return folder

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fuseline.errors import FuselineError
+from fuseline.errors import DataError, FuselineError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Keep a multimodal ensemble in service.")  # fmt: skip
@@ -57,9 +57,14 @@ def predict(
             typer.echo(line)
         return
     part = output.with_name(output.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in answers)
-    part.replace(output)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in answers)
+        part.replace(output)
+    except OSError as error:
+        raise DataError(f"{output}: cannot be written ({error.strerror})") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def answer(predictor: Any, file: Path, batch_size: int) -> Iterator[str]:
@@ -123,6 +128,6 @@ def promote(
     from fuseline.lineage import champion, git
 
     root = git.root(repo.resolve())
-    name = config.load(root / "params.yaml").publish.name
-    tag = champion.promote(root, name, version)
-    typer.echo(f"{name} {version} is the champion ({tag}); champion/ holds its bundle.")
+    settings = config.load(root / "params.yaml").publish
+    tag = champion.promote(root, settings.name, version, settings.remote)
+    typer.echo(f"{settings.name} {version} is the champion ({tag}); champion/ holds its bundle.")

@@ -58,9 +58,9 @@ class Prepare(Section):
 
     salt: str
     """Another salt deals the groups anew: do not change it in the life of a champion."""
-    val: Share
+    val: Annotated[float, Field(gt=0, lt=1)]
     """Share of groups for validation: early stopping, ensemble weights, temperature."""
-    test: Share
+    test: Annotated[float, Field(gt=0, lt=1)]
     """Share of groups for the test split: evaluation and gate only."""
 
     @model_validator(mode="after")
@@ -319,7 +319,8 @@ class Publish(Section):
     name: Name
     """Name of the GTO artifact: versions are tagged NAME@v1.0.0."""
     remote: str | None
-    """Git remote that branches and tags are pushed to as well, for example origin; null keeps them here."""
+    """Git remote that branches and tags are pushed to as well, for example origin; null keeps them here.
+    A run on uncommitted edits pushes their snapshot too, new files included."""
 
 
 class Params(Section):

@@ -1,5 +1,14 @@
 """One tree of errors: each message says what was expected, what was found and what to do."""
 
+import errno
+
+DISK_FULL = "no disk space left; free some and run again"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error comes from a full disk: not all libraries keep the number of it."""
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+
 
 class FuselineError(Exception):
     """Base of every error that a user can mend; shown without a traceback."""
@@ -31,3 +40,7 @@ class LineageError(FuselineError):
 
 class PublishError(LineageError):
     """A bundle was not published; the champion stays."""
+
+
+class NotInstalledError(LineageError):
+    """A version became champion by its tags, but champion/ could not be swapped."""

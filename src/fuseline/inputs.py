@@ -52,8 +52,10 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits of grey at 255: almost all white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; expected 8 or 16 bits")
+    if image.mode.startswith("I"):  # Pillow would clip 16 bits of grey at 255: almost all white
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")

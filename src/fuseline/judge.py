@@ -16,7 +16,7 @@ from fuseline.config import Evaluate, Params, load
 from fuseline.evaluation.gate import Comparison, judge
 from fuseline.evaluation.metrics import estimate_gain
 from fuseline.progress import Progress
-from fuseline.records import Benchmark, Evaluation, History, Parity, Preparation, Validation, Verdict
+from fuseline.records import Benchmark, Bundle, Evaluation, History, Parity, Preparation, Validation, Verdict
 from fuseline.report.page import Story, render
 from fuseline.runtime.predictor import Predictor
 from fuseline.runtime.rows import read_parquet
@@ -65,8 +65,10 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comp
     labels = Evaluation.read(clone / "build" / "evaluate" / "evaluation.json").labels
     if predictor.bundle.labels != labels:
         return Comparison(version, None, f"champion {version} knows other labels, so it cannot be compared")
+    if set(predictor.bundle.modalities) != set(Bundle.read(clone / "build/export/bundle/bundle.json").modalities):
+        return Comparison(version, None, f"champion {version} sees other modalities, so it cannot be compared")
     ours = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
-    test = read_parquet(clone / "build" / "prepare" / "test.parquet")
+    test = read_parquet(clone / "build" / "prepare" / "test.parquet", predictor.bundle.modalities)
     progress, probs = Progress(f"judge: champion {version}", ours.num_rows), []
     for done, answer in enumerate(predictor.predict(test), start=1):
         probs.append(answer.probabilities)

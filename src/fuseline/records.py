@@ -151,6 +151,7 @@ class Evaluation(Record):
     confidence: float
     ensemble: Metrics
     members: dict[str, Metrics]
+    """Each on the rows that have any of its modalities."""
     before: dict[str, Metrics]
     """Per member: the encoders as they were loaded, under a linear head."""
     fine_tuning_gain: dict[str, Metrics]
@@ -160,7 +161,7 @@ class Evaluation(Record):
     best_single: str
     """The member on one modality that did best on the test split."""
     patterns: dict[str, Metrics]
-    """The ensemble when only these modalities are given."""
+    """The ensemble when only this modality is given, on the rows that have it."""
     per_class: list[ClassRow]
     confusion: list[list[int]]
     """Rows are true labels, columns predicted ones."""

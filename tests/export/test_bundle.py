@@ -79,7 +79,7 @@ def test_parity_counts_all_rows_at_all_batch_sizes(bundle: Path, ensemble: Ensem
 
 
 def test_parity_sees_an_ensemble_that_is_not_the_exported_one(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
-    other = Ensemble(dict(ensemble.members), [0.0, 0.0, 0.0, 1.0], 0.1, "geometric").eval()
+    other = Ensemble(dict(zip(ensemble.names, ensemble.members, strict=True)), [0.0, 0.0, 0.0, 1.0], 0.1, "geometric").eval()
     assert compare(bundle, other, prepared / "test.parquet", [4]).max_logit_difference > 0.1
 
 
@@ -150,7 +150,7 @@ def alone(ensemble: Ensemble, export: Callable[..., Path], tmp_path_factory: pyt
 
 
 def only(ensemble: Ensemble, name: str) -> Ensemble:
-    return Ensemble({name: ensemble.members[name]}, [1.0], 1.0, "geometric").eval()  # type: ignore[dict-item]
+    return Ensemble({name: ensemble.members[ensemble.names.index(name)]}, [1.0], 1.0, "geometric").eval()  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])

@@ -57,7 +57,7 @@ def test_a_folder_that_somebody_else_made_is_not_overwritten(repo):
 
 def test_promoting_an_unknown_version_lists_the_known(repo):
     with pytest.raises(PublishError, match=r"no version 'v9.0.0' of fusion; registered: none"):
-        promote(repo, "fusion", "v9.0.0")
+        promote(repo, "fusion", "v9.0.0", None)
 
 
 def test_a_champion_that_is_not_installed_is_told_with_the_remedy(repo):

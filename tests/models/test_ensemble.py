@@ -66,7 +66,7 @@ def test_members_are_usable_where_any_of_their_modalities_is_there() -> None:
 
 def test_the_temperature_divides_the_logits_and_keeps_the_label(ensemble: Ensemble, batch: dict[str, Any]) -> None:
     del batch["labels"]
-    hot = Ensemble(dict(ensemble.members), ensemble.weights_M.tolist(), 1.6, "geometric").eval()
+    hot = Ensemble(dict(zip(ensemble.names, ensemble.members, strict=True)), ensemble.weights_M.tolist(), 1.6, "geometric").eval()
     with torch.no_grad():
         (probs, logits, members), (hot_probs, hot_logits, hot_members) = ensemble(**batch), hot(**batch)
     torch.testing.assert_close(hot_logits, logits / 2)
@@ -79,7 +79,7 @@ def test_the_members_own_probabilities_come_in_order_and_sum_to_one(ensemble: En
     del batch["labels"]
     with torch.no_grad():
         members = ensemble(**batch)[2]
-        alone = ensemble.members["concat"](**batch)["logits"].softmax(1)
+        alone = ensemble.members[ensemble.names.index("concat")](**batch)["logits"].softmax(1)
     assert members.shape == (8, 4, 3)
     torch.testing.assert_close(members.sum(2), torch.ones(8, 4))
-    torch.testing.assert_close(members[:, list(ensemble.members).index("concat")], alone)
+    torch.testing.assert_close(members[:, ensemble.names.index("concat")], alone)

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from fuseline.config import Expert, Fusion, Member, Train
+from fuseline.errors import ConfigError
 from fuseline.models.member import FusionModel
 from fuseline.records import Epoch
 from fuseline.training.examples import Collator, Examples
@@ -155,9 +156,10 @@ def test_what_is_frozen_is_in_no_group(build: Build, fusion: Callable[..., Fusio
     assert found.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def test_bf16_is_what_precision_asks_for(expert: Recipe, tmp_path: Any) -> None:
+def test_bf16_is_refused_without_a_gpu(expert: Recipe, tmp_path: Any) -> None:
     assert not build_arguments(expert(), COMMON, tmp_path).bf16
-    assert build_arguments(expert(), COMMON.model_copy(update={"precision": "bf16"}), tmp_path).bf16
+    with pytest.raises(ConfigError, match="bf16 needs a GPU"):
+        build_arguments(expert(), COMMON.model_copy(update={"precision": "bf16", "device": "cpu"}), tmp_path)
 
 
 def test_every_validation_row_counts_whatever_the_last_training_batch_holds(

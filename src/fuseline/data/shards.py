@@ -44,7 +44,10 @@ def read_examples(folder: Path) -> pa.Table:
     Raises:
         DataError: a shard is missing, altered, unreadable, or has other columns or types than SCHEMA.
     """
-    return pa.concat_tables(read_shard(folder, shard) for shard in read_manifest(folder).shards)
+    shards = read_manifest(folder).shards
+    if not shards:
+        raise DataError(f"{folder / 'manifest.json'}: lists no shard; expected at least one")
+    return pa.concat_tables(read_shard(folder, shard) for shard in shards)
 
 
 def read_shard(folder: Path, shard: Shard) -> pa.Table:

@@ -57,12 +57,11 @@ def answer(rule: Rule, evidence: Mapping[str, Any], comparison: Comparison | Non
     if rule.margin is not None:
         return _answer_margin(rule, comparison)
     value, problem = look_up(evidence, rule.metric)
+    if rule.metric.startswith("benchmark.") and value is not None:
+        return _with_device(_compare(rule, value), evidence["benchmark"]["device"])
     if value is None:
         return _outcome(rule, None, _bound(rule), False, problem)
-    if rule.min is not None:
-        return _compare(rule, value, value >= rule.min - TOLERANCE)
-    assert rule.max is not None
-    return _compare(rule, value, value <= rule.max + TOLERANCE)
+    return _compare(rule, value)
 
 
 def _answer_margin(rule: Rule, comparison: Comparison | None) -> RuleOutcome:
@@ -107,7 +106,14 @@ def look_up(evidence: Mapping[str, Any], path: str) -> tuple[float | None, str]:
     return float(node), ""
 
 
-def _compare(rule: Rule, value: float, passed: bool) -> RuleOutcome:
+def _with_device(outcome: RuleOutcome, device: str) -> RuleOutcome:
+    return outcome.model_copy(update={"why": f"{outcome.why} ({device})"})
+
+
+def _compare(rule: Rule, value: float) -> RuleOutcome:
+    low = -math.inf if rule.min is None else rule.min
+    high = math.inf if rule.max is None else rule.max
+    passed = low - TOLERANCE <= value <= high + TOLERANCE
     why = f"{value:.6g} {'meets' if passed else 'misses'} the bound {_bound(rule)}"
     return _outcome(rule, value, _bound(rule), passed, why)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +14,7 @@ from fuseline.export.card import render_card
 from fuseline.export.graph import INPUTS, OUTPUTS, write_graph
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import Bundle, BundleFile, DataManifest, Evaluation, sha256_of
+from fuseline.records import Bundle, BundleFile, Evaluation, sha256_of
 
 INPUT_TYPES = {
     "input_ids": "int64 [batch, tokens]",
@@ -42,7 +41,8 @@ class Contents:
     members: list[str]
     max_tokens: int
     opset: int
-    data: DataManifest
+    data: str
+    """sha256 of the data set's manifest."""
     evaluation: Evaluation
 
 
@@ -67,7 +67,7 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, tokenizer
         outputs={name: OUTPUT_TYPES[name] for name in OUTPUTS},
         versions={"fuseline": fuseline.__version__, "opset": str(contents.opset)}
         | {name: version(name) for name in ("torch", "transformers", "onnx", "tokenizers")},
-        data=hashlib.sha256(json.dumps(contents.data.model_dump(), sort_keys=True).encode()).hexdigest(),
+        data=contents.data,
         code=_code_digest(),
         files={
             path.name: BundleFile(sha256=sha256_of(path), bytes=path.stat().st_size)

@@ -9,7 +9,6 @@ from fuseline.records import Evaluation, Metrics
 HEAD = """\
 ---
 library_name: onnx
-pipeline_tag: {tag}
 tags: [multimodal, ensemble, fuseline]
 ---
 
@@ -56,11 +55,10 @@ inputs["has_image"] = np.array([IMAGE is not None])
 
 def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modalities: Sequence[str]) -> str:
     """Write the model card in Markdown."""
-    tag = "image-text-to-text" if len(modalities) > 1 else f"{modalities[0]}-classification"
     needs = {"text": " tokenizers", "image": " pillow"}
     return "".join(
         [
-            HEAD.format(tag=tag, name=name, modalities=", ".join(modalities), rows=evaluation.rows),
+            HEAD.format(name=name, modalities=", ".join(modalities), rows=evaluation.rows),
             *(_row(title, metrics) for title, metrics in _systems(evaluation)),
             USE.format(
                 confidence=evaluation.confidence, labels=", ".join(labels), needs="".join(needs[m] for m in modalities)

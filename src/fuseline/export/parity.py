@@ -25,8 +25,8 @@ TORCH_BATCH = 7
 
 def compare(folder: Path, ensemble: Ensemble, file: Path, batch_sizes: Sequence[int]) -> Parity:
     """Run every row of `file` through both, the graph at each batch size."""
-    rows = list(read_parquet(file))
     predictor = Predictor(folder, ["CPUExecutionProvider"])
+    rows = list(read_parquet(file, predictor.bundle.modalities))
 
     def logits_NC(what: str, size: int, run: Run | None = None) -> Floats:
         progress, found = Progress(f"export parity, {what}", len(rows)), []

@@ -7,9 +7,9 @@ import shutil
 import uuid
 from pathlib import Path
 
-from fuseline.errors import BundleError, PublishError
+from fuseline.errors import BundleError, NotInstalledError, PublishError
 from fuseline.lineage.dvc import dvc
-from fuseline.lineage.git import git
+from fuseline.lineage.git import fetch_tags, git
 from fuseline.lineage.registry import assign, versions
 from fuseline.lineage.workspace import STATE
 from fuseline.runtime.bundle import read_bundle
@@ -55,12 +55,25 @@ def install(repo: Path, bundle: Path, version: str) -> Path:
     Raises:
         PublishError: something that Fuseline did not make stands at champion/.
     """
+    check_place(repo)
+    link, home = repo / LINK, repo / STATE / "champions"
+    try:
+        return _swap(repo, bundle, version, link, home)
+    except OSError as error:
+        raise NotInstalledError(
+            f"{version} is the champion by its tag, but {link} could not be swapped: {error}; "
+            f"mend that, then `fuseline promote {version}`"
+        ) from error
+
+
+def check_place(repo: Path) -> None:
+    """Refuse to work where something that Fuseline did not make stands at champion/."""
     link = repo / LINK
     if link.exists() and not link.is_symlink():
-        raise PublishError(
-            f"{link} is not Fuseline's link to a bundle; move it away, then `fuseline promote {version}`"
-        )
-    home = repo / STATE / "champions"
+        raise PublishError(f"{link} is not Fuseline's link to a bundle; move it away and run again")
+
+
+def _swap(repo: Path, bundle: Path, version: str, link: Path, home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     place = home / f"{version}-{uuid.uuid4().hex[:8]}"
     os.replace(bundle, place)
@@ -74,17 +87,25 @@ def install(repo: Path, bundle: Path, version: str) -> Path:
     return link
 
 
-def promote(repo: Path, name: str, version: str) -> str:
+def promote(repo: Path, name: str, version: str, remote: str | None) -> str:
     """Make a registered version the champion again; return the tag that says so.
+
+    Args:
+        remote: git remote that shares the versions; null keeps the tag here.
 
     Raises:
         PublishError: there is no such version.
     """
+    if remote:
+        fetch_tags(repo, remote)
+    check_place(repo)
     known = versions(repo, name)
     if version not in known:
         raise PublishError(f"there is no version {version!r} of {name}; registered: {', '.join(known) or 'none'}")
     bundle = fetch(repo, f"{name}@{version}", repo / STATE / "incoming" / version)
     tag = assign(repo, name, version, f"Promote {name} {version} by hand")
+    if remote:
+        git(repo, "push", "--quiet", "--atomic", remote, f"refs/tags/{tag}")
     install(repo, bundle, version)
     return tag
 

@@ -70,6 +70,35 @@ def refuse_changed_data(repo: Path) -> None:
         )
 
 
+def refuse_data_outside_its_remote(repo: Path) -> None:
+    """Refuse a data.dvc that sends other data than the embedded set to the embedded remote.
+
+    Raises:
+        LineageError: `remote: embedded` was kept while the data changed.
+    """
+    document = yaml.safe_load((repo / "data.dvc").read_text(encoding="utf-8"))["outs"][0]
+    digest, remote = document["md5"], document.get("remote")
+    if remote == "embedded" and not (repo / "embedded/remote/files/md5" / digest[:2] / digest[2:]).exists():
+        raise LineageError(
+            f"{repo / 'data.dvc'}: the data is no longer the embedded set, but would be pushed into the "
+            "repository: delete the line `remote: embedded`"
+        )
+
+
+def refuse_other_artifact(repo: Path, name: str) -> None:
+    """Refuse a publish.name that dvc.yaml does not declare as an artifact at champion/.
+
+    Raises:
+        LineageError: they differ, so that `dvc artifacts get` would not find what is published.
+    """
+    declared = yaml.safe_load((repo / "dvc.yaml").read_text(encoding="utf-8")).get("artifacts", {})
+    if declared.get(name, {}).get("path") != "champion":
+        raise LineageError(
+            f"publish.name is {name!r}, but dvc.yaml's artifacts are {', '.join(declared) or 'none'}: "
+            "name it there too, with `path: champion`"
+        )
+
+
 def share_cache(source: Path, clone: Path) -> None:
     """Let `clone` use the cache, remotes and local settings of `source`.
 

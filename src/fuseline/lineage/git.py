@@ -39,7 +39,9 @@ def root(folder: Path) -> Path:
     try:
         return Path(run(["git", "rev-parse", "--show-toplevel"], folder).strip())
     except (LineageError, FileNotFoundError) as error:
-        raise LineageError(f"{folder}: not inside a git repository; Fuseline versions models with git") from error
+        raise LineageError(
+            f"{folder}: not inside a git repository that can be used; Fuseline versions models with git. ({error})"
+        ) from error
 
 
 def take_snapshot(repo: Path) -> str:
@@ -67,7 +69,18 @@ def take_snapshot(repo: Path) -> str:
 def fetch_tags(repo: Path, remote: str) -> str:
     """Bring the versions that others published to a remote, and return its URL."""
     git(repo, "fetch", "--quiet", "--tags", remote)
-    return git(repo, "remote", "get-url", remote)
+    url = git(repo, "remote", "get-url", remote)
+    return str((repo / url).resolve()) if (repo / url).exists() else url
+
+
+def refuse_shallow(repo: Path) -> None:
+    """Refuse a clone without history: it may lack the tags that say which model is champion.
+
+    Raises:
+        LineageError: the clone is shallow.
+    """
+    if git(repo, "rev-parse", "--is-shallow-repository") == "true":
+        raise LineageError(f"{repo}: a shallow clone may lack the champion's tags: `git fetch --unshallow --tags`")
 
 
 def inputs_key(repo: Path, commit: str, paths: tuple[str, ...]) -> str:

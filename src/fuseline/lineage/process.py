@@ -21,8 +21,9 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None)
         LineageError: it failed; the message holds the end of its stderr.
     """
     done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
-    )
+        command, cwd=cwd, env={**os.environ, "GIT_TERMINAL_PROMPT": "0", **(env or {})},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         told = (done.stderr.strip() or done.stdout.strip()).splitlines()[-5:]
         raise LineageError(f"`{' '.join(command)}` failed in {cwd}: {' '.join(told)}")
@@ -69,7 +70,8 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 def _reason(command: Sequence[str], lines: Sequence[str]) -> str:
     """Say what went wrong: the stage's own words where it has any, else the end of its output."""
-    for index, line in enumerate(lines):
+    for index in reversed(range(len(lines))):
+        line = lines[index]
         if line.startswith("error: "):
             ours = [line.removeprefix("error: ")]
             for more in lines[index + 1 :]:
@@ -84,8 +86,7 @@ def _reason(command: Sequence[str], lines: Sequence[str]) -> str:
 def python_env(source: Path) -> dict[str, str]:
     """Return the environment in which a clone at `source` runs its own code with our Python.
 
-    An editable install points at the clone it was made in; PYTHONPATH goes before it. Waiting threads
-    sleep instead of spinning: beside another busy process, spinning made training seven times slower.
+    An editable install points at the clone it was made in; PYTHONPATH goes before it.
     """
     here = str(Path(sys.executable).parent)
     return {

@@ -29,14 +29,16 @@ def record(workspace: Workspace, subject: str, trailers: dict[str, str]) -> str:
     paths = [path for path in ("dvc.lock", "champion.dvc") if (clone / path).exists()]
     git(clone, "add", "--force", *paths)
     message = "\n".join([subject, "", *(f"{key}: {value}" for key, value in trailers.items())])
-    git(clone, "commit", "--quiet", "--allow-empty", "--no-verify", "-m", message)
+    git(clone, "commit", "--quiet", "--allow-empty", "--no-verify", "--no-gpg-sign", "-m", message)
     for target in workspace.targets:
         git(clone, "push", "--quiet", target, workspace.branch)
     return git(clone, "rev-parse", "HEAD")
 
 
-def publish(workspace: Workspace, name: str, judged_against: str | None, subject: str, trailers: dict[str, str]) -> str:
-    """Publish the clone's champion/ and return its version.
+def publish(
+    workspace: Workspace, name: str, version: str, judged_against: str | None, trailers: dict[str, str]
+) -> None:
+    """Publish the clone's champion/ as `version`.
 
     Args:
         judged_against: version of the champion that the verdict compares with, None if there was none.
@@ -46,27 +48,30 @@ def publish(workspace: Workspace, name: str, judged_against: str | None, subject
         LineageError: a step failed; the champion stays, and what was pushed does no harm.
     """
     clone, repo = workspace.clone, workspace.repo
-    version = registry.next_version(repo, name)
+    champion.check_place(repo)
     dvc(clone, "add", champion.LINK)
     dvc(clone, "push")
-    dvc(clone, "push", "data.dvc", "--remote", _default_remote(clone))
-    commit = record(workspace, f"{subject} {version}", trailers)
+    subject = f"Retrain {name}: {version}"
+    commit = record(workspace, subject, trailers)
     bundle = champion.fetch_back(repo, clone, workspace.branch, repo / STATE / "incoming" / workspace.run)
     _refuse_if_moved(repo, name, judged_against)
-    registry.register(clone, name, commit, version, f"{subject} {version}")
+    registry.register(clone, name, commit, version, subject)
     _bring_assignments(clone, name)
     stage_tag = registry.assign(clone, name, version, f"Assigned by run {workspace.run}")
-    try:  # the tags' names are the lock: of two runs, the second finds them taken
-        for target in workspace.targets:
-            git(clone, "push", "--quiet", "--atomic", target, f"refs/tags/{name}@{version}", f"refs/tags/{stage_tag}")
-    except LineageError as error:
-        raise PublishError(f"another run published first, so {version} is not tagged; run again. ({error})") from error
+    for target in workspace.targets:
+        _push_tags(clone, target, f"refs/tags/{name}@{version}", f"refs/tags/{stage_tag}")
     champion.install(repo, bundle, version)
-    return version
 
 
-def _default_remote(clone: Path) -> str:
-    return dvc(clone, "remote", "default").strip()
+def _push_tags(clone: Path, target: str, *tags: str) -> None:
+    """Push tags, all or none: their names are the lock, and of two runs the second finds them taken."""
+    try:
+        git(clone, "push", "--quiet", "--atomic", target, *tags)
+    except LineageError as error:
+        raise PublishError(
+            f"{target} did not take {', '.join(tags)}: another run was first, or it cannot be "
+            f"written to; run again. ({error})"
+        ) from error
 
 
 def _bring_assignments(clone: Path, name: str) -> None:

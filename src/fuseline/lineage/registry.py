@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from fuseline.errors import LineageError, PublishError
 from fuseline.lineage.git import git, identity
 
 STAGE = "champion"
+_OURS = re.compile(r".+(@v\d+\.\d+\.\d+|#\d+)")
+"""Versions and assignments as Fuseline makes them; other tags of the same name are somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def _gto(action: str, repo: Path, **arguments: Any) -> None:
 
 
 def _tags(repo: Path, pattern: str, *more: str) -> list[str]:
-    return git(repo, "tag", "--list", *more, pattern).split()
+    listed = git(repo, "tag", "--list", *more, pattern).split()
+    return [tag for tag in listed if _OURS.fullmatch(tag)]
 
 
 def _number(tag: str) -> tuple[int, int, int]:

@@ -47,9 +47,11 @@ def read_runs(repo: Path) -> list[Run]:
 
 
 def already_judged(repo: Path, commit: str, champion: str | None) -> Run | None:
-    """Return the run that judged these very inputs under the champion that still stands."""
+    """Return the run that judged these very inputs, if judging them again could change nothing.
+
+    That is so under the champion that still stands, and where these inputs were published already: after a
+    rollback the next scheduled run must not bring the rolled-back model back under a new version.
+    """
     key = inputs_key(repo, commit, INPUTS)
-    return next(
-        (run for run in read_runs(repo) if run.outcome != "failed" and run.inputs == key and run.champion == champion),
-        None,
-    )
+    judged = [run for run in read_runs(repo) if run.outcome != "failed" and run.inputs == key]
+    return next((run for run in judged if run.version is not None or run.champion == champion), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from fuseline.lineage.git import git
 
 STATE = ".fuseline"
 """Folder at the repository's root for everything that runs leave behind; git-ignored."""
+
+
+KEEP_S = 24 * 3600
+"""How long the clone of a failed run is kept for a look."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,14 @@ def open_workspace(workspace: Workspace) -> None:
         git(workspace.clone, "remote", "add", "upstream", workspace.upstream)
     share_cache(workspace.repo, workspace.clone)
     dvc(workspace.clone, "pull", "data.dvc")
+
+
+def sweep(repo: Path) -> None:
+    """Remove what failed runs left more than a day ago; younger things may be another run's, at work."""
+    for folder in ("work", "incoming"):
+        for old in (repo / STATE / folder).glob("*"):
+            if time.time() - old.stat().st_mtime > KEEP_S:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def close_workspace(workspace: Workspace) -> None:

@@ -67,8 +67,8 @@ class ImageEncoder(nn.Module):
         return features
 
 
-def build_torchvision(name: str, side: int, weights: str | None = None) -> nn.Module:
-    """Build a torchvision classifier by name; weights by torchvision's name, or None.
+def build_torchvision(name: str, side: int) -> nn.Module:
+    """Build a torchvision classifier by name, its weights drawn anew.
 
     Raises:
         ModelError: torchvision has no such classifier.
@@ -76,20 +76,13 @@ def build_torchvision(name: str, side: int, weights: str | None = None) -> nn.Mo
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ModelError(f"encoders.image.name: torchvision.models has no classifier {name!r}")
     options: dict[str, Any] = {}
-    if weights is None:
-        options = {
-            "inception_v3": {"aux_logits": False, "init_weights": True},
-            "googlenet": {"aux_logits": False, "init_weights": True},
-        }.get(name, {})
-        if name.startswith("vit_"):
-            options = {"image_size": side}
-        elif name.startswith("maxvit"):
-            options = {"input_size": (side, side)}
-    model: nn.Module = torchvision.models.get_model(name, weights=weights, **options)
-    for auxiliary in ("aux1", "aux2", "AuxLogits"):  # pretrained googlenet and inception bring them along
-        if getattr(model, auxiliary, None) is not None:
-            model.aux_logits = False  # type: ignore[assignment]
-            setattr(model, auxiliary, None)
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True}
+    elif name.startswith("vit_"):
+        options = {"image_size": side}
+    elif name.startswith("maxvit"):
+        options = {"input_size": (side, side)}
+    model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
     return model
 
 

@@ -23,7 +23,8 @@ class Ensemble(nn.Module):
         self, members: Mapping[str, FusionModel], weights: Sequence[float], temperature: float, pool: str
     ) -> None:
         super().__init__()
-        self.members = nn.ModuleDict(members)
+        self.names = list(members)
+        self.members = nn.ModuleList(members.values())  # a ModuleDict forbids names such as `train`
         self.pool = pool
         self.register_buffer("weights_M", torch.tensor(weights, dtype=torch.float32))
         self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
@@ -39,12 +40,12 @@ class Ensemble(nn.Module):
         log_probs_BMC = torch.stack(
             [
                 member(input_ids, attention_mask, has_text, pixels, has_image)["logits"].log_softmax(1)
-                for member in self.members.values()
+                for member in self.members
             ],
             dim=1,
         )
         usable_BM = usable(
-            [member.config.modalities for member in self.members.values()],  # type: ignore[union-attr, misc]
+            [member.config.modalities for member in self.members],  # type: ignore[union-attr, misc]
             {"text": has_text, "image": has_image},
         )
         logits_BC = combine(log_probs_BMC, usable_BM, self.weights_M, self.pool) / self.temperature

@@ -5,7 +5,7 @@ Shape letters: B batch, S tokens, H height, W width, C classes, D feature size.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,14 @@ class FusionModel(PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden or sizes[0], len(config.labels))
         self.all_tied_weights_keys: dict[str, str] = {}
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; encoders without a trainable weight stay as in evaluation, norms and dropout too."""
+        super().train(mode)
+        for encoder in self.encoders.values():
+            if not any(parameter.requires_grad for parameter in encoder.parameters()):
+                encoder.eval()
+        return self
 
     def _init_weights(self, module: nn.Module) -> None:
         """Keep what the constructors set: each part initialises itself."""

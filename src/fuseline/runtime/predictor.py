@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from fuseline.errors import BundleError
+from fuseline.errors import BundleError, DataError
 from fuseline.inputs import decode_image, encode_texts
 from fuseline.records import Bundle
 from fuseline.runtime.bundle import MODEL, TOKENIZER, read_bundle
@@ -35,6 +35,8 @@ class Row:
 
     text: str | None = None
     image: bytes | None = None
+    where: str = field(default="a row", compare=False)
+    """Where it comes from, for errors."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Predictor:
         providers: Sequence[str] = ("CUDAExecutionProvider", "CPUExecutionProvider"),
         threads: int = 0,
     ) -> None:
+        folder = folder.resolve()  # champion/ is a link: what it points to now is read to the end
         self.bundle: Bundle = read_bundle(folder)
         self.session = open_session(folder / MODEL, providers, threads)
         self.tokenizer: Tokenizer | None = None
@@ -89,7 +92,7 @@ class Predictor:
         return outputs
 
     def _predict_batch(self, rows: Sequence[Row], run: Run) -> list[Answer]:
-        pictures = [None if row.image is None or "image" not in self.bundle.modalities else decode_image(row.image)
+        pictures = [None if row.image is None or "image" not in self.bundle.modalities else _decode(row)
                     for row in rows]  # fmt: skip
         answers: dict[int, Answer] = {}
         for members in _same_size(pictures):
@@ -113,13 +116,19 @@ class Predictor:
             blank = np.zeros(shape, dtype=np.uint8)
             feeds["pixels"] = np.stack([blank if picture is None else picture for picture in pictures])
             feeds["has_image"] = np.array([picture is not None for picture in pictures])
-        self._refuse_empty(feeds)
-        return feeds
-
-    def _refuse_empty(self, feeds: Feeds) -> None:
         present = np.any([feeds[name] for name in ("has_text", "has_image") if name in feeds], axis=0)
         if not present.all():
-            raise BundleError(f"a row has none of {', '.join(self.bundle.modalities)}; expected at least one")
+            where = rows[int(np.argmin(present))].where
+            raise BundleError(f"{where} has none of {', '.join(self.bundle.modalities)}; expected at least one")
+        return feeds
+
+
+def _decode(row: Row) -> NDArray[np.uint8]:
+    assert row.image is not None
+    try:
+        return decode_image(row.image)
+    except DataError as error:
+        raise DataError(f"{row.where}: {error}") from error
 
 
 def _same_size(pictures: Sequence[NDArray[np.uint8] | None]) -> list[list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from fuseline.errors import DataError
 from fuseline.runtime.predictor import Row
 
 
-def read_parquet(file: Path) -> Iterator[Row]:
-    """Yield the rows of a prepared split, a batch in memory at a time."""
+def read_parquet(file: Path, modalities: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a prepared split that have any of `modalities`, a batch in memory at a time."""
     import pyarrow.parquet as pq  # here: serving JSON does not need it
 
     for batch in pq.ParquetFile(file).iter_batches(columns=["text", "image"]):
         for row in batch.to_pylist():
-            yield Row(row["text"], row["image"] and row["image"]["bytes"])
+            if any(row[name] is not None for name in modalities):
+                yield Row(row["text"], row["image"] and row["image"]["bytes"])
 
 
 def read_jsonl(file: Path) -> Iterator[tuple[dict[str, Any], Row]]:
@@ -54,11 +55,21 @@ def _parse(line: str, where: str, folder: Path) -> tuple[dict[str, Any], Row]:
             raise DataError(f"{where}: {key} must be a non-empty string or left out, found {value!r}")
     if text is None and image is None:
         raise DataError(f"{where}: neither text nor image is given")
-    return document, Row(text, None if image is None else _read_image(folder / image, where))
+    if text is not None and not _is_unicode(text):
+        raise DataError(f"{where}: text holds half a surrogate pair, which is no character")
+    return document, Row(text, None if image is None else _read_image(folder / image, where), where)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_image(path: Path, where: str) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{where}: image {path} cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: image {path} cannot be read ({getattr(error, 'strerror', None) or error})") from error

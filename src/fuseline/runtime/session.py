@@ -34,6 +34,8 @@ def open_session(model: Path, providers: Sequence[str], threads: int = 0) -> ort
             f"none of {', '.join(providers)} can work here; this machine has "
             f"{', '.join(filter(can_work, ort.get_available_providers()))}"
         )
+    if usable[0] in NVIDIA:
+        ort.preload_dlls()  # finds the CUDA libraries that came as Python packages
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -27,7 +27,7 @@ def main(params: Params) -> None:
     side = params.encoders.image.size
     collate = Collator(load_saved_tokenizer(entry.TRAIN, members), side, len(params.task.labels))
     with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
-        val = Examples(entry.PREPARE / "val.parquet", Path(cache), side)
+        val = Examples(entry.PREPARE / "val.parquet", Path(cache), side, params.members.modalities())
         log_probs = np.stack([predict_log_probs(model, val, collate) for model in members.values()], axis=1)
         labels, present = torch.from_numpy(val.labels), {k: torch.from_numpy(v) for k, v in val.present().items()}
     log_probs_NMC = torch.from_numpy(log_probs).double()

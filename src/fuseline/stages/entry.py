@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from fuseline.config import Params, load
-from fuseline.errors import FuselineError
+from fuseline.errors import DISK_FULL, FuselineError, is_disk_full
 
 DATA = Path("data")
 BUILD = Path("build")
@@ -33,10 +34,10 @@ def run(stage: Callable[[Params], None]) -> None:
         stage(load())
     except FuselineError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except (OSError, SafetensorError) as error:
+        if not is_disk_full(error):
             raise
-        sys.exit(f"error: no disk space left while writing {error.filename or 'an output'}; free some and run again")
+        sys.exit(f"error: {DISK_FULL}")
 
 
 def fresh(folder: Path) -> Path:

@@ -33,12 +33,12 @@ def main(params: Params) -> None:
     combination = Combination.read(entry.COMBINE / "combination.json")
     ensemble = load_ensemble(entry.TRAIN, combination)
     side, labels = params.encoders.image.size, params.task.labels
-    tokenizer = load_saved_tokenizer(entry.TRAIN, dict(ensemble.members.items()))  # type: ignore[arg-type]
+    tokenizer = load_saved_tokenizer(entry.TRAIN, dict(zip(ensemble.names, ensemble.members, strict=True)))  # type: ignore[arg-type]
     collate = Collator(tokenizer, side, len(labels))
     with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
         read = partial(Examples, cache=Path(cache), side=side)
-        test = read(entry.PREPARE / "test.parquet")
-        ids, truth_N = list(test.rows["id"]), test.labels
+        test = read(entry.PREPARE / "test.parquet", modalities=params.members.modalities())
+        ids, truth_N, present = list(test.rows["id"]), test.labels, test.present()
         probs_NC, members_NMC = predict_ensemble(ensemble, test, collate)
         patterns: dict[str, Floats] = {
             modality: predict_ensemble(ensemble, test, collate, [modality])[0]
@@ -50,7 +50,7 @@ def main(params: Params) -> None:
         pa.table({"id": ids, "label": truth_N, "probabilities": list(probs_NC)}), folder / "predictions.parquet"
     )
     members = {name: members_NMC[:, index] for index, name in enumerate(combination.weights)}
-    evaluation = _evaluate(params, combination, truth_N, probs_NC, members, before, patterns)
+    evaluation = _evaluate(params, combination, truth_N, probs_NC, members, before, patterns, present)
     evaluation.write(folder / "evaluation.json")
     accuracy, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
     say(
@@ -62,7 +62,8 @@ def main(params: Params) -> None:
 def _predict_before(params: Params, read: Callable[..., Examples], collate: Collator) -> dict[str, Floats]:
     """Predict with a linear head on each member's encoders as they were loaded, before any fine-tuning."""
     experts, encoders = params.members.experts, params.encoders
-    train, test = read(entry.PREPARE / "train.parquet"), read(entry.PREPARE / "test.parquet")
+    used = params.members.modalities()
+    train, test = (read(entry.PREPARE / f"{split}.parquet", modalities=used) for split in ("train", "test"))
     features, progress = {}, Progress("evaluate before fine-tuning", len(experts))
     for done, (name, recipe) in enumerate(experts.items(), start=1):
         model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
@@ -78,13 +79,18 @@ def _predict_before(params: Params, read: Callable[..., Examples], collate: Coll
 def _evaluate(
     params: Params, combination: Combination, truth_N: NDArray[np.int64], probs_NC: Floats,
     members: dict[str, Floats], before: dict[str, Floats], patterns: dict[str, Floats],
+    present: dict[str, NDArray[np.bool_]],
 ) -> Evaluation:  # fmt: skip
     settings = params.evaluate.resamples, params.evaluate.confidence
+    seen = {
+        name: np.any([present[m] for m in member.modalities], axis=0) for name, member in params.members.all().items()
+    }
 
-    def measure(systems: dict[str, Floats]) -> dict[str, Metrics]:
-        return {name: estimate(probs, truth_N, *settings) for name, probs in systems.items()}
+    def measure(systems: dict[str, Floats], rows: dict[str, NDArray[np.bool_]]) -> dict[str, Metrics]:
+        """Measure each system on the rows that have anything it sees; on the others it could only guess."""
+        return {name: estimate(probs[rows[name]], truth_N[rows[name]], *settings) for name, probs in systems.items()}
 
-    measured = measure(members)
+    measured = measure(members, seen)
     best_single = max(params.members.experts, key=lambda name: measured[name]["accuracy"].value)
     return Evaluation(
         labels=params.task.labels,
@@ -92,11 +98,16 @@ def _evaluate(
         confidence=params.evaluate.confidence,
         ensemble=estimate(probs_NC, truth_N, *settings),
         members=measured,
-        before=measure(before),
-        fine_tuning_gain={name: estimate_gain(members[name], before[name], truth_N, *settings) for name in members},
-        fusion_gain=estimate_gain(probs_NC, members[best_single], truth_N, *settings),
+        before=measure(before, seen),
+        fine_tuning_gain={
+            name: estimate_gain(members[name][seen[name]], before[name][seen[name]], truth_N[seen[name]], *settings)
+            for name in members
+        },
+        fusion_gain=estimate_gain(
+            probs_NC[seen[best_single]], members[best_single][seen[best_single]], truth_N[seen[best_single]], *settings
+        ),
         best_single=best_single,
-        patterns=measure(patterns),
+        patterns=measure(patterns, present),
         per_class=per_class(probs_NC, truth_N, params.task.labels),
         confusion=confusion(probs_NC, truth_N),
         weights=combination.weights,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from fuseline.config import Params
-from fuseline.data.shards import read_manifest
 from fuseline.export.bundle import Contents, write_bundle
 from fuseline.export.parity import compare
 from fuseline.progress import say
-from fuseline.records import Combination, Evaluation
+from fuseline.records import Combination, Evaluation, sha256_of
 from fuseline.stages import entry
 from fuseline.training.checkpoints import load_ensemble, load_saved_tokenizer
 from fuseline.training.trainer import set_up
@@ -25,14 +24,14 @@ def main(params: Params) -> None:
             task=params.task.kind,
             labels=params.task.labels,
             modalities=list(params.members.modalities()),
-            members=list(ensemble.members),
+            members=ensemble.names,
             max_tokens=params.encoders.text.max_length,
             opset=params.export.opset,
-            data=read_manifest(entry.DATA),
+            data=sha256_of(entry.DATA / "manifest.json"),
             evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),
         ),
         ensemble,
-        load_saved_tokenizer(entry.TRAIN, dict(ensemble.members.items())),  # type: ignore[arg-type]
+        load_saved_tokenizer(entry.TRAIN, dict(zip(ensemble.names, ensemble.members, strict=True))),  # type: ignore[arg-type]
     )
     parity = compare(folder / "bundle", ensemble, entry.PREPARE / "test.parquet", params.export.parity_batch_sizes)
     parity.write(folder / "parity.json")

@@ -28,9 +28,8 @@ def fit_weights(
     free_M = torch.zeros(members, dtype=torch.float64, requires_grad=True)
 
     def loss() -> Tensor:
-        weights_M = free_M.softmax(0)
-        pooled_NC = combine(log_probs_NMC, usable_NM, weights_M, pool)
-        pull = (weights_M.log() + torch.tensor(float(members)).log()).neg().mean()
+        pooled_NC = combine(log_probs_NMC, usable_NM, free_M.softmax(0), pool)
+        pull = (free_M.log_softmax(0) + torch.tensor(float(members)).log()).neg().mean()
         return F.cross_entropy(pooled_NC, labels_N) + uniform_pull * pull
 
     _minimise(loss, free_M)

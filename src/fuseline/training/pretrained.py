@@ -14,7 +14,6 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from fuseline.config import Expert, ImageEncoder, Member, TextEncoder
 from fuseline.errors import ModelError
-from fuseline.models.encoders import build_torchvision, drop_classifier
 from fuseline.models.member import FusionConfig, FusionModel
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -61,7 +60,10 @@ def find_text_model(name: str) -> str:
     """
     if not name.startswith("package:"):
         return name
-    spec = importlib.util.find_spec(name.removeprefix("package:"))
+    try:
+        spec = importlib.util.find_spec(name.removeprefix("package:"))
+    except ModuleNotFoundError:
+        spec = None
     if spec is None or spec.origin is None:
         raise ModelError(f"encoders.text.name: no installed Python package {name.removeprefix('package:')!r}")
     found = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
@@ -115,21 +117,37 @@ def _load_text(backbone: nn.Module, text: TextEncoder) -> None:
 
 
 def _image_config(image: ImageEncoder) -> dict[str, Any]:
-    return {"name": image.name, "side": image.size, "blocks": image.blocks, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if image.weights is not None:
+        transforms = _image_weights(image).transforms()
+        mean, std = list(transforms.mean), list(transforms.std)
+    return {"name": image.name, "side": image.size, "blocks": image.blocks, "mean": mean, "std": std}
+
+
+def _image_weights(image: ImageEncoder) -> Any:
+    """Return torchvision's description of the weights; "DEFAULT" names the best ones it has."""
+    assert image.weights is not None
+    try:
+        return getattr(torchvision.models.get_model_weights(image.name), image.weights)
+    except (AttributeError, ValueError) as error:
+        raise ModelError(f"encoders.image.weights: {image.name} has no weights {image.weights!r}") from error
 
 
 def _load_image(backbone: nn.Module, image: ImageEncoder) -> None:
+    """Fetch torchvision's weights, tensors alone, checked against the digest in their name."""
     try:
-        torchvision.models.get_model_weights(image.name)[image.weights]  # type: ignore[index]
-    except KeyError:
-        if image.weights != "DEFAULT":
-            raise ModelError(f"encoders.image.weights: {image.name} has no weights {image.weights!r}") from None
-    try:
-        pretrained = build_torchvision(image.name, image.size, image.weights)
+        state = _image_weights(image).get_state_dict(progress=False, check_hash=True, weights_only=True)
     except OSError as error:
         raise ModelError(
             f"encoders.image.weights: {image.weights!r} of {image.name} cannot be fetched: {error}; "
             "set it to null to train from nothing"
         ) from error
-    drop_classifier(pretrained, image.size)
-    backbone.load_state_dict(pretrained.state_dict())
+    own = backbone.state_dict()
+    try:
+        missing = backbone.load_state_dict({key: state[key] for key in own if key in state}, strict=False).missing_keys
+    except RuntimeError as error:
+        raise ModelError(
+            f"encoders.image.size: {image.size} does not fit the weights of {image.name}: {error}"
+        ) from error
+    if missing:
+        raise ModelError(f"encoders.image.weights: {image.weights!r} lacks {', '.join(missing[:3])} of {image.name}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
 from fuseline.config import Encoders, Member, Train
-from fuseline.errors import DataError
+from fuseline.errors import DataError, ModelError
 from fuseline.models.member import FusionModel
 from fuseline.progress import say
 from fuseline.records import History
@@ -32,6 +33,8 @@ def train_member(
             train.change = build_change(recipe.augment)
         changed, plain = Collator(tokenizer, side, classes, recipe.label_smoothing), Collator(tokenizer, side, classes)
         epochs = fit(name, model, recipe, common, train, val, changed, plain)
+    if not all(math.isfinite(epoch.val_loss) for epoch in epochs):
+        raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")
     model.cpu().save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save(str(folder / "tokenizer.json"))
