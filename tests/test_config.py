@@ -181,7 +181,6 @@ RIGHT = {
     "no gate rule": put("gate", []),
     "no augmentation": put("members.experts.image.augment", None),
     "frozen encoders": put(f"{FUSION}.learning_rate", {"text": None, "image": None, "head": 1.0e-3}),
-    "no test split": put("prepare.test", 0.0),
     "a network of its own depth": put("encoders.image.blocks", None),
 }
 

@@ -40,8 +40,9 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
                     raise DataError(f"picture of {width} x {height} px exceeds {MAX_PIXELS:,} pixels")
                 upright = ImageOps.exif_transpose(image)
                 return np.asarray(_on_white(upright), dtype=np.uint8)
+    except UnidentifiedImageError:
+        raise DataError("picture cannot be decoded: its bytes are of no known picture format") from None
     except (
-        UnidentifiedImageError,
         OSError,
         SyntaxError,
         ValueError,

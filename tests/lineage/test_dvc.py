@@ -4,7 +4,12 @@ import pytest
 from configobj import ConfigObj
 
 from fuseline.errors import LineageError
-from fuseline.lineage.dvc import data_digest, share_cache
+from fuseline.lineage.dvc import (
+    data_digest,
+    refuse_data_outside_its_remote,
+    refuse_other_artifact,
+    share_cache,
+)
 
 
 @pytest.fixture
@@ -48,3 +53,19 @@ def test_an_unreadable_data_dvc_is_told_with_the_remedy(tmp_path, content):
         (tmp_path / "data.dvc").write_text(content)
     with pytest.raises(LineageError, match="git checkout data.dvc"):
         data_digest(tmp_path)
+
+
+def test_new_data_under_the_embedded_remote_is_refused(tmp_path):
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: abcd.dir\n  path: data\n  remote: embedded\n")
+    with pytest.raises(LineageError, match="delete the line `remote: embedded`"):
+        refuse_data_outside_its_remote(tmp_path)
+    (tmp_path / "embedded/remote/files/md5/ab").mkdir(parents=True)
+    (tmp_path / "embedded/remote/files/md5/ab/cd.dir").touch()
+    refuse_data_outside_its_remote(tmp_path)
+
+
+def test_a_name_that_dvc_yaml_does_not_publish_is_refused(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("artifacts:\n  fusion:\n    path: champion\n")
+    refuse_other_artifact(tmp_path, "fusion")
+    with pytest.raises(LineageError, match="publish.name is 'other', but dvc.yaml's artifacts are fusion"):
+        refuse_other_artifact(tmp_path, "other")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fuseline.errors import LineageError
-from fuseline.lineage.git import git, inputs_key, root, take_snapshot
+from fuseline.lineage.git import git, inputs_key, refuse_shallow, root, take_snapshot
 
 
 def test_a_clean_tree_is_its_own_snapshot(repo):
@@ -48,3 +48,11 @@ def test_the_inputs_key_changes_with_the_inputs_alone(repo: Path):
     assert inputs_key(repo, take_snapshot(repo), ("a.txt",)) == before
     (repo / "a.txt").write_text("two\n")
     assert inputs_key(repo, take_snapshot(repo), ("a.txt",)) != before
+
+
+def test_a_shallow_clone_is_refused_for_it_may_lack_the_champions_tags(repo, tmp_path):
+    git(repo, "commit", "-q", "--allow-empty", "-m", "two")
+    git(repo, "clone", "-q", "--depth", "1", f"file://{repo}", str(tmp_path / "shallow"))
+    refuse_shallow(repo)
+    with pytest.raises(LineageError, match="git fetch --unshallow --tags"):
+        refuse_shallow(tmp_path / "shallow")

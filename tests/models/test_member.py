@@ -201,3 +201,14 @@ def test_a_batch_with_one_picture_can_be_trained_on(member: FusionModel, batch: 
     assert torch.isfinite(loss)
     assert torch.equal(member.encoders["image"].backbone.bn1.running_mean, before)
     assert all(module.training for module in member.modules())
+
+
+def test_a_frozen_encoder_stays_as_in_evaluation_while_the_rest_trains(build: Any, fusion: Any, batch: Any) -> None:
+    model = build(fusion())
+    model.encoders["image"].requires_grad_(False)
+    model.train()
+    before = {name: buffer.clone() for name, buffer in model.encoders["image"].named_buffers()}
+    model(**batch)
+    assert model.encoders["text"].training
+    assert not model.encoders["image"].training
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.encoders["image"].named_buffers())

@@ -102,6 +102,9 @@ def test_an_uncommitted_edit_is_run_on_and_said_and_rolled_back(published):
     status = shell(published, "fuseline", "status").stdout
     assert "fusion@v1.0.0" in status
     assert "holds v1.0.0, verified" in status
+    again = retrain(published)
+    assert "`fuseline promote v1.1.0` brings v1.1.0 back" in " ".join(again.stdout.replace("│", "").split())
+    assert "fusion@v1.2.0" not in git(published, "tag")
 
 
 def test_a_bad_row_is_quarantined_with_its_reason_and_the_rest_goes_on(published):
