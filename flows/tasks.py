@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 import uuid
@@ -165,6 +166,8 @@ def main(flow: Any) -> None:
     parser = argparse.ArgumentParser(description=flow.description)
     parser.add_argument("--force", action="store_true", help="train again even if these inputs were judged before")
     arguments = parser.parse_args()
+    # Prefect ends a terminated run with the handler it found: this one lets its temporary server be stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         flow(force=arguments.force)
     except NotInstalledError as error:

@@ -9,8 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 STAGES = {
-    name: stage.get("do", stage)
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
+    name: stage.get("do", stage) for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
 }
 WITHOUT_CODE = {"fuseline", "fuseline.stages"}
 """Packages whose __init__ holds a docstring and the version alone."""

@@ -79,7 +79,9 @@ def test_parity_counts_all_rows_at_all_batch_sizes(bundle: Path, ensemble: Ensem
 
 
 def test_parity_sees_an_ensemble_that_is_not_the_exported_one(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
-    other = Ensemble(dict(zip(ensemble.names, ensemble.members, strict=True)), [0.0, 0.0, 0.0, 1.0], 0.1, "geometric").eval()
+    other = Ensemble(
+        dict(zip(ensemble.names, ensemble.members, strict=True)), [0.0, 0.0, 0.0, 1.0], 0.1, "geometric"
+    ).eval()
     assert compare(bundle, other, prepared / "test.parquet", [4]).max_logit_difference > 0.1
 
 

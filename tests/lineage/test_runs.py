@@ -20,8 +20,12 @@ def run(name, key, outcome, version, champion):
 @pytest.mark.parametrize(
     ("outcome", "version", "champion_then", "champion_now", "again"),
     [
-        pytest.param("published", "v1.0.0", "v1.0.0", "v1.0.0", False, id="published and still champion: nothing to do"),
-        pytest.param("published", "v1.1.0", "v1.1.0", "v1.0.0", False, id="published and rolled back: stays rolled back"),
+        pytest.param(
+            "published", "v1.0.0", "v1.0.0", "v1.0.0", False, id="published and still champion: nothing to do"
+        ),
+        pytest.param(
+            "published", "v1.1.0", "v1.1.0", "v1.0.0", False, id="published and rolled back: stays rolled back"
+        ),
         pytest.param("refused", None, "v1.0.0", "v1.0.0", False, id="refused by the same champion: nothing to do"),
         pytest.param("refused", None, "v1.0.0", "v1.1.0", True, id="refused by another champion: judged again"),
         pytest.param("refused", None, "v1.0.0", None, True, id="refused, and the champion is gone: judged again"),

@@ -66,7 +66,9 @@ def test_members_are_usable_where_any_of_their_modalities_is_there() -> None:
 
 def test_the_temperature_divides_the_logits_and_keeps_the_label(ensemble: Ensemble, batch: dict[str, Any]) -> None:
     del batch["labels"]
-    hot = Ensemble(dict(zip(ensemble.names, ensemble.members, strict=True)), ensemble.weights_M.tolist(), 1.6, "geometric").eval()
+    hot = Ensemble(
+        dict(zip(ensemble.names, ensemble.members, strict=True)), ensemble.weights_M.tolist(), 1.6, "geometric"
+    ).eval()
     with torch.no_grad():
         (probs, logits, members), (hot_probs, hot_logits, hot_members) = ensemble(**batch), hot(**batch)
     torch.testing.assert_close(hot_logits, logits / 2)

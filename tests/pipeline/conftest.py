@@ -56,9 +56,9 @@ def edit(path: Path, **changes: object) -> None:
     path.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
-def shell(repo: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user would in the project; their own configuration does not reach it."""
-    env = os.environ | {
+def environment(repo: Path) -> dict[str, str]:
+    """Return the environment of a user in the project, whose own configuration does not reach it."""
+    return os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": f"{repo / 'src'}{os.pathsep}{repo}",
         "HOME": str(repo.parent / "home"),
@@ -71,7 +71,13 @@ def shell(repo: Path, *command: str) -> subprocess.CompletedProcess[str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",
     }
-    return subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=False, timeout=800)
+
+
+def shell(repo: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would in the project."""
+    return subprocess.run(
+        command, cwd=repo, env=environment(repo), capture_output=True, text=True, check=False, timeout=800
+    )
 
 
 def retrain(repo: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from fuseline.records import Verdict
 from fuseline.runtime.bundle import read_bundle
-from tests.pipeline.conftest import commit, edit, examples, git, retrain, shell
+from tests.pipeline.conftest import commit, edit, environment, examples, git, retrain, shell
 
 pytestmark = pytest.mark.pipeline
 
@@ -154,7 +154,11 @@ def test_data_changed_behind_dvcs_back_is_refused(published):
 def test_predict_answers_in_order_without_torch(published, tmp_path):
     rows = examples(6).to_pylist()
     (tmp_path / "one.png").write_bytes(rows[1]["image"]["bytes"])
-    lines = [{"id": 1, "text": rows[1]["text"], "image": "one.png"}, {"id": 2, "text": "a star"}, {"id": 3, "image": "one.png"}]
+    lines = [
+        {"id": 1, "text": rows[1]["text"], "image": "one.png"},
+        {"id": 2, "text": "a star"},
+        {"id": 3, "image": "one.png"},
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
     program = (
         "import sys\nsys.modules['torch'] = None\nfrom fuseline.cli import app\n"
@@ -181,19 +185,18 @@ def test_an_altered_champion_is_refused_by_name(published, tmp_path):
     assert shell(published, "fuseline", "predict", "champion", "--input", str(tmp_path / "rows.jsonl")).returncode == 0
 
 
-def test_a_killed_run_leaves_the_champion_and_no_process(published):
+def test_a_terminated_run_leaves_the_champion_and_no_process(published, tmp_path):
     edit(published / "params.yaml", members__experts__text__epochs=500)
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.argv = ['x']; from tests.pipeline.conftest import *; "
-         f"import signal; retrain(Path({str(published)!r}))"],
-        cwd=Path(__file__).parents[2], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for(lambda: processes("fuseline.stages.train text", published), 240)
-    for pid in processes("flows.retrain", published):
-        subprocess.run(["kill", "-TERM", pid], check=False)
-    wait_for(lambda: not processes("fuseline.stages.train text", published), 60)
-    process.wait(60)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.retrain"], cwd=published, env=environment(published), stdout=log, stderr=log
+        )
+        wait_for(lambda: processes("fuseline.stages.train text", published), 240)
+        process.terminate()
+        assert process.wait(60) != 0
+    wait_for(lambda: not processes("", published), 30)
     assert read_bundle(published / "champion")
+    assert '"outcome": "failed"' in "".join(path.read_text() for path in published.glob(".fuseline/runs/*/run.json"))
 
 
 def processes(words: str, repo: Path) -> list[str]:
@@ -223,7 +226,9 @@ def replace_data(repo: Path, rows: list[dict]) -> None:
     from fuseline.data.shards import SCHEMA, write_data_set
 
     shutil.rmtree(repo / "data")
-    write_data_set(repo / "data", "shapes", "classification", ["circle", "square", "star"], [pa.Table.from_pylist(rows, SCHEMA)])
+    write_data_set(
+        repo / "data", "shapes", "classification", ["circle", "square", "star"], [pa.Table.from_pylist(rows, SCHEMA)]
+    )
     assert shell(repo, "dvc", "add", "data").returncode == 0
     commit(repo, "Other data")
 
