@@ -203,7 +203,7 @@ def test_a_batch_with_one_picture_can_be_trained_on(member: FusionModel, batch: 
     assert all(module.training for module in member.modules())
 
 
-def test_a_frozen_encoder_stays_as_in_evaluation_while_the_rest_trains(build: Any, fusion: Any, batch: Any) -> None:
+def test_a_frozen_encoder_stays_as_in_evaluation_while_the_rest_trains(build, fusion, batch) -> None:
     model = build(fusion())
     model.encoders["image"].requires_grad_(False)
     model.train()

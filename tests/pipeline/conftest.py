@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +157,7 @@ def clone_project(source: Path, target: Path) -> None:
 
 
 @pytest.fixture
-def published(first_run: tuple[Path, object], tmp_path: Path) -> Iterator[Path]:
+def published(first_run: tuple[Path, object], tmp_path: Path) -> Path:
     """A project with a champion, the test's own."""
     clone_project(first_run[0], tmp_path / "repo")
-    yield tmp_path / "repo"
+    return tmp_path / "repo"

@@ -72,4 +72,5 @@ def _read_image(path: Path, where: str) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise DataError(f"{where}: image {path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{where}: image {path} cannot be read ({why})") from error
