@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import flow
-from prefect.runtime import flow_run
 
 from flows import tasks
 from flows.outcome import Outcome, tell
@@ -26,7 +25,7 @@ def retrain(repo: str = ".", force: bool = False) -> Outcome:
     workspace, judged, champion = tasks.look(Path(repo), force)
     if judged is not None:
         return tell(Outcome.unchanged(workspace, judged, champion))
-    with tasks.recorded(workspace, flow_run.get_id()) as outcome:
+    with tasks.recorded(workspace) as outcome:
         tasks.prepare_workspace(workspace)
         for stage in tasks.list_stages(workspace):
             tasks.run_stage.with_options(name=stage, task_run_name=stage)(workspace, stage, force)

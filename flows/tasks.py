@@ -142,7 +142,7 @@ def publish(workspace: Workspace, verdict: Verdict, outcome: Outcome) -> None:
 
 
 @contextmanager
-def recorded(workspace: Workspace, flow_run_id: str | None) -> Iterator[Outcome]:
+def recorded(workspace: Workspace) -> Iterator[Outcome]:
     """Write the run's record however it ends; keep the clone of a failed run for a look."""
     outcome = Outcome(workspace, dvc.data_digest(workspace.repo))
     start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
