@@ -23,7 +23,7 @@ from fuseline.models.member import FusionModel
 from fuseline.records import Estimate, Evaluation
 from fuseline.runtime.predictor import Row
 from fuseline.training.examples import Collator, Examples
-from fuseline.training.pretrained import build_member, load_tokenizer
+from fuseline.training.pretrained import build_member, digest_of, load_tokenizer
 
 LABELS = ["red", "green", "blue"]
 WORDS = {"red": ["rose", "cherry", "brick"], "green": ["leaf", "frog", "lime"], "blue": ["sky", "sea", "jeans"]}
@@ -109,7 +109,8 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoders(text_folder: Path) -> config.Encoders:
     """Give the tiny text model and a ResNet of four blocks on 32 px."""
-    text = {"name": str(text_folder), "max_length": 12, "pooling": "mean", "freeze_embeddings": False}
+    text = {"name": str(text_folder), "revision": digest_of(text_folder), "max_length": 12, "pooling": "mean",
+            "freeze_embeddings": False}  # fmt: skip
     image = {"name": "resnet18", "weights": None, "size": 32, "blocks": [1, 1, 1, 1]}
     return config.Encoders.model_validate({"text": text, "image": image})
 

@@ -165,6 +165,8 @@ WRONG = {
     "a batch size is whole": (put("members.experts.text.batch_size", 2.5), "integer"),
     "weight decay is a number": (put("members.experts.text.weight_decay", math.nan), "weight_decay"),
     "confidence of one is no interval": (put("evaluate.confidence", 1.0), "less than 1"),
+    "a hub id is pinned": (put("encoders.text.name", "org/model"), "set revision to the commit of 'org/model'"),
+    "a package is pinned already": (put("encoders.text.revision", "main"), "a package's version stands in"),
     "an old opset is refused": (put("export.opset", 17), "greater than or equal to 18"),
     "no batch size is no benchmark": (put("benchmark.batch_sizes", []), "at least 1 item"),
 }  # fmt: skip

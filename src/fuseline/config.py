@@ -75,12 +75,27 @@ class TextEncoder(Section):
 
     name: str
     """Hub id, local folder, or `package:NAME` for weights inside an installed Python package."""
+    revision: str | None
+    """What pins a name that says too little: a hub id's commit, or the digest of a local folder's files (a wrong
+    one is answered with the right one). null for a package, which requirements.lock pins."""
     max_length: Count
     """Tokens per text, special ones counted; longer texts are cut."""
     pooling: Literal["mean", "first", "last"]
     """How token states become one vector: mean, first (BERT's [CLS]) or last token (GPT)."""
     freeze_embeddings: bool
     """Leave the token embeddings as loaded: half of a small encoder's weights, and few rows to tune them on."""
+
+    @model_validator(mode="after")
+    def _name_is_pinned(self) -> Self:
+        if self.name.startswith("package:"):
+            if self.revision is not None:
+                raise ValueError("a package's version stands in requirements.lock; set revision to null")
+        elif not self.revision:
+            raise ValueError(
+                f"set revision to the commit of {self.name!r} on the hub or, for a local folder, to the digest of its "
+                "files: else the same params give another model some day"
+            )
+        return self
 
 
 class ImageEncoder(Section):

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fuseline.models.ensemble import Ensemble, combine, usable
+from fuseline.models.combine import combine, usable
+from fuseline.models.ensemble import Ensemble
 
 TWO = torch.tensor([[[0.8, 0.2], [0.5, 0.5]]]).log()  # one example, two members, two classes
 ALL = torch.tensor([[True, True]])

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fuseline.models.combine import combine, usable
 from fuseline.models.member import FusionModel
 
 
@@ -50,23 +51,3 @@ class Ensemble(nn.Module):
         )
         logits_BC = combine(log_probs_BMC, usable_BM, self.weights_M, self.pool) / self.temperature
         return logits_BC.softmax(1), logits_BC, log_probs_BMC.exp()
-
-
-def usable(modalities: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
-    """Return bool [B, M]: whether each member finds at least one of its modalities in each example."""
-    return torch.stack([torch.stack([present[name] for name in names]).any(0) for names in modalities], dim=1)
-
-
-def combine(log_probs_BMC: Tensor, usable_BM: Tensor, weights_M: Tensor, pool: str) -> Tensor:
-    """Pool members to unnormalised log-probabilities [B, C].
-
-    A member without any of its modalities has no say, and the others share its weight. Where none has
-    one, all speak. `geometric` is the logarithmic opinion pool, `arithmetic` the linear one
-    (Genest and Zidek 1986).
-    """
-    weights_BM = weights_M * usable_BM
-    total_B1 = weights_BM.sum(1, keepdim=True)
-    weights_BM1 = torch.where(total_B1 > 0, weights_BM / total_B1.clamp(min=1e-12), weights_M)[:, :, None]
-    if pool == "geometric":
-        return (weights_BM1 * log_probs_BMC).sum(1)
-    return (weights_BM1 * log_probs_BMC.exp()).sum(1).clamp(min=1e-30).log()

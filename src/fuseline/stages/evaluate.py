@@ -33,7 +33,7 @@ def main(params: Params) -> None:
     combination = Combination.read(entry.COMBINE / "combination.json")
     ensemble = load_ensemble(entry.TRAIN, combination)
     side, labels = params.encoders.image.size, params.task.labels
-    tokenizer = load_saved_tokenizer(entry.TRAIN, dict(zip(ensemble.names, ensemble.members, strict=True)))  # type: ignore[arg-type]
+    tokenizer = load_saved_tokenizer(entry.TRAIN, ensemble)
     collate = Collator(tokenizer, side, len(labels))
     with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
         read = partial(Examples, cache=Path(cache), side=side)

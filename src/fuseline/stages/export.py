@@ -31,7 +31,7 @@ def main(params: Params) -> None:
             evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),
         ),
         ensemble,
-        load_saved_tokenizer(entry.TRAIN, dict(zip(ensemble.names, ensemble.members, strict=True))),  # type: ignore[arg-type]
+        load_saved_tokenizer(entry.TRAIN, ensemble),
     )
     parity = compare(folder / "bundle", ensemble, entry.PREPARE / "test.parquet", params.export.parity_batch_sizes)
     parity.write(folder / "parity.json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -52,9 +52,9 @@ def load_ensemble(folder: Path, combination: Combination) -> Ensemble:
     return Ensemble(members, list(combination.weights.values()), combination.temperature, combination.pool).eval()
 
 
-def load_saved_tokenizer(folder: Path, members: Mapping[str, FusionModel]) -> Tokenizer | None:
+def load_saved_tokenizer(folder: Path, ensemble: Ensemble) -> Tokenizer | None:
     """Load the tokenizer that all members on text share; None where there is no text."""
-    for name, member in members.items():
-        if "text" in member.config.modalities:
+    for name, member in zip(ensemble.names, ensemble.members, strict=True):
+        if "text" in member.config.modalities:  # type: ignore[union-attr, operator]
             return Tokenizer.from_file(str(find_checkpoint(folder, name) / "tokenizer.json"))
     return None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuseline.models.ensemble import combine
+from fuseline.models.combine import combine
 
 
 def fit_weights(

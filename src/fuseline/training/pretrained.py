@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from fuseline.config import Expert, ImageEncoder, Member, TextEncoder
 from fuseline.errors import ModelError
 from fuseline.models.member import FusionConfig, FusionModel
+from fuseline.records import sha256_of
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -52,31 +54,52 @@ def _fusion_config(recipe: Member) -> dict[str, Any]:
     return {"fusion": recipe.fusion, "hidden": recipe.hidden, "modality_dropout": recipe.modality_dropout}
 
 
-def find_text_model(name: str) -> str:
-    """Turn `package:NAME` into the folder of the weights that the package carries; other names pass.
+def find_text_model(text: TextEncoder) -> dict[str, Any]:
+    """Return what Hugging Face's from_pretrained takes to load the text model: name or folder, and revision.
 
     Raises:
-        ModelError: no such package, or it carries no safetensors model.
+        ModelError: no such package, it carries no safetensors model, or a local folder is not as pinned.
     """
-    if not name.startswith("package:"):
-        return name
+    if text.name.startswith("package:"):
+        return {"pretrained_model_name_or_path": _find_in_package(text.name.removeprefix("package:"))}
+    if Path(text.name).is_dir():
+        found = digest_of(Path(text.name))
+        if found != text.revision:
+            raise ModelError(
+                f"encoders.text.revision: the files in {text.name} have the digest {found}, params.yaml says "
+                f"{text.revision}; put the former there if these are the weights you mean"
+            )
+        return {"pretrained_model_name_or_path": text.name}
+    return {"pretrained_model_name_or_path": text.name, "revision": text.revision}
+
+
+def digest_of(folder: Path) -> str:
+    """Digest names and contents of a model folder's files; hidden files and subfolders do not count."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _find_in_package(name: str) -> str:
     try:
-        spec = importlib.util.find_spec(name.removeprefix("package:"))
+        spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:
         spec = None
     if spec is None or spec.origin is None:
-        raise ModelError(f"encoders.text.name: no installed Python package {name.removeprefix('package:')!r}")
+        raise ModelError(f"encoders.text.name: no installed Python package {name!r}")
     found = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
     if not found:
-        raise ModelError(f"encoders.text.name: package {name.removeprefix('package:')!r} holds no model.safetensors")
+        raise ModelError(f"encoders.text.name: package {name!r} holds no model.safetensors")
     return str(found[0].parent)
 
 
 def load_tokenizer(text: TextEncoder) -> Tokenizer:
     """Load the encoder's tokenizer with cutting and padding set: what `tokenizer.json` will hold."""
-    source = find_text_model(text.name)
+    source = find_text_model(text)
     try:
-        fast = AutoTokenizer.from_pretrained(source, use_fast=True)
+        fast = AutoTokenizer.from_pretrained(**source, use_fast=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"encoders.text.name: no tokenizer could be loaded from {text.name!r}: {error}") from error
     if not fast.is_fast:
@@ -92,7 +115,7 @@ def load_tokenizer(text: TextEncoder) -> Tokenizer:
 
 def _text_config(text: TextEncoder) -> dict[str, Any]:
     try:
-        config = AutoConfig.from_pretrained(find_text_model(text.name))
+        config = AutoConfig.from_pretrained(**find_text_model(text))
     except (OSError, ValueError) as error:
         raise ModelError(f"encoders.text.name: {text.name!r} cannot be loaded: {error}") from error
     if not hasattr(config, "hidden_size"):
@@ -108,7 +131,7 @@ def _text_config(text: TextEncoder) -> dict[str, Any]:
 
 def _load_text(backbone: nn.Module, text: TextEncoder) -> None:
     try:
-        pretrained = AutoModel.from_pretrained(find_text_model(text.name), use_safetensors=True, dtype=torch.float32)
+        pretrained = AutoModel.from_pretrained(**find_text_model(text), use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ModelError(f"encoders.text.name: weights of {text.name!r} cannot be loaded: {error}") from error
     missing = backbone.load_state_dict(pretrained.state_dict(), strict=False).missing_keys

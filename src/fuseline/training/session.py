@@ -6,6 +6,8 @@ import math
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from fuseline.config import Encoders, Member, Train
 from fuseline.errors import DataError, ModelError
 from fuseline.models.member import FusionModel
@@ -13,6 +15,7 @@ from fuseline.progress import say
 from fuseline.records import History
 from fuseline.training.augment import build_change
 from fuseline.training.examples import Collator, Examples
+from fuseline.training.predict import predict_log_probs
 from fuseline.training.pretrained import load_tokenizer
 from fuseline.training.trainer import fit
 
@@ -20,7 +23,9 @@ from fuseline.training.trainer import fit
 def train_member(
     name: str, model: FusionModel, recipe: Member, encoders: Encoders, common: Train, prepared: Path, folder: Path
 ) -> None:
-    """Train a member on `prepared` and write checkpoint, tokenizer.json and history.json to `folder`.
+    """Train a member on `prepared` and write checkpoint, tokenizer.json, history.json and validation.npy to `folder`.
+
+    validation.npy holds the log-probabilities [N, C] of all validation rows, in order: what the ensemble is fitted on.
 
     Raises:
         DataError: a split has no row with any of the member's modalities.
@@ -33,9 +38,11 @@ def train_member(
             train.change = build_change(recipe.augment)
         changed, plain = Collator(tokenizer, side, classes, recipe.label_smoothing), Collator(tokenizer, side, classes)
         epochs = fit(name, model, recipe, common, train, val, changed, plain)
+        log_probs_NC = predict_log_probs(model, Examples(prepared / "val.parquet", Path(cache), side), plain)
     if not all(math.isfinite(epoch.val_loss) for epoch in epochs):
         raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")
     model.cpu().save_pretrained(folder)
+    np.save(folder / "validation.npy", log_probs_NC)
     if tokenizer is not None:
         tokenizer.save(str(folder / "tokenizer.json"))
     History(epochs=epochs).write(folder / "history.json")
