@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 import yaml
 
+from fuseline.benchmark.measure import cpu_name
 from fuseline.config import load
 from fuseline.lineage.git import root, take_snapshot
 from fuseline.lineage.process import python_env
@@ -59,13 +60,12 @@ def main() -> None:
 def conditions(repo: Path) -> dict[str, Any]:
     """Describe machine, software and load."""
     pressure = Path("/proc/pressure/cpu")
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": take_snapshot(repo),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": names[0].partition(":")[2].strip() if names else platform.processor(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "gpu": "not measured",
         "cpu_pressure_before": pressure.read_text().split("\n")[0] if pressure.exists() else "",

@@ -27,8 +27,6 @@ class Outcome:
     outcome: str = "failed"
     why: str = ""
     seconds: float = 0.0
-    planned: str | None = None
-    """The version that a blessed bundle is to get."""
     version: str | None = None
     champion: str | None = None
     verdict: Verdict | None = None
@@ -44,6 +42,20 @@ class Outcome:
             f"{_way_back(judged.version, champion)}."
         )
         return cls(workspace, judged.data, "unchanged", why, version=judged.version, champion=champion)
+
+    def refused(self) -> None:
+        """Say that the champion stays, and which rules failed."""
+        assert self.verdict is not None
+        failed = [f"{rule.name} ({rule.why})" for rule in self.verdict.rules if not rule.passed]
+        self.outcome = "refused"
+        self.why = f"{len(failed)} rule{'s' * (len(failed) > 1)} failed: {'; '.join(failed)}. The champion stays."
+
+    def published(self, name: str, version: str, place: Path) -> None:
+        """Say that the run's bundle is the champion now."""
+        assert self.verdict is not None
+        self.outcome, self.version, self.champion = "published", version, version
+        self.why = f"All {len(self.verdict.rules)} rules passed; {name} {version} is the champion."
+        self.paths = {"champion": place, "report": place / "evidence" / "report.html"}
 
 
 def _way_back(version: str | None, champion: str | None) -> str:

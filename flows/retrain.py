@@ -29,8 +29,8 @@ def retrain(repo: str = ".", force: bool = False) -> Outcome:
         tasks.prepare_workspace(workspace)
         for stage in tasks.list_stages(workspace):
             tasks.run_stage.with_options(name=stage, task_run_name=stage)(workspace, stage, force)
-        verdict = tasks.judge(workspace, outcome)
-        tasks.publish(workspace, verdict, outcome)
+        judgement = tasks.judge(workspace, outcome)
+        tasks.publish(workspace, judgement, outcome)
     return tell(outcome)
 
 

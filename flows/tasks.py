@@ -19,13 +19,12 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.outcome import Outcome
 from fuseline import config
-from fuseline import judge as judging
 from fuseline.errors import DISK_FULL, FuselineError, NotInstalledError, is_disk_full
-from fuseline.lineage import champion, dvc, git, registry, runs
-from fuseline.lineage import publish as publishing
-from fuseline.lineage.workspace import STATE, Workspace, close_workspace, open_workspace, sweep
+from fuseline.judge import Judgement, judge_run
+from fuseline.lineage import dvc, git, registry, runs
+from fuseline.lineage.publish import conclude
+from fuseline.lineage.workspace import Workspace, close_workspace, open_workspace, sweep
 from fuseline.progress import parse
-from fuseline.records import Verdict
 
 
 @task(cache_policy=NO_CACHE)
@@ -80,65 +79,25 @@ def run_stage(workspace: Workspace, stage: str, force: bool) -> None:
 
 
 @task(cache_policy=NO_CACHE)
-def judge(workspace: Workspace, outcome: Outcome) -> Verdict:
-    """Score the champion again on today's test rows, answer the gate's rules, write the evidence."""
-    evidence = judging.Evidence.read(workspace.clone)
-    name = evidence.params.publish.name
-    now = registry.champion(workspace.repo, name)
-    comparison = None
-    if now is not None:
-        git.git(workspace.clone, "fetch", "--quiet", "--tags", "origin")  # it may have been published meanwhile
-        bundle = champion.fetch(workspace.clone, now.tag, workspace.clone / STATE / "champion")
-        comparison = judging.compare(now.version, bundle, workspace.clone, evidence.params.evaluate)
-    verdict = evidence.verdict(comparison)
-    lineage = {"data": dvc.data_digest(workspace.clone), "commit": workspace.commit, "branch": workspace.branch}
-    version = registry.next_version(workspace.repo, name) if verdict.blessed else None
-    outcome.planned = version
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    judging.write_evidence(
-        workspace.evidence, workspace.clone, evidence, verdict, version, workspace.run, created, lineage
-    )
-    outcome.verdict, outcome.evaluation, outcome.champion = verdict, evidence.evaluation, now.version if now else None
+def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
+    """Answer the gate's rules and write the evidence."""
+    judgement = judge_run(workspace)
+    verdict = judgement.verdict
+    outcome.verdict, outcome.evaluation, outcome.champion = verdict, judgement.evaluation, verdict.champion
     outcome.paths["report"] = workspace.evidence / "report.html"
-    create_table_artifact(
-        [rule.model_dump() for rule in verdict.rules],
-        key="verdict",
-        description="blessed" if verdict.blessed else "refused",
-    )
-    return verdict
+    rules = [rule.model_dump(exclude={"gain"}) for rule in verdict.rules]
+    create_table_artifact(rules, key="verdict", description="blessed" if verdict.blessed else "refused")
+    return judgement
 
 
 @task(cache_policy=NO_CACHE)
-def publish(workspace: Workspace, verdict: Verdict, outcome: Outcome) -> None:
-    """Publish a blessed bundle; record a refused one on the run's branch."""
-    name = config.load(workspace.clone / "params.yaml").publish.name
-    trailers = {
-        "Run": workspace.run,
-        "Data": outcome.data,
-        "Snapshot": workspace.commit,
-        "Verdict": "blessed" if verdict.blessed else "refused",
-        "Judged-against": verdict.champion or "none",
-    }
-    failed = [rule for rule in verdict.rules if not rule.passed]
-    if outcome.planned is None:
-        publishing.record(workspace, f"Retrain {name}: refused", trailers)
-        outcome.outcome, outcome.why = (
-            "refused",
-            f"{len(failed)} rule{'s' * (len(failed) > 1)} failed: "
-            + "; ".join(f"{rule.name} ({rule.why})" for rule in failed)
-            + ". The champion stays.",
-        )
-        return
-    bundle = publishing.assemble(
-        workspace.clone / "build" / "export" / "bundle", workspace.evidence, workspace.clone / champion.LINK
-    )
-    publishing.publish(workspace, name, outcome.planned, verdict.champion, trailers)
-    outcome.outcome, outcome.version, outcome.champion = "published", outcome.planned, outcome.planned
-    outcome.why = f"All {len(verdict.rules)} rules passed; {name} {outcome.version} is the champion."
-    outcome.paths = {
-        "champion": workspace.repo / bundle.name,
-        "report": workspace.repo / bundle.name / "evidence" / "report.html",
-    }
+def publish(workspace: Workspace, judgement: Judgement, outcome: Outcome) -> None:
+    """Publish a blessed bundle; record a refused one."""
+    place = conclude(workspace, judgement.name, judgement.verdict, judgement.version)
+    if place is None:
+        outcome.refused()
+    else:
+        outcome.published(judgement.name, str(judgement.version), place)
 
 
 @contextmanager

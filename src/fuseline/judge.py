@@ -6,6 +6,7 @@ import hashlib
 import platform
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +16,10 @@ import pyarrow.parquet as pq
 from fuseline.config import Evaluate, Params, load
 from fuseline.evaluation.gate import Comparison, judge
 from fuseline.evaluation.metrics import estimate_gain
+from fuseline.lineage import champion, registry
+from fuseline.lineage.dvc import data_digest
+from fuseline.lineage.git import git
+from fuseline.lineage.workspace import STATE, Workspace
 from fuseline.progress import Progress
 from fuseline.records import Benchmark, Bundle, Evaluation, History, Parity, Preparation, Validation, Verdict
 from fuseline.report.page import Story, render
@@ -59,6 +64,34 @@ class Evidence:
         return judge(self.params.gate, documents, comparison)
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What a run came to, before anything is published."""
+
+    name: str
+    verdict: Verdict
+    evaluation: Evaluation
+    version: str | None
+    """The version that the bundle is to get, None if it was refused."""
+
+
+def judge_run(workspace: Workspace) -> Judgement:
+    """Score the champion again on today's test rows, answer the gate's rules, write the evidence."""
+    clone, evidence = workspace.clone, Evidence.read(workspace.clone)
+    name = evidence.params.publish.name
+    now = registry.champion(workspace.repo, name)
+    comparison = None
+    if now is not None:
+        git(clone, "fetch", "--quiet", "--tags", "origin")  # it may have been published meanwhile
+        bundle = champion.fetch(clone, now.tag, clone / STATE / "champion")
+        comparison = compare(now.version, bundle, clone, evidence.params.evaluate)
+    verdict = evidence.verdict(comparison)
+    version = registry.next_version(workspace.repo, name) if verdict.blessed else None
+    lineage = {"data": data_digest(clone), "commit": workspace.commit, "branch": workspace.branch}
+    write_evidence(workspace, evidence, verdict, version, lineage)
+    return Judgement(name, verdict, evidence.evaluation, version)
+
+
 def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comparison:
     """Score a champion's bundle again, on the run's test rows, beside the run's ensemble."""
     predictor = Predictor(bundle)
@@ -79,20 +112,21 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comp
 
 
 def write_evidence(
-    folder: Path, clone: Path, evidence: Evidence, verdict: Verdict, version: str | None, run: str, created: str,
-    lineage: dict[str, str],
-) -> None:  # fmt: skip
+    workspace: Workspace, evidence: Evidence, verdict: Verdict, version: str | None, lineage: dict[str, str]
+) -> None:
     """Write verdict.json, evaluation.json, benchmark.json, parity.json and report.html.
 
     Args:
         version: what the bundle will be registered as, None if it was refused.
     """
+    folder, clone = workspace.evidence, workspace.clone
     folder.mkdir(parents=True, exist_ok=True)
     verdict.write(folder / "verdict.json")
     for name in ("evaluate/evaluation.json", "benchmark/benchmark.json", "export/parity.json"):
         shutil.copy(clone / "build" / name, folder)
     story = Story(
-        name=evidence.params.publish.name, version=version, run=run, created=created, verdict=verdict,
+        name=evidence.params.publish.name, version=version, run=workspace.run,
+        created=datetime.now(UTC).isoformat(timespec="seconds"), verdict=verdict,
         evaluation=evidence.evaluation, benchmark=evidence.benchmark, parity=evidence.parity,
         validation=evidence.validation, preparation=evidence.preparation,
         histories={name: [epoch.model_dump() for epoch in h.epochs] for name, h in evidence.histories.items()},

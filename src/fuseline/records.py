@@ -177,6 +177,8 @@ class Parity(Record):
     max_logit_difference: float
     argmax_agreement: float
     """Share of rows with the same predicted label."""
+    evaluation_agreement: float
+    """Share of rows for which the graph predicts the label that was evaluated."""
 
 
 class BundleFile(Record):
@@ -247,6 +249,8 @@ class RuleOutcome(Record):
     bound: str
     passed: bool
     why: str
+    gain: Estimate | None = None
+    """Of a rule with a margin: how much better than the champion, on the same rows."""
 
 
 class Verdict(Record):

@@ -131,6 +131,12 @@ def test_a_gain_is_told_with_its_interval() -> None:
     assert outcome.why == "gain over champion v1.2.0 is +0.0200 [+0.0100, +0.0300], at least -0.01"
     assert outcome.bound == "≥ champion -0.01"
     assert outcome.value == 0.02
+    assert outcome.gain is not None
+    assert (outcome.gain.low, outcome.gain.high) == (0.01, 0.03)
+
+
+def test_a_large_bound_is_told_in_full() -> None:
+    assert answer(rule("benchmark.model_bytes", max=60_000_000), EVIDENCE, None).bound == "≤ 60,000,000"
 
 
 def test_a_metric_is_looked_up_by_its_estimate_or_its_number() -> None:

@@ -25,6 +25,7 @@ from fuseline.models.ensemble import Ensemble
 from fuseline.records import sha256_of
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
+from fuseline.runtime.rows import read_parquet
 
 CPU = ["CPUExecutionProvider"]
 BLOCK = """
@@ -72,17 +73,33 @@ def test_the_graph_agrees_with_torch_for(
         np.testing.assert_allclose(found, tensor.numpy(), atol=1e-4)
 
 
+def probabilities_of(bundle: Path, file: Path) -> np.ndarray[Any, Any]:
+    predictor = Predictor(bundle, CPU)
+    rows = read_parquet(file, predictor.bundle.modalities)
+    return np.stack([answer.probabilities for answer in predictor.predict(rows)])
+
+
 def test_parity_counts_all_rows_at_all_batch_sizes(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
-    parity = compare(bundle, ensemble, prepared / "test.parquet", [1, 4])
+    evaluated = probabilities_of(bundle, prepared / "test.parquet")
+    parity = compare(bundle, ensemble, prepared / "test.parquet", evaluated, [1, 4])
     assert (parity.rows, parity.batch_sizes, parity.argmax_agreement) == (9, [1, 4], 1.0)
     assert parity.max_logit_difference < 1e-4
+    assert parity.evaluation_agreement == 1.0
+
+
+def test_parity_sees_an_evaluation_of_other_answers(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
+    evaluated = probabilities_of(bundle, prepared / "test.parquet")
+    evaluated[:3] = 1 - evaluated[:3]  # three of nine rows get another label
+    parity = compare(bundle, ensemble, prepared / "test.parquet", evaluated, [4])
+    assert parity.evaluation_agreement == pytest.approx(6 / 9)
 
 
 def test_parity_sees_an_ensemble_that_is_not_the_exported_one(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
     other = Ensemble(
         dict(zip(ensemble.names, ensemble.members, strict=True)), [0.0, 0.0, 0.0, 1.0], 0.1, "geometric"
     ).eval()
-    assert compare(bundle, other, prepared / "test.parquet", [4]).max_logit_difference > 0.1
+    evaluated = probabilities_of(bundle, prepared / "test.parquet")
+    assert compare(bundle, other, prepared / "test.parquet", evaluated, [4]).max_logit_difference > 0.1
 
 
 def test_the_description_lists_every_file_with_its_digest_and_size(bundle: Path) -> None:

@@ -135,12 +135,18 @@ def test_a_rule_without_a_number_shows_a_dash(story: Tell, gate: list[RuleOutcom
     assert f'<td class="number"><bdi>{numbers.DASH}</bdi></td>' in text
 
 
-def test_a_margin_without_a_champion_shows_a_dash_and_why(story: Tell) -> None:
+def test_a_margin_without_a_champion_says_why_and_boasts_no_gain(story: Tell) -> None:
     rule = RuleOutcome(name="no worse", metric="evaluation.ensemble.accuracy", value=None, bound="≥ champion -0.01",
                        passed=True, why="there is no champion yet to compare with")  # fmt: skip
     page = Page(render(story(verdict=Verdict(blessed=True, champion=None, rules=[rule]))))
+    assert "Gain over champion" not in page.texts
+    assert rule.why in page.texts
+
+
+def test_a_margin_shows_the_gain_over_the_champion(story: Tell) -> None:
+    page = Page(render(story()))
     tile = page.texts.index("Gain over champion")
-    assert numbers.DASH in page.texts[tile : tile + 3]
+    assert "+0.021" in page.texts[tile : tile + 3]
 
 
 def test_the_device_stands_wherever_speed_is_told(story: Tell) -> None:

@@ -52,6 +52,18 @@ def test_only_a_batch_of_rows_is_taken_at_a_time(predictor: Predictor) -> None:
     assert len(taken) == 4
 
 
+def test_large_pictures_close_a_batch_early(predictor: Predictor, picture: Callable[..., bytes]) -> None:
+    row, sizes = Row("sea", picture((10, 200, 30), 2500, 2000)), []
+
+    def count(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        sizes.append(len(feeds["pixels"]))
+        rows = len(feeds["pixels"])
+        return [np.zeros((rows, 3)), np.zeros((rows, 3)), np.zeros((rows, 4, 3))]
+
+    assert len(list(predictor.predict([row] * 9, batch_size=32, run=count))) == 9
+    assert sizes == [4, 4, 1]
+
+
 def test_no_rows_give_no_answers(predictor: Predictor) -> None:
     assert list(predictor.predict([])) == []
 

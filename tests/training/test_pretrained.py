@@ -65,10 +65,9 @@ def test_a_hub_id_is_loaded_at_its_revision(text_folder, tmp_path):
     repo = tmp_path / "models--org--tiny"
     for digit in "12":
         snapshot = shutil.copytree(text_folder, repo / "snapshots" / (digit * 40))
-        save_file(
-            {name: torch.full_like(tensor, int(digit)) for name, tensor in load_file(snapshot / "model.safetensors").items()},
-            snapshot / "model.safetensors", {"format": "pt"},
-        )  # fmt: skip
+        weights = load_file(snapshot / "model.safetensors")
+        weights = {name: torch.full_like(tensor, int(digit)) for name, tensor in weights.items()}
+        save_file(weights, snapshot / "model.safetensors", {"format": "pt"})
     script = (
         "from fuseline.config import TextEncoder\n"
         "from fuseline.training.pretrained import find_text_model, load_tokenizer\n"

@@ -36,7 +36,7 @@ def measure(folder: Path, rows: Sequence[Row], conditions: Conditions) -> Benchm
         providers_asked=conditions.providers,
         providers_used=used,
         threads=conditions.threads,
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=os.cpu_count() or 1,
         platform=platform.platform(),
         onnxruntime=ort.__version__,
@@ -79,7 +79,8 @@ def summarize(times_ms: Sequence[float], batch_size: int) -> Latency:
     )
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the processor's model name, as far as the system tells."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [

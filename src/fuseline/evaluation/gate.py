@@ -86,7 +86,7 @@ def _answer_margin(rule: Rule, comparison: Comparison | None) -> RuleOutcome:
         f"gain over champion {comparison.version} is {gain.value:+.4f} "
         f"[{gain.low:+.4f}, {gain.high:+.4f}], {'at least' if passed else 'below'} {rule.margin:+g}"
     )
-    return _outcome(rule, gain.value, _bound(rule), passed, why)
+    return _outcome(rule, gain.value, _bound(rule), passed, why).model_copy(update={"gain": gain})
 
 
 def look_up(evidence: Mapping[str, Any], path: str) -> tuple[float | None, str]:
@@ -120,9 +120,9 @@ def _compare(rule: Rule, value: float) -> RuleOutcome:
 
 def _bound(rule: Rule) -> str:
     if rule.min is not None:
-        return f"≥ {rule.min:g}"
+        return f"≥ {rule.min:,.10g}"
     if rule.max is not None:
-        return f"≤ {rule.max:g}"
+        return f"≤ {rule.max:,.10g}"
     return f"≥ champion {rule.margin:+g}"
 
 

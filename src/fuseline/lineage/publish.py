@@ -7,9 +7,31 @@ from pathlib import Path
 
 from fuseline.errors import LineageError, PublishError
 from fuseline.lineage import champion, registry
-from fuseline.lineage.dvc import dvc
+from fuseline.lineage.dvc import data_digest, dvc
 from fuseline.lineage.git import git
 from fuseline.lineage.workspace import STATE, Workspace
+from fuseline.records import Verdict
+
+
+def conclude(workspace: Workspace, name: str, verdict: Verdict, version: str | None) -> Path | None:
+    """Publish a blessed bundle as `version`; record a refused one on the run's branch.
+
+    Returns:
+        The link to the champion that was published, None after a refusal.
+    """
+    trailers = {
+        "Run": workspace.run,
+        "Data": data_digest(workspace.clone),
+        "Snapshot": workspace.commit,
+        "Verdict": "blessed" if verdict.blessed else "refused",
+        "Judged-against": verdict.champion or "none",
+    }
+    if version is None:
+        record(workspace, f"Retrain {name}: refused", trailers)
+        return None
+    assemble(workspace.clone / "build" / "export" / "bundle", workspace.evidence, workspace.clone / champion.LINK)
+    publish(workspace, name, version, verdict.champion, trailers)
+    return workspace.repo / champion.LINK
 
 
 def assemble(bundle: Path, evidence: Path, target: Path) -> Path:

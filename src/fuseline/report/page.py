@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fuseline.records import Benchmark, Estimate, Evaluation, Parity, Preparation, RuleOutcome, Validation, Verdict
+from fuseline.records import Benchmark, Estimate, Evaluation, Parity, Preparation, Validation, Verdict
 from fuseline.report import charts, heat, numbers, tables
 
 
@@ -103,9 +103,9 @@ def tiles(story: Story) -> list[Tile]:
         _fusion_tile(evaluation, span),
     ]
     chosen += [
-        Tile("Gain over champion", numbers.gain(rule.value), rule.why, f"in {rule.metric.rpartition('.')[2]}")
+        Tile("Gain over champion", numbers.gain(rule.gain.value), rule.why, f"in {rule.metric.rpartition('.')[2]}")
         for rule in story.verdict.rules
-        if compares_with_champion(rule)
+        if rule.gain is not None
     ]
     return chosen + _speed_tiles(story.benchmark)
 
@@ -125,11 +125,6 @@ def judge_gain(gain: Estimate) -> str:
     if gain.low > 0:
         return "the interval is above zero"
     return "the interval is below zero" if gain.high < 0 else "the interval includes zero"
-
-
-def compares_with_champion(rule: RuleOutcome) -> bool:
-    """Tell a margin rule from a bound: only its bound speaks of the champion."""
-    return "champion" in rule.bound
 
 
 def _speed_tiles(benchmark: Benchmark) -> list[Tile]:
@@ -193,4 +188,5 @@ def _parity(parity: Parity) -> Mapping[str, str]:
         "Batch sizes": ", ".join(map(str, parity.batch_sizes)),
         "Largest logit difference": f"{parity.max_logit_difference:.2e}",
         "Same predicted label": f"{100 * parity.argmax_agreement:.2f} %",
+        "Label as evaluated": f"{100 * parity.evaluation_agreement:.2f} %",
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,10 @@ Floats = NDArray[np.float32]
 Feeds = dict[str, Any]
 Run = Callable[[Feeds], Sequence[Floats]]
 """Maps the graph's inputs to its outputs: probabilities, logits, members."""
-NO_PICTURE: NDArray[np.uint8] = np.zeros((1, 1, 3), dtype=np.uint8)
+Picture = NDArray[np.uint8]
+NO_PICTURE: Picture = np.zeros((1, 1, 3), dtype=np.uint8)
+BATCH_PIXELS = 16_000_000
+"""A batch is closed early when its decoded pictures reach this many pixels: camera pictures would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +79,41 @@ class Predictor:
         """Answer rows one by one, in order, computed in batches; only a batch is held in memory.
 
         Args:
+            batch_size: rows per batch, fewer where pictures are large.
             run: what answers the graph's inputs; the graph itself unless something is to be compared with it.
 
         Raises:
             BundleError: a row has none of the bundle's modalities.
             DataError: a picture cannot be decoded.
         """
-        rows = iter(rows)
-        while batch := list(islice(rows, batch_size)):
-            yield from self._predict_batch(batch, run or self._run)
+        for batch, pictures in self._batches(rows, batch_size):
+            yield from self._predict_batch(batch, pictures, run or self._run)
+
+    def _batches(self, rows: Iterable[Row], batch_size: int) -> Iterator[tuple[list[Row], list[Picture | None]]]:
+        batch: list[Row] = []
+        pictures: list[Picture | None] = []
+        for row in rows:
+            batch.append(row)
+            pictures.append(None if row.image is None or "image" not in self.bundle.modalities else _decode(row))
+            pixels = sum(picture.size // 3 for picture in pictures if picture is not None)
+            if len(batch) == batch_size or pixels >= BATCH_PIXELS:
+                yield batch, pictures
+                batch, pictures = [], []
+        if batch:
+            yield batch, pictures
 
     def _run(self, feeds: Feeds) -> Sequence[Floats]:
         outputs: Sequence[Floats] = self.session.run(["probabilities", "logits", "members"], feeds)
         return outputs
 
-    def _predict_batch(self, rows: Sequence[Row], run: Run) -> list[Answer]:
-        pictures = [None if row.image is None or "image" not in self.bundle.modalities else _decode(row)
-                    for row in rows]  # fmt: skip
+    def _predict_batch(self, rows: Sequence[Row], pictures: Sequence[Picture | None], run: Run) -> list[Answer]:
         answers: dict[int, Answer] = {}
         for members in _same_size(pictures):
             outputs = run(self.feeds([rows[i] for i in members], [pictures[i] for i in members]))
             answers |= {i: Answer(*columns) for i, columns in zip(members, zip(*outputs, strict=True), strict=True)}
         return [answers[i] for i in range(len(rows))]
 
-    def feeds(self, rows: Sequence[Row], pictures: Sequence[NDArray[np.uint8] | None]) -> Feeds:
+    def feeds(self, rows: Sequence[Row], pictures: Sequence[Picture | None]) -> Feeds:
         """Make the graph's inputs; the pictures that are there must be of one size.
 
         Raises:
@@ -123,7 +136,7 @@ class Predictor:
         return feeds
 
 
-def _decode(row: Row) -> NDArray[np.uint8]:
+def _decode(row: Row) -> Picture:
     assert row.image is not None
     try:
         return decode_image(row.image)
@@ -131,7 +144,7 @@ def _decode(row: Row) -> NDArray[np.uint8]:
         raise DataError(f"{row.where}: {error}") from error
 
 
-def _same_size(pictures: Sequence[NDArray[np.uint8] | None]) -> list[list[int]]:
+def _same_size(pictures: Sequence[Picture | None]) -> list[list[int]]:
     """Group row numbers by picture size: the graph takes any size, but one per call."""
     groups: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, picture in enumerate(pictures):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow.parquet as pq
+
 from fuseline.config import Params
 from fuseline.export.bundle import Contents, write_bundle
 from fuseline.export.parity import compare
@@ -33,11 +36,16 @@ def main(params: Params) -> None:
         ensemble,
         load_saved_tokenizer(entry.TRAIN, ensemble),
     )
-    parity = compare(folder / "bundle", ensemble, entry.PREPARE / "test.parquet", params.export.parity_batch_sizes)
+    predictions = pq.read_table(entry.EVALUATE / "predictions.parquet", columns=["probabilities"])
+    evaluated_NC = np.stack(predictions["probabilities"].to_numpy())
+    parity = compare(
+        folder / "bundle", ensemble, entry.PREPARE / "test.parquet", evaluated_NC, params.export.parity_batch_sizes
+    )
     parity.write(folder / "parity.json")
     say(
         f"export: largest logit difference {parity.max_logit_difference:.1e}, "
-        f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} rows"
+        f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} rows, "
+        f"as evaluated in {parity.evaluation_agreement:.1%}"
     )
 
 
