@@ -199,6 +199,23 @@ def test_a_terminated_run_leaves_the_champion_and_no_process(published, tmp_path
     assert '"outcome": "failed"' in "".join(path.read_text() for path in published.glob(".fuseline/runs/*/run.json"))
 
 
+@pytest.mark.parametrize("room", ["600k", "30m"], ids=["cloning", "training"])
+def test_a_full_disk_is_told_in_one_line_and_harms_no_champion_while(room, published):
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs unshare and user namespaces, to mount a small disk")
+    edit(published / "params.yaml", train__seed=7)
+    work = published / ".fuseline" / "work"
+    work.mkdir(exist_ok=True)
+    mounted = 'mount -t tmpfs -o "size=$1" tmpfs "$2" && exec "$3" -m flows.retrain'
+    done = shell(published, "unshare", "-rm", "sh", "-c", mounted, "sh", room, str(work), sys.executable)
+    assert done.returncode == 1
+    told = done.stderr[done.stderr.rindex("\nerror: ") :].splitlines()
+    assert "space left" in told[1]
+    assert told[2] == "The champion is untouched."
+    assert read_bundle(published / "champion")
+    assert git(published, "tag", "--list", "fusion@*") == "fusion@v1.0.0"
+
+
 def processes(words: str, repo: Path) -> list[str]:
     """Return the ids of processes with these words in their command that work inside `repo`."""
     found = []
