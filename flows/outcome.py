@@ -48,7 +48,8 @@ class Outcome:
         assert self.verdict is not None
         failed = [f"{rule.name} ({rule.why})" for rule in self.verdict.rules if not rule.passed]
         self.outcome = "refused"
-        self.why = f"{len(failed)} rule{'s' * (len(failed) > 1)} failed: {'; '.join(failed)}. The champion stays."
+        after = f"Champion {self.champion} stays." if self.champion else "There is still no champion."
+        self.why = f"{len(failed)} rule{'s' * (len(failed) > 1)} failed: {'; '.join(failed)}. {after}"
 
     def published(self, name: str, version: str, place: Path) -> None:
         """Say that the run's bundle is the champion now."""
@@ -78,7 +79,9 @@ def tell(outcome: Outcome) -> Outcome:
     console.print()
     create_markdown_artifact(to_markdown(outcome), key="outcome", description=outcome.why)
     if report := outcome.paths.get("report"):
-        create_link_artifact(report.resolve().as_uri(), key="report", link_text="report.html")
+        create_link_artifact(
+            report.resolve().as_uri(), key="report", link_text="report.html", description=f"Run {outcome.workspace.run}"
+        )
     return outcome
 
 

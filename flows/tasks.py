@@ -27,7 +27,7 @@ from fuseline.lineage.workspace import Workspace, close_workspace, open_workspac
 from fuseline.progress import parse
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="look", cache_policy=NO_CACHE)
 def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None, str | None]:
     """Snapshot the tree, find the run that judged the same inputs before, and the champion's version."""
     repo = git.root(folder)
@@ -49,13 +49,13 @@ def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None, str | N
     return workspace, judged, champion_now
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="prepare workspace", cache_policy=NO_CACHE)
 def prepare_workspace(workspace: Workspace) -> None:
     """Clone the snapshot and pull the data set."""
     open_workspace(workspace)
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="list stages", cache_policy=NO_CACHE)
 def list_stages(workspace: Workspace) -> list[str]:
     """Read the stages of dvc.yaml."""
     return dvc.stages(workspace.clone)
@@ -78,7 +78,7 @@ def run_stage(workspace: Workspace, stage: str, force: bool) -> None:
     update_progress_artifact(artifact, 100.0, description=f"{stage}: done")  # type: ignore[arg-type]
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="judge", cache_policy=NO_CACHE)
 def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
     """Answer the gate's rules and write the evidence."""
     judgement = judge_run(workspace)
@@ -90,7 +90,7 @@ def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
     return judgement
 
 
-@task(cache_policy=NO_CACHE)
+@task(task_run_name="publish", cache_policy=NO_CACHE)
 def publish(workspace: Workspace, judgement: Judgement, outcome: Outcome) -> None:
     """Publish a blessed bundle; record a refused one."""
     place = conclude(workspace, judgement.name, judgement.verdict, judgement.version)

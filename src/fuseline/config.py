@@ -284,6 +284,8 @@ class Evaluate(Section):
     """Bootstrap resamples."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
     """Coverage of the intervals."""
+    probe_rows: Count
+    """Training rows, spread evenly, for the linear heads that say what there was before fine-tuning."""
 
 
 class Export(Section):

@@ -30,6 +30,16 @@ def test_rows_without_any_of_the_modalities_are_left_out(read: Read) -> None:
     assert len(read(modalities=["text", "image"])) == 24
 
 
+@pytest.mark.parametrize(("rows", "kept"), [(1, 1), (5, 5), (24, 24), (1000, 24)])
+def test_thinning_keeps_at_most_so_many_rows_from_all_over(rows: int, kept: int, read: Read) -> None:
+    examples = read("train")
+    first, last = examples.rows["id"][0], examples.rows["id"][-1]
+    examples.thin(rows)
+    assert len(set(examples.rows["id"])) == len(examples) == kept
+    assert examples.rows["id"][0] == first
+    assert kept == 1 or examples.rows["id"][-1] == last
+
+
 def test_what_is_missing_is_none(read: Read) -> None:
     examples, present = read(), read().present()
     for index in range(24):

@@ -39,7 +39,7 @@ def read_validation(members: dict[str, Member]) -> tuple[Tensor, Tensor, Tensor]
         log-probabilities, float64 [N, M, C]; which member can say anything, bool [N, M]; labels [N].
     """
     columns = pq.read_table(entry.PREPARE / "val.parquet", columns=["label", "text", "image"])
-    present = {name: torch.from_numpy(columns[name].is_valid().to_numpy()) for name in ("text", "image")}
+    present = {name: torch.tensor(columns[name].is_valid().to_numpy()) for name in ("text", "image")}
     usable_NM = usable([member.modalities for member in members.values()], present)
     folders = [
         (entry.EXPERTS if isinstance(member, Expert) else entry.FUSIONS) / name for name, member in members.items()
@@ -47,7 +47,7 @@ def read_validation(members: dict[str, Member]) -> tuple[Tensor, Tensor, Tensor]
     said = [np.load(folder / "validation.npy", allow_pickle=False) for folder in folders]
     seen_N = usable_NM.any(1)
     log_probs_NMC = torch.from_numpy(np.stack(said, axis=1)).double()
-    return log_probs_NMC[seen_N], usable_NM[seen_N], torch.from_numpy(columns["label"].to_numpy())[seen_N]
+    return log_probs_NMC[seen_N], usable_NM[seen_N], torch.tensor(columns["label"].to_numpy())[seen_N]
 
 
 def _folder(name: str, member: Member) -> Path:

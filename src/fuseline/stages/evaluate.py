@@ -64,6 +64,7 @@ def _predict_before(params: Params, read: Callable[..., Examples], collate: Coll
     experts, encoders = params.members.experts, params.encoders
     used = params.members.modalities()
     train, test = (read(entry.PREPARE / f"{split}.parquet", modalities=used) for split in ("train", "test"))
+    train.thin(params.evaluate.probe_rows)
     features, progress = {}, Progress("evaluate before fine-tuning", len(experts))
     for done, (name, recipe) in enumerate(experts.items(), start=1):
         model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)

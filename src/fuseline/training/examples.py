@@ -69,6 +69,11 @@ class Examples(Dataset[dict[str, Any]]):
             picture = self.change(picture)
         return {"text": row["text"], "picture": picture, "label": row["label"]}
 
+    def thin(self, rows: int) -> None:
+        """Keep at most `rows` rows, spread evenly."""
+        if rows < len(self):
+            self.rows = self.rows.select(np.linspace(0, len(self) - 1, rows).astype(int))
+
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class indices of all rows, in order."""
