@@ -25,10 +25,11 @@ import yaml
 
 from fuseline.benchmark.measure import cpu_name
 from fuseline.config import load
-from fuseline.lineage.git import root, take_snapshot
+from fuseline.lineage.git import git, root, take_snapshot
 from fuseline.lineage.process import python_env
 from fuseline.lineage.workspace import STATE, Workspace, close_workspace, open_workspace
 from fuseline.records import Combination, Evaluation, Parity, sha256_of, write_json
+from fuseline.runtime.session import describe_device, providers_used
 
 SEEDS = (0, 1, 2)
 ROUNDS = 200
@@ -67,7 +68,7 @@ def conditions(repo: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "gpu": "not measured",
+        "device": describe_device([]),
         "cpu_pressure_before": pressure.read_text().split("\n")[0] if pressure.exists() else "",
     }
 
@@ -141,7 +142,9 @@ def measure_accuracy(clone: Path) -> dict[str, Any]:
 def measure_retrain(clone: Path) -> dict[str, Any]:
     """Time the flow from an empty cache, then with nothing changed; then a no-op `dvc repro`."""
     shutil.rmtree(clone / STATE, ignore_errors=True)
-    (clone / ".dvc/config.local").unlink()  # a stranger's clone: a cache and remotes of its own
+    (clone / ".dvc/config.local").unlink()  # a stranger's clone: a cache and remotes of its own, and no champion
+    for tag in git(clone, "tag").split():
+        git(clone, "tag", "--delete", tag)
     first_s, first_memory, _ = run(clone, sys.executable, "-m", "flows.retrain")
     noop_s, _, told = run(clone, sys.executable, "-m", "flows.retrain")
     dvc(clone, "repro")
@@ -191,6 +194,7 @@ def measure_latency(clone: Path) -> dict[str, Any]:
             "torch_p50_ms": float(np.median(times_ms["torch"])),
             "median_paired_ratio": float(np.median(np.array(times_ms["graph"]) / np.array(times_ms["torch"]))),
             "rounds": ROUNDS,
+            "providers_used": providers_used(predictor.session),
         }
     return found
 

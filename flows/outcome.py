@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fuseline.lineage.champion import installed_problem
 from fuseline.lineage.runs import Run
 from fuseline.lineage.workspace import Workspace
 from fuseline.progress import clock
@@ -41,6 +42,8 @@ class Outcome:
             f"{f' as {judged.version}' if judged.version else ''}"
             f"{_way_back(judged.version, champion)}."
         )
+        if champion is not None and (problem := installed_problem(workspace.repo, champion)):
+            why += f" But {problem}."
         return cls(workspace, judged.data, "unchanged", why, version=judged.version, champion=champion)
 
     def refused(self) -> None:

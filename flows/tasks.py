@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import signal
 import sys
 import time
@@ -20,7 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.outcome import Outcome
 from fuseline import config
 from fuseline.errors import DISK_FULL, FuselineError, NotInstalledError, is_disk_full
-from fuseline.judge import Judgement, judge_run
+from fuseline.judge import Judgement, fetch_champion, judge_run
 from fuseline.lineage import dvc, git, registry, runs
 from fuseline.lineage.publish import conclude
 from fuseline.lineage.workspace import Workspace, close_workspace, open_workspace, sweep
@@ -43,7 +45,7 @@ def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None, str | N
     workspace = Workspace(repo, f"{stamp}-{uuid.uuid4().hex[:4]}", commit, upstream)
     now = registry.champion(repo, params.publish.name)
     champion_now = now.version if now else None
-    judged = None if force else runs.already_judged(repo, commit, champion_now)
+    judged = None if force else runs.already_judged(repo, commit, params.publish.name, champion_now)
     if judged is None and commit != git.git(repo, "rev-parse", "HEAD"):
         get_run_logger().info("The working tree has uncommitted changes: running on a snapshot of exactly this tree.")
     return workspace, judged, champion_now
@@ -51,8 +53,9 @@ def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None, str | N
 
 @task(task_run_name="prepare workspace", cache_policy=NO_CACHE)
 def prepare_workspace(workspace: Workspace) -> None:
-    """Clone the snapshot and pull the data set."""
+    """Clone the snapshot, pull the data set and the champion's bundle."""
     open_workspace(workspace)
+    fetch_champion(workspace, config.load(workspace.clone / "params.yaml").publish.name)
 
 
 @task(task_run_name="list stages", cache_policy=NO_CACHE)
@@ -72,6 +75,7 @@ def run_stage(workspace: Workspace, stage: str, force: bool) -> None:
         if progress := parse(line):
             update_progress_artifact(artifact, float(progress[0]), description=progress[1])  # type: ignore[arg-type]
         logger.info(line)
+        os.utime(workspace.clone)  # so that no other run takes it for what a failed one left
 
     # A measurement is no function of files: what another machine or hour measured is not taken from the cache.
     dvc.repro(workspace.clone, stage, on_line, force or stage == "benchmark")
@@ -125,9 +129,13 @@ def main(flow: Any) -> None:
     parser = argparse.ArgumentParser(description=flow.description)
     parser.add_argument("--force", action="store_true", help="train again even if these inputs were judged before")
     arguments = parser.parse_args()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     # Prefect ends a terminated run with the handler it found: this one lets its temporary server be stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        git.refuse_shallow(git.root(Path.cwd()))
+        config.load(git.root(Path.cwd()) / "params.yaml")  # before a server starts for nothing
         flow(force=arguments.force)
     except NotInstalledError as error:
         sys.exit(f"\nerror: {error}")
@@ -137,3 +145,10 @@ def main(flow: Any) -> None:
         if not is_disk_full(error):
             raise
         sys.exit(f"\nerror: {DISK_FULL}\nThe champion is untouched.")
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leave the traceback out of an error that the user can mend."""
+    if record.exc_info and isinstance(record.exc_info[1], FuselineError):
+        record.exc_info = None
+    return True

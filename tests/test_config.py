@@ -157,6 +157,10 @@ WRONG = {
     ),
     "experts are needed": (put("members", {"experts": {}, "fusions": {}}), "at least 1 item"),
     "a rule needs a bound": (put("gate", [{"name": "a", "metric": "b"}]), "set exactly one of min, max and margin"),
+    "a margin is to the champion's evaluation": (
+        put("gate", [{"name": "a", "metric": "benchmark.load_ms", "margin": 0}]),
+        "a margin compares evaluation.ensemble. metrics with the champion's, not 'benchmark.load_ms'",
+    ),
     "a rule has one bound": (put("gate.0.max", 1), "set exactly one of min, max and margin"),
     "a learning rate of zero is not null": (put("members.experts.text.learning_rate.encoder", 0), "greater than 0"),
     "the head is never frozen": (put("members.experts.text.learning_rate.head", None), "valid number"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import wraps
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fuseline.errors import DataError, FuselineError
+from fuseline.errors import DISK_FULL, DataError, FuselineError, is_disk_full
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Keep a multimodal ensemble in service.")  # fmt: skip
@@ -33,6 +34,11 @@ def told_plainly(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             sys.stderr.close()  # the reader has gone, as `head` does: nothing to tell
             raise typer.Exit(0) from None
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            typer.echo(f"error: {DISK_FULL}", err=True)
+            raise typer.Exit(1) from None
 
     return wrapped
 
@@ -55,6 +61,7 @@ def predict(
     if output is None:
         for line in answers:
             typer.echo(line)
+        sys.stdout.flush()
         return
     part = output.with_name(output.name + ".part")
     try:
@@ -64,7 +71,8 @@ def predict(
     except OSError as error:
         raise DataError(f"{output}: cannot be written ({error.strerror})") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def answer(predictor: Any, file: Path, batch_size: int) -> Iterator[str]:

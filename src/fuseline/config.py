@@ -327,6 +327,8 @@ class Rule(Section):
     def _has_one_bound(self) -> Self:
         if sum(bound is not None for bound in (self.min, self.max, self.margin)) != 1:
             raise ValueError("set exactly one of min, max and margin")
+        if self.margin is not None and not self.metric.startswith("evaluation.ensemble."):
+            raise ValueError(f"a margin compares evaluation.ensemble. metrics with the champion's, not {self.metric!r}")
         return self
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from fuseline.config import Evaluate, Params, load
+from fuseline.errors import LineageError
 from fuseline.evaluation.gate import Comparison, judge
 from fuseline.evaluation.metrics import estimate_gain
 from fuseline.lineage import champion, registry
@@ -79,27 +80,49 @@ def judge_run(workspace: Workspace) -> Judgement:
     """Score the champion again on today's test rows, answer the gate's rules, write the evidence."""
     clone, evidence = workspace.clone, Evidence.read(workspace.clone)
     name = evidence.params.publish.name
-    now = registry.champion(workspace.repo, name)
-    comparison = None
-    if now is not None:
-        git(clone, "fetch", "--quiet", "--tags", "origin")  # it may have been published meanwhile
-        bundle = champion.fetch(clone, now.tag, clone / STATE / "champion")
-        comparison = compare(now.version, bundle, clone, evidence.params.evaluate)
+    fetched, comparison = fetch_champion(workspace, name), None
+    if fetched is not None:
+        version, bundle = fetched
+        comparison = compare(version, bundle, clone, evidence.params.evaluate)
     verdict = evidence.verdict(comparison)
-    version = registry.next_version(workspace.repo, name) if verdict.blessed else None
+    planned = registry.next_version(workspace.repo, name) if verdict.blessed else None
     lineage = {"data": data_digest(clone), "commit": workspace.commit, "branch": workspace.branch}
-    write_evidence(workspace, evidence, verdict, version, lineage)
-    return Judgement(name, verdict, evidence.evaluation, version)
+    write_evidence(workspace, evidence, verdict, planned, lineage)
+    return Judgement(name, verdict, evidence.evaluation, planned)
+
+
+def fetch_champion(workspace: Workspace, name: str) -> tuple[str, Path] | None:
+    """Fetch the bundle of today's champion into the run's clone, unless it is there: its version and folder.
+
+    Raises:
+        LineageError: the DVC remote does not hold it, so that no run could be compared with it.
+    """
+    now = registry.champion(workspace.repo, name)
+    if now is None:
+        return None
+    folder = workspace.clone / STATE / "champion" / now.version
+    if not folder.exists():
+        git(workspace.clone, "fetch", "--quiet", "--tags", "origin")  # it may have been published meanwhile
+        try:
+            champion.fetch(workspace.clone, now.tag, folder)
+        except LineageError as error:
+            raise LineageError(
+                f"champion {now.version} cannot be fetched, and without it no run can be compared with it: point DVC "
+                "at the remote that holds it (`dvc remote modify --local artifacts url …`), or delete the tags "
+                f"{name}@… and {name}#… to begin anew. ({error})"
+            ) from error
+    return now.version, folder
 
 
 def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comparison:
     """Score a champion's bundle again, on the run's test rows, beside the run's ensemble."""
     predictor = Predictor(bundle)
     labels = Evaluation.read(clone / "build" / "evaluate" / "evaluation.json").labels
+    remedy = "; to accept that, take the margin rules out of params.yaml for one run"
     if predictor.bundle.labels != labels:
-        return Comparison(version, None, f"champion {version} knows other labels, so it cannot be compared")
+        return Comparison(version, None, f"champion {version} knows other labels, so it cannot be compared{remedy}")
     if set(predictor.bundle.modalities) != set(Bundle.read(clone / "build/export/bundle/bundle.json").modalities):
-        return Comparison(version, None, f"champion {version} sees other modalities, so it cannot be compared")
+        return Comparison(version, None, f"champion {version} sees other modalities, so it cannot be compared{remedy}")
     ours = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
     test = read_parquet(clone / "build" / "prepare" / "test.parquet", predictor.bundle.modalities)
     progress, probs = Progress(f"judge: champion {version}", ours.num_rows), []

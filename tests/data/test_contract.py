@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from fuseline.data import contract
 from fuseline.data.contract import Report, build_rules, check
 from fuseline.data.shards import SCHEMA
+from fuseline.errors import DataError
 
 LABELS = ["red", "green", "blue"]
 
@@ -119,3 +121,10 @@ def test_what_may_be_missing_may_be_missing_in_every_row(absent: str, sound: Cal
 @pytest.mark.parametrize("absent", ["text", "image", "meta", "source"])
 def test_what_may_be_missing_may_be_missing_in_some_rows(absent: str, sound: Callable[..., dict[str, Any]]) -> None:
     assert hold([sound(), sound(**{"id": "b", absent: None})]).reasons == {}
+
+
+def test_a_rule_that_cannot_be_computed_is_not_taken_for_one_that_is_met(examples: pa.Table, monkeypatch) -> None:
+    whole = contract.describe
+    monkeypatch.setattr(contract, "describe", lambda table: whole(table).drop(columns="long_side"))
+    with pytest.raises(DataError, match="could not be computed"):
+        contract.check(examples, ["red", "green", "blue"], 100, 8, 4096)

@@ -83,10 +83,13 @@ REFUSES = {
         rule(margin=-1), EVIDENCE, INCOMPARABLE, "champion v1.2.0 knows other labels",
     ),
     "a gain of NaN is refused": (rule(margin=-1), EVIDENCE, champion(math.nan), "cannot be compared with a champion"),
-    "a metric without a gain is refused": (
-        rule("evaluation.ensemble.auc", margin=0), EVIDENCE, champion(1.0), "and one of accuracy",
+    "a number without a gain is refused": (
+        rule("evaluation.ensemble.accuracy.low", margin=0), EVIDENCE, champion(1.0), "and one of accuracy",
     ),
-    "a latency has no champion's gain": (rule(P95, margin=0), EVIDENCE, champion(1.0), "cannot be compared"),
+    "a margin on nothing is refused, champion or not": (
+        rule("evaluation.ensemble.auc", margin=0), EVIDENCE, None, "'auc' was not found among accuracy, ece",
+    ),
+    "a margin without evidence is refused, champion or not": (rule(margin=0), {}, None, "was not found"),
 }  # fmt: skip
 
 

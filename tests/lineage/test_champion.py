@@ -1,10 +1,13 @@
 import os
+import shutil
 import threading
 
 import pytest
 
-from fuseline.errors import PublishError
+from fuseline.errors import LineageError, PublishError
 from fuseline.lineage.champion import describe_installed, install, promote
+from fuseline.lineage.git import git
+from fuseline.lineage.registry import register
 
 
 def bundle(repo, text):
@@ -53,6 +56,24 @@ def test_a_folder_that_somebody_else_made_is_not_overwritten(repo):
     with pytest.raises(PublishError, match="not Fuseline's link"):
         install(repo, bundle(repo, "one"), "v1.0.0")
     assert (repo / "champion/mine").read_text() == "mine"
+
+
+def test_a_promotion_that_cannot_be_shared_did_not_happen(repo, monkeypatch):
+    register(repo, "fusion", "HEAD", "v1.0.0", "first")
+    shared = repo.parent / "shared.git"
+    git(repo, "clone", "--quiet", "--bare", str(repo), str(shared))
+    git(repo, "remote", "add", "origin", str(shared))
+    (shared / "hooks" / "pre-receive").write_text("#!/bin/sh\nexit 1\n")
+    (shared / "hooks" / "pre-receive").chmod(0o755)
+    monkeypatch.setattr("fuseline.lineage.champion.fetch", lambda repo, *_: bundle(repo, "one"))
+    with pytest.raises(LineageError, match="push"):
+        promote(repo, "fusion", "v1.0.0", "origin")
+    assert git(repo, "tag").split() == ["fusion@v1.0.0"]
+    assert not (repo / "champion").exists()
+    (shared / "hooks" / "pre-receive").unlink()
+    shutil.rmtree(repo / ".fuseline")
+    assert promote(repo, "fusion", "v1.0.0", "origin") in git(shared, "tag").split()
+    assert (repo / "champion/model").read_text() == "one"
 
 
 def test_promoting_an_unknown_version_lists_the_known(repo):

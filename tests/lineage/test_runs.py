@@ -36,13 +36,24 @@ def test_inputs_are_judged_again_where_that_can_change_something(
     repo, key, outcome, version, champion_then, champion_now, again
 ):
     write_run(repo, run("r1", key, outcome, version, champion_then))
-    assert (already_judged(repo, take_snapshot(repo), champion_now) is None) is again
+    assert (already_judged(repo, take_snapshot(repo), "fusion", champion_now) is None) is again
+
+
+def test_what_another_clone_published_is_known_by_its_tag(repo, key):
+    trailers = f"Run: r9\nData: d9\nInputs: {key}\nVerdict: blessed"
+    git(repo, "commit", "--quiet", "--allow-empty", "-m", f"Retrain fusion: v1.0.0\n\n{trailers}")
+    git(repo, "tag", "-a", "-m", "v1.0.0", "fusion@v1.0.0")
+    judged = already_judged(repo, take_snapshot(repo), "fusion", "v1.0.0")
+    assert judged is not None
+    assert (judged.run, judged.version, judged.data) == ("r9", "v1.0.0", "d9")
+    (repo / "a.txt").write_text("two\n")
+    assert already_judged(repo, take_snapshot(repo), "fusion", "v1.0.0") is None
 
 
 def test_other_inputs_are_judged(repo, key):
     write_run(repo, run("r1", key, "published", "v1.0.0", "v1.0.0"))
     (repo / "a.txt").write_text("two\n")
-    assert already_judged(repo, take_snapshot(repo), "v1.0.0") is None
+    assert already_judged(repo, take_snapshot(repo), "fusion", "v1.0.0") is None
 
 
 def test_runs_come_latest_first_and_unreadable_ones_do_no_harm(repo, key):

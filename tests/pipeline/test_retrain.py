@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -183,6 +185,84 @@ def test_an_altered_champion_is_refused_by_name(published, tmp_path):
     assert "model.onnx.data: altered" in done.stderr
     assert shell(published, "fuseline", "promote", "v1.0.0").returncode == 0
     assert shell(published, "fuseline", "predict", "champion", "--input", str(tmp_path / "rows.jsonl")).returncode == 0
+
+
+def test_an_error_of_the_user_is_told_without_a_traceback(published):
+    edit(published / "params.yaml", encoders__text__revision="0" * 64, train__seed=3)
+    done = retrain(published)
+    assert done.returncode == 1
+    assert "encoders.text.revision: the files in" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_clone_without_the_champions_bundle_says_so_before_it_trains(published, tmp_path):
+    other = tmp_path / "other"
+    git(published, "clone", "--quiet", str(published), str(other))
+    shutil.copytree(published / ".dvc" / "cache" / "files", other / ".dvc" / "cache" / "files")
+    edit(other / "params.yaml", train__seed=5)
+    for path in other.glob(".dvc/cache/files/md5/*/*.dir"):
+        if "model.onnx" in path.read_text():
+            path.chmod(0o644)
+            path.unlink()
+    done = retrain(other)
+    assert done.returncode == 1
+    assert "champion v1.0.0 cannot be fetched" in done.stderr
+    assert "dvc remote modify --local artifacts url" in done.stderr
+    assert "train@text" not in done.stdout + done.stderr
+
+
+def test_a_run_shares_its_version_and_tells_a_server_of_itself(published, tmp_path):
+    shared, port = tmp_path / "shared.git", free_port()
+    git(published, "clone", "--quiet", "--bare", str(published), str(shared))
+    git(published, "remote", "add", "origin", str(shared))
+    edit(published / "params.yaml", publish__remote="origin", train__seed=4)
+    commit(published, "Share")
+    api = f"http://127.0.0.1:{port}/api"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)], cwd=tmp_path,
+        env=environment(published), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: answers(f"{api}/health"), 120)
+        done = shell(published, "env", f"PREFECT_API_URL={api}", sys.executable, "-m", "flows.retrain")
+        assert "Published v1.1.0" in done.stdout, done.stderr
+        assert "temporary server" not in done.stdout + done.stderr
+        artifacts = {one["key"]: one for one in post(f"{api}/artifacts/latest/filter")}
+    finally:
+        server.terminate()
+        server.wait(30)
+    tags = set(git(shared, "tag").split())
+    assert tags == set(git(published, "tag").split()) >= {"fusion@v1.1.0", "fusion#champion#2"}
+    assert len(git(shared, "branch", "--list", "retrain/*").splitlines()) == 2
+    stages = {f"progress-{name}" for name in ("train-text", "train-image", "fuse-fusion", "benchmark")}
+    assert stages <= artifacts.keys() >= {"verdict", "outcome", "report"}
+    assert "fusion v1.1.0 is the champion" in artifacts["outcome"]["data"]
+    assert [rule["passed"] for rule in json.loads(artifacts["verdict"]["data"])] == [True] * 3
+    assert "file://" in artifacts["report"]["data"]
+
+    stranger = tmp_path / "stranger"
+    git(published, "clone", "--quiet", str(shared), str(stranger))
+    done = retrain(stranger)
+    assert "Nothing to do" in done.stdout, done.stderr
+    assert "champion/ holds nothing, not v1.1.0: run `fuseline promote v1.1.0`" in done.stdout.replace("\n", " ")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url: str) -> bool:
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def post(url: str) -> list[dict]:
+    request = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json"})
+    return json.load(urllib.request.urlopen(request, timeout=30))
 
 
 def test_a_terminated_run_leaves_the_champion_and_no_process(published, tmp_path):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,10 @@ import yaml
 
 from fuseline import config
 from fuseline.data.shards import write_data_set
-from fuseline.errors import ConfigError
+from fuseline.errors import ConfigError, DataError
+from fuseline.records import DataManifest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLACES = {
     "validate": "build/validate", "prepare": "build/prepare", "train": "build/train/experts",
@@ -42,14 +47,16 @@ ELSEWHERE = {
     "members.experts.text.patience": "tests/training/test_trainer.py: test_patience_keeps_the_best_epoch_and_stops",
     "members.experts.image.patience": "as for text",
     "members.fusions.fusion.patience": "as for text",
+    "members.experts.image.augment.flip": "tests/training/test_augment.py: the pictures here are symmetric",
+    "members.fusions.fusion.augment.flip": "as for image",
 }
 """Keys whose effect another test shows."""
 RECIPE = {
     "dropout": 0.5, "weight_decay": 0.9, "epochs": 3, "batch_size": 5, "warmup": 0.5,
     "schedule": "constant_with_warmup", "label_smoothing": 0.3,
 }  # fmt: skip
-AUGMENT = {"flip": 0.5, "degrees": 20.0, "translate": 0.2, "scale": 0.2, "color": 0.5, "erase": 0.9}
-NO_AUGMENT = dict.fromkeys(AUGMENT, 0.0)
+AUGMENT = {"degrees": 20.0, "translate": 0.2, "scale": 0.2, "color": 0.5, "erase": 0.9}
+NO_AUGMENT = dict.fromkeys(["flip", *AUGMENT], 0.0)
 EXPERTS, FUSION = "members.experts", "members.fusions.fusion"
 
 
@@ -235,3 +242,27 @@ def test_bf16_is_refused_without_a_gpu_by_the_stage(document: dict[str, Any], be
     beside("train")
     with pytest.raises(ConfigError, match=r"train\.precision: bf16 needs a GPU"):
         run("train", put(document, "train.precision", "bf16"), member="text")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nobody"], ["text", "image"]])
+def test_a_training_stage_names_the_members_it_knows(
+    arguments: list[str], document: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    done = subprocess.run(
+        [sys.executable, "-m", "fuseline.stages.train", *arguments], cwd=tmp_path, capture_output=True, text=True,
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: expected one member's name: text, image"
+
+
+def test_a_data_set_for_another_problem_is_refused(
+    document: dict[str, Any], line: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(line / "data", tmp_path / "data")
+    manifest = DataManifest.read(tmp_path / "data/manifest.json").model_copy(update={"task": "ner"})
+    manifest.write(tmp_path / "data/manifest.json")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="examples for ner; task.kind is classification"):
+        run("validate", document)

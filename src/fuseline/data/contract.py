@@ -58,9 +58,9 @@ def check(
     by_column = {(r.expectation_config.type, r.expectation_config.kwargs["column"]): r for r in results}
     for rule in rules:
         result = by_column[(rule.expectation.expectation_type, rule.expectation.column)]
-        if result.exception_info.get("raised_exception"):
-            raise DataError(f"contract rule {rule.name!r} failed: {result.exception_info['exception_message']}")
         bad = result.result.get("unexpected_index_list") or []
+        if not result.success and not bad:  # a rule that could not be computed must not pass for one that is met
+            raise DataError(f"contract rule {rule.name!r} could not be computed: {result.exception_info}")
         for row in bad:
             report.reasons.setdefault(row, []).append(rule.why(frame[rule.expectation.column][row]))
         report.expectations.append(Expectation(rule=rule.name, passed=not bad, failed_rows=len(bad)))

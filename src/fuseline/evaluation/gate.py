@@ -10,6 +10,7 @@ from typing import Any
 from fuseline.config import Rule
 from fuseline.records import Metrics, RuleOutcome, Verdict
 
+COMPARED = "evaluation.ensemble."
 TOLERANCE = 1e-9
 """0.72 - 0.70 falls short of 0.02 in floats: a bound counts as met within this much."""
 
@@ -55,7 +56,7 @@ def answer(rule: Rule, evidence: Mapping[str, Any], comparison: Comparison | Non
         device = (evidence.get("benchmark") or {}).get("device", "no benchmark")
         return _outcome(rule, None, _bound(rule), False, f"asks for a GPU's number, but this is: {device}")
     if rule.margin is not None:
-        return _answer_margin(rule, comparison)
+        return _answer_margin(rule, look_up(evidence, rule.metric), comparison)
     value, problem = look_up(evidence, rule.metric)
     if rule.metric.startswith("benchmark.") and value is not None:
         return _with_device(_compare(rule, value), evidence["benchmark"]["device"])
@@ -64,9 +65,12 @@ def answer(rule: Rule, evidence: Mapping[str, Any], comparison: Comparison | Non
     return _compare(rule, value)
 
 
-def _answer_margin(rule: Rule, comparison: Comparison | None) -> RuleOutcome:
+def _answer_margin(rule: Rule, found: tuple[float | None, str], comparison: Comparison | None) -> RuleOutcome:
     assert rule.margin is not None
-    metric = rule.metric.removeprefix("evaluation.ensemble.")
+    value, problem = found
+    if value is None:  # without a champion too: a name that means nothing must not pass the first time
+        return _outcome(rule, None, _bound(rule), False, problem)
+    metric = rule.metric.removeprefix(COMPARED)
     if comparison is None:
         return _outcome(rule, None, _bound(rule), True, "there is no champion yet to compare with")
     if comparison.gain is None:

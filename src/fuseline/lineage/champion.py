@@ -7,7 +7,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from fuseline.errors import BundleError, NotInstalledError, PublishError
+from fuseline.errors import BundleError, LineageError, NotInstalledError, PublishError
 from fuseline.lineage.dvc import dvc
 from fuseline.lineage.git import fetch_tags, git
 from fuseline.lineage.registry import assign, versions
@@ -105,13 +105,26 @@ def promote(repo: Path, name: str, version: str, remote: str | None) -> str:
     bundle = fetch(repo, f"{name}@{version}", repo / STATE / "incoming" / version)
     tag = assign(repo, name, version, f"Promote {name} {version} by hand")
     if remote:
-        git(repo, "push", "--quiet", "--atomic", remote, f"refs/tags/{tag}")
+        _share(repo, remote, tag)
     install(repo, bundle, version)
     return tag
 
 
+def _share(repo: Path, remote: str, tag: str) -> None:
+    try:
+        git(repo, "push", "--quiet", "--atomic", remote, f"refs/tags/{tag}")
+    except LineageError:
+        git(repo, "tag", "--delete", tag)  # what others do not know of did not happen
+        raise
+
+
 def describe_installed(repo: Path, version: str) -> str:
     """Say whether champion/ holds the bundle of the version that the tags call champion."""
+    return installed_problem(repo, version) or f"{LINK}/ holds {version}, verified"
+
+
+def installed_problem(repo: Path, version: str) -> str | None:
+    """Say what is wrong with champion/, None if it holds `version`, unaltered."""
     link = repo / LINK
     held = Path(os.readlink(link)).name.rpartition("-")[0] if link.is_symlink() else None
     if held != version:
@@ -120,4 +133,4 @@ def describe_installed(repo: Path, version: str) -> str:
         read_bundle(link)
     except BundleError as error:
         return str(error)
-    return f"{LINK}/ holds {version}, verified"
+    return None

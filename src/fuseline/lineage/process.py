@@ -1,4 +1,4 @@
-"""Run a command in its own process group, so that nothing of it outlives us."""
+"""Run commands: short ones to their end, long ones line by line in a process group that does not outlive us."""
 
 from __future__ import annotations
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from fuseline.errors import LineageError, PublishError
+from fuseline.errors import LineageError, NotInstalledError, PublishError
 from fuseline.lineage import champion, registry
 from fuseline.lineage.dvc import data_digest, dvc
-from fuseline.lineage.git import git
+from fuseline.lineage.git import git, inputs_key
+from fuseline.lineage.runs import INPUTS
 from fuseline.lineage.workspace import STATE, Workspace
 from fuseline.records import Verdict
 
@@ -22,6 +23,7 @@ def conclude(workspace: Workspace, name: str, verdict: Verdict, version: str | N
     trailers = {
         "Run": workspace.run,
         "Data": data_digest(workspace.clone),
+        "Inputs": inputs_key(workspace.repo, workspace.commit, INPUTS),
         "Snapshot": workspace.commit,
         "Verdict": "blessed" if verdict.blessed else "refused",
         "Judged-against": verdict.champion or "none",
@@ -76,12 +78,14 @@ def publish(
     subject = f"Retrain {name}: {version}"
     commit = record(workspace, subject, trailers)
     bundle = champion.fetch_back(repo, clone, workspace.branch, repo / STATE / "incoming" / workspace.run)
-    _refuse_if_moved(repo, name, judged_against)
-    registry.register(clone, name, commit, version, subject)
     _bring_assignments(clone, name)
+    _refuse_if_moved(clone, name, judged_against)
+    registry.register(clone, name, commit, version, subject)
     stage_tag = registry.assign(clone, name, version, f"Assigned by run {workspace.run}")
-    for target in workspace.targets:
-        _push_tags(clone, target, f"refs/tags/{name}@{version}", f"refs/tags/{stage_tag}")
+    first, *others = workspace.targets  # the first decides; a later refusal can only be mended
+    _push_tags(clone, first, f"refs/tags/{name}@{version}", f"refs/tags/{stage_tag}")
+    for target in others:
+        _hand_on_tags(clone, target, version, f"refs/tags/{name}@{version}", f"refs/tags/{stage_tag}")
     champion.install(repo, bundle, version)
 
 
@@ -96,12 +100,22 @@ def _push_tags(clone: Path, target: str, *tags: str) -> None:
         ) from error
 
 
+def _hand_on_tags(clone: Path, target: str, version: str, *tags: str) -> None:
+    try:
+        git(clone, "push", "--quiet", "--atomic", target, *tags)
+    except LineageError as error:
+        raise NotInstalledError(
+            f"{version} is the champion by the shared remote's tags, but {target} did not take them; mend that, "
+            f"`git fetch --tags`, then `fuseline promote {version}`. ({error})"
+        ) from error
+
+
 def _bring_assignments(clone: Path, name: str) -> None:
     git(clone, "fetch", "--quiet", "origin", f"refs/tags/{name}*:refs/tags/{name}*")
 
 
-def _refuse_if_moved(repo: Path, name: str, judged_against: str | None) -> None:
-    now = registry.champion(repo, name)
+def _refuse_if_moved(clone: Path, name: str, judged_against: str | None) -> None:
+    now = registry.champion(clone, name)
     if (now.version if now else None) != judged_against:
         raise PublishError(
             f"the champion is now {now.version if now else 'none'}, but the verdict compares with "

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from fuseline.errors import FuselineError
-from fuseline.lineage.git import inputs_key
+from fuseline.lineage import registry
+from fuseline.lineage.git import git, inputs_key
 from fuseline.lineage.workspace import STATE
 from fuseline.records import Record
 
@@ -46,12 +47,33 @@ def read_runs(repo: Path) -> list[Run]:
     return runs
 
 
-def already_judged(repo: Path, commit: str, champion: str | None) -> Run | None:
+def read_published(repo: Path, name: str) -> list[Run]:
+    """Return the runs behind the registered versions, latest first, as their commits tell: other clones' too."""
+    runs = []
+    for version in reversed(registry.versions(repo, name)):
+        told = _trailers(repo, f"{name}@{version}")
+        if told.keys() >= {"Run", "Data", "Inputs"}:
+            runs.append(Run(
+                run=told["Run"], started=git(repo, "log", "-1", "--format=%cI", f"{name}@{version}"), seconds=0.0,
+                outcome="published", why="", version=version, champion=version, data=told["Data"],
+                inputs=told["Inputs"],
+            ))  # fmt: skip
+    return runs
+
+
+def _trailers(repo: Path, revision: str) -> dict[str, str]:
+    lines = git(repo, "log", "-1", "--format=%(trailers:unfold,only)", revision).splitlines()
+    return {key: value for key, _, value in (line.partition(": ") for line in lines)}
+
+
+def already_judged(repo: Path, commit: str, name: str, champion: str | None) -> Run | None:
     """Return the run that judged these very inputs, if judging them again could change nothing.
 
-    That is so under the champion that still stands, and where these inputs were published already: after a
-    rollback the next scheduled run must not bring the rolled-back model back under a new version.
+    That is so under the champion that still stands, and where these inputs were published already, here or by
+    somebody whose tags are known here: after a rollback the next scheduled run must not bring the rolled-back
+    model back under a new version.
     """
     key = inputs_key(repo, commit, INPUTS)
-    judged = [run for run in read_runs(repo) if run.outcome != "failed" and run.inputs == key]
+    known = [run for run in read_runs(repo) if run.outcome != "failed"] + read_published(repo, name)
+    judged = [run for run in known if run.inputs == key]
     return next((run for run in judged if run.version is not None or run.champion == champion), None)

@@ -41,10 +41,7 @@ def read_validation(members: dict[str, Member]) -> tuple[Tensor, Tensor, Tensor]
     columns = pq.read_table(entry.PREPARE / "val.parquet", columns=["label", "text", "image"])
     present = {name: torch.tensor(columns[name].is_valid().to_numpy()) for name in ("text", "image")}
     usable_NM = usable([member.modalities for member in members.values()], present)
-    folders = [
-        (entry.EXPERTS if isinstance(member, Expert) else entry.FUSIONS) / name for name, member in members.items()
-    ]
-    said = [np.load(folder / "validation.npy", allow_pickle=False) for folder in folders]
+    said = [np.load(_folder(name, member) / "validation.npy", allow_pickle=False) for name, member in members.items()]
     seen_N = usable_NM.any(1)
     log_probs_NMC = torch.from_numpy(np.stack(said, axis=1)).double()
     return log_probs_NMC[seen_N], usable_NM[seen_N], torch.tensor(columns["label"].to_numpy())[seen_N]

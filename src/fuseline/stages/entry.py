@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from fuseline.config import Params, load
-from fuseline.errors import DISK_FULL, FuselineError, is_disk_full
+from fuseline.config import Members, Params, load
+from fuseline.errors import DISK_FULL, ConfigError, FuselineError, is_disk_full
 
 DATA = Path("data")
 BUILD = Path("build")
@@ -35,9 +35,23 @@ def run(stage: Callable[[Params], None]) -> None:
     except FuselineError as error:
         sys.exit(f"error: {error}")
     except (OSError, SafetensorError) as error:
+        if isinstance(error, FileNotFoundError):
+            sys.exit(f"error: {error.filename}: not found; an earlier stage makes it: `dvc repro`")
         if not is_disk_full(error):
             raise
         sys.exit(f"error: {DISK_FULL}")
+
+
+def run_member(stage: Callable[[Params, str], None], known: Callable[[Members], Collection[str]]) -> None:
+    """Run a stage on the member that the command line names, one of those that `known` picks."""
+
+    def on_member(params: Params) -> None:
+        names = known(params.members)
+        if len(sys.argv) != 2 or sys.argv[1] not in names:
+            raise ConfigError(f"expected one member's name: {', '.join(names) or 'params.yaml has none'}")
+        stage(params, sys.argv[1])
+
+    run(on_member)
 
 
 def fresh(folder: Path) -> Path:

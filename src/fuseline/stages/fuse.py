@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from functools import partial
-
 from fuseline.config import Params
 from fuseline.stages import entry
 from fuseline.training.checkpoints import load_member
@@ -26,4 +23,4 @@ def main(params: Params, name: str) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(partial(main, name=sys.argv[1]))
+    entry.run_member(main, lambda members: members.fusions)

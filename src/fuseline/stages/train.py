@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from functools import partial
-
 from fuseline.config import Params
 from fuseline.stages import entry
 from fuseline.training.pretrained import build_member
@@ -13,7 +10,7 @@ from fuseline.training.trainer import set_up
 
 
 def main(params: Params, name: str) -> None:
-    """build/prepare → build/train/experts/EXPERT: a checkpoint, tokenizer.json, history.json."""
+    """build/prepare → build/train/experts/EXPERT: a checkpoint, tokenizer.json, history.json, validation.npy."""
     recipe, encoders = params.members.experts[name], params.encoders
     set_up(params.train)
     model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
@@ -22,4 +19,4 @@ def main(params: Params, name: str) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(partial(main, name=sys.argv[1]))
+    entry.run_member(main, lambda members: members.experts)

@@ -15,7 +15,10 @@ from fuseline.stages import entry
 
 def main(params: Params) -> None:
     """Write validation.json and quarantine.parquet to build/validate, from data."""
-    labels = read_manifest(entry.DATA).labels
+    manifest = read_manifest(entry.DATA)
+    if manifest.task != params.task.kind:
+        raise DataError(f"data/manifest.json holds examples for {manifest.task}; task.kind is {params.task.kind}")
+    labels = manifest.labels
     if sorted(labels) != sorted(params.task.labels):
         difference = sorted(set(labels) ^ set(params.task.labels))
         raise DataError(f"labels of data/manifest.json and task.labels of params.yaml differ in {difference}")

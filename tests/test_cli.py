@@ -1,0 +1,68 @@
+"""The `fuseline` command answers, and tells in one sentence what the user can mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROWS = '{"id": 7, "text": "the frog"}\n{"text": "sea"}\n'
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    return tmp_path / "rows.jsonl"
+
+
+def fuseline(*arguments: str | Path, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from fuseline.cli import app; app()", *map(str, arguments)]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+
+
+def test_predict_writes_a_line_per_row(bundle: Path, rows: Path, tmp_path: Path, labels: list[str]) -> None:
+    done = fuseline("predict", bundle, "--input", rows, "--output", tmp_path / "answers.jsonl")
+    assert done.returncode == 0, done.stderr
+    first, second = map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines())
+    assert first["id"] == 7
+    assert "id" not in second
+    assert first["label"] in labels
+    assert first["probability"] == max(first["probabilities"].values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "rows.jsonl"]
+
+
+def test_a_bad_row_is_named_and_nothing_half_written_is_left(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(ROWS + "{\n")
+    done = fuseline("predict", bundle, "--input", tmp_path / "rows.jsonl", "--output", tmp_path / "answers.jsonl")
+    assert done.returncode == 1
+    assert "rows.jsonl, line 3: not JSON" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_an_output_that_cannot_be_written_is_named(bundle: Path, rows: Path) -> None:
+    done = fuseline("predict", bundle, "--input", rows, "--output", rows / "x")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {rows / 'x'}: cannot be written (Not a directory)\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told_in_one_line(bundle: Path, rows: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        done = fuseline("predict", bundle, "--input", rows, stdout=full)
+    finally:
+        os.close(full)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "error: no disk space left; free some and run again"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_without_a_bundle_is_named(tmp_path: Path, rows: Path) -> None:
+    done = fuseline("predict", tmp_path / "none", "--input", rows)
+    assert done.returncode == 1
+    assert "expected a bundle, such as champion/ after `make retrain`" in done.stderr
