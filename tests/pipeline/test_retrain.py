@@ -1,6 +1,7 @@
 """The whole line, by the commands that people use: real git, DVC, GTO, Prefect, training and export."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -244,7 +245,8 @@ def test_a_run_shares_its_version_and_tells_a_server_of_itself(published, tmp_pa
     git(published, "clone", "--quiet", str(shared), str(stranger))
     done = retrain(stranger)
     assert "Nothing to do" in done.stdout, done.stderr
-    assert "champion/ holds nothing, not v1.1.0: run `fuseline promote v1.1.0`" in done.stdout.replace("\n", " ")
+    told = re.sub(r"[\s│]+", " ", done.stdout)
+    assert "champion/ holds nothing, not v1.1.0: run `fuseline promote v1.1.0`" in told
 
 
 def free_port() -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pyarrow as pa
 import pytest
 import torch
@@ -20,7 +21,8 @@ import yaml
 from fuseline import config
 from fuseline.data.shards import write_data_set
 from fuseline.errors import ConfigError, DataError
-from fuseline.records import DataManifest
+from fuseline.records import DataManifest, Parity
+from fuseline.runtime.bundle import read_bundle
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,9 @@ ELSEWHERE = {
     "benchmark.warmup": "tests/benchmark/test_measure.py: test_each_batch_size_is_timed_without_the_warmup",
     "gate": "tests/evaluation/test_gate.py",
     "publish.remote": "tests/lineage/test_publish.py",
+    "export.opset": "test_export_keys_reach_bundle_and_parity, below",
+    "export.parity_batch_sizes": "test_export_keys_reach_bundle_and_parity, below",
+    "publish.name": "test_export_keys_reach_bundle_and_parity, below",
     "encoders.text.revision": "tests/training/test_pretrained.py",
     "encoders.image.weights": "tests/training/test_pretrained.py",
     "members.experts.text.augment": "tests/test_config.py: refused without the image modality",
@@ -116,12 +121,9 @@ CASES: dict[str, tuple[str, Any]] = {
     "evaluate.resamples": ("evaluate", 20),
     "evaluate.confidence": ("evaluate", 0.5),
     "evaluate.probe_rows": ("evaluate", 9),
-    "export.opset": ("export", 21),
-    "export.parity_batch_sizes": ("export", [3]),
     "benchmark.providers": ("benchmark", ["CPUExecutionProvider"]),
     "benchmark.batch_sizes": ("benchmark", [1, 3]),
     "benchmark.calls": ("benchmark", 5),
-    "publish.name": ("export", "other"),
 }  # fmt: skip
 
 
@@ -230,6 +232,17 @@ def test_nothing_changed_makes_the_same_again(
     beside("fuse")
     run("fuse", document)
     assert digests(Path(PLACES["fuse"])) == digests(line / PLACES["fuse"])
+
+
+def test_export_keys_reach_bundle_and_parity(document: dict[str, Any], beside: Callable[[str], None]) -> None:
+    beside("export")
+    changed = put(put(document, "export.opset", 21), "export.parity_batch_sizes", [3])
+    run("export", put(changed, "publish.name", "other"))
+    bundle = read_bundle(Path("build/export/bundle"))
+    graph = onnx.load("build/export/bundle/model.onnx", load_external_data=False)
+    assert {one.domain: one.version for one in graph.opset_import}[""] == 21
+    assert bundle.name == "other"
+    assert Parity.read(Path("build/export/parity.json")).batch_sizes == [3]
 
 
 def test_threads_of_torch_are_those_of_the_config(document: dict[str, Any], beside: Callable[[str], None]) -> None:
