@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -6,10 +7,42 @@ from configobj import ConfigObj
 from fuseline.errors import LineageError
 from fuseline.lineage.dvc import (
     data_digest,
+    dvc,
+    refuse_changed_data,
     refuse_data_outside_its_remote,
     refuse_other_artifact,
     share_cache,
 )
+
+
+@pytest.fixture
+def data(repo: Path) -> Path:
+    """A repository whose data/ is under DVC."""
+    (repo / "data").mkdir()
+    (repo / "data/one.txt").write_text("one")
+    dvc(repo, "init", "--quiet")
+    dvc(repo, "add", "--quiet", "data")
+    dvc(repo, "remote", "add", "--quiet", "--default", "store", str(repo.parent / "store"))
+    dvc(repo, "push", "--quiet")
+    return repo
+
+
+def test_data_as_recorded_is_accepted_with_and_without_a_cache(data):
+    refuse_changed_data(data)
+    shutil.rmtree(data / ".dvc/cache")
+    refuse_changed_data(data)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["with a cache", "without a cache"])
+@pytest.mark.parametrize("name", ["one.txt", "two.txt"], ids=["an altered file", "another file"])
+def test_data_changed_behind_dvcs_back_is_refused(name, cached, data):
+    if not cached:
+        shutil.rmtree(data / ".dvc/cache")
+    path = data / "data" / name
+    path.unlink(missing_ok=True)  # it may be a link into the cache
+    path.write_text("two")
+    with pytest.raises(LineageError, match="differs from data.dvc"):
+        refuse_changed_data(data)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,11 +64,23 @@ def refuse_changed_data(repo: Path) -> None:
     Raises:
         LineageError: it was changed.
     """
-    if (repo / "data").exists() and '"data.dvc"' in dvc(repo, "status", "data.dvc", "--json"):
+    if not (repo / "data").exists():
+        return
+    states = _data_states(repo)
+    if "not in cache" in states:  # then DVC compares nothing
+        dvc(repo, "fetch", "data.dvc")
+        states = _data_states(repo)
+    if states:
         raise LineageError(
             f"{repo / 'data'} differs from data.dvc: record the change with `dvc add data`, "
             "or drop it with `dvc checkout --force data.dvc`"
         )
+
+
+def _data_states(repo: Path) -> set[str]:
+    """Return DVC's words for how data/ differs from data.dvc; none where it does not."""
+    status = json.loads(dvc(repo, "status", "data.dvc", "--json"))
+    return {state for changed in status.get("data.dvc", []) for outs in changed.values() for state in outs.values()}
 
 
 def refuse_data_outside_its_remote(repo: Path) -> None:
