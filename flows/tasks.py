@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
@@ -22,11 +22,13 @@ from prefect.cache_policies import NO_CACHE
 from flows.outcome import Outcome
 from fuseline import config
 from fuseline.errors import DISK_FULL, FuselineError, NotInstalledError, is_disk_full
-from fuseline.judge import Judgement, fetch_champion, judge_run
 from fuseline.lineage import dvc, git, registry, runs
 from fuseline.lineage.publish import conclude
 from fuseline.lineage.workspace import Workspace, close_workspace, open_workspace, sweep
 from fuseline.progress import parse
+
+if TYPE_CHECKING:
+    from fuseline.judge import Judgement
 
 
 @task(task_run_name="look", cache_policy=NO_CACHE)
@@ -54,6 +56,8 @@ def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None, str | N
 @task(task_run_name="prepare workspace", cache_policy=NO_CACHE)
 def prepare_workspace(workspace: Workspace) -> None:
     """Clone the snapshot, pull the data set and the champion's bundle."""
+    from fuseline.judge import fetch_champion  # here and below: three seconds that a run with nothing to do is spared
+
     open_workspace(workspace)
     fetch_champion(workspace, config.load(workspace.clone / "params.yaml").publish.name)
 
@@ -85,6 +89,8 @@ def run_stage(workspace: Workspace, stage: str, force: bool) -> None:
 @task(task_run_name="judge", cache_policy=NO_CACHE)
 def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
     """Answer the gate's rules and write the evidence."""
+    from fuseline.judge import judge_run
+
     judgement = judge_run(workspace)
     verdict = judgement.verdict
     outcome.verdict, outcome.evaluation, outcome.champion = verdict, judgement.evaluation, verdict.champion
