@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,7 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *parts], default=list(parts))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     repo = root(Path.cwd())
     record: dict[str, Any] = {"conditions": conditions(repo)}
     for name in parser.parse_args().parts:
@@ -89,11 +91,17 @@ def run(clone: Path, *command: str) -> tuple[float, int, str]:
     start, peak = time.monotonic(), 0
     env = {**os.environ, **python_env(clone)}
     with (clone / ".bench.log").open("w+") as log:
-        process = subprocess.Popen(command, cwd=clone, env=env, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=clone, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
         tree = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak = max(peak, tree_memory(tree))
-            time.sleep(0.2)
+        try:
+            while process.poll() is None:
+                peak = max(peak, tree_memory(tree))
+                time.sleep(0.2)
+        finally:
+            if process.poll() is None:  # interrupted: no training may outlive us
+                os.killpg(process.pid, signal.SIGTERM)
         seconds = time.monotonic() - start
         log.seek(0)
         output = log.read()

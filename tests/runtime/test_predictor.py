@@ -91,6 +91,15 @@ def test_a_picture_of_one_pixel_is_not_taken_for_a_missing_one(
     assert np.abs(with_picture - without).max() > 1e-4
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not can_work("CUDAExecutionProvider"), reason="needs an NVIDIA GPU and onnxruntime-gpu")
+def test_a_gpu_runs_the_graph_and_gives_the_same_answers(predictor: Predictor, bundle: Path, rows: list[Row]) -> None:
+    on_gpu = Predictor(bundle)
+    assert providers_used(on_gpu.session)[0] == "CUDAExecutionProvider"
+    expected = np.stack([answer.logits for answer in predictor.predict(rows)])
+    np.testing.assert_allclose(np.stack([answer.logits for answer in on_gpu.predict(rows)]), expected, atol=5e-3)
+
+
 def test_threads_reach_the_session(bundle: Path) -> None:
     assert Predictor(bundle, CPU, threads=1).session.get_session_options().intra_op_num_threads == 1
 

@@ -38,7 +38,7 @@ ELSEWHERE = {
     "task.kind": "there is one kind only",
     "train.threads": "test_threads_of_torch_are_those_of_the_config, below",
     "train.precision": "test_bf16_is_refused_without_a_gpu_by_the_stage, below",
-    "train.device": "needs a GPU to make a difference",
+    "train.device": "test_auto_takes_the_gpu, below",
     "benchmark.threads": "tests/runtime/test_predictor.py: test_threads_reach_the_session",
     "benchmark.warmup": "tests/benchmark/test_measure.py: test_each_batch_size_is_timed_without_the_warmup",
     "gate": "tests/evaluation/test_gate.py",
@@ -251,6 +251,18 @@ def test_threads_of_torch_are_those_of_the_config(document: dict[str, Any], besi
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_auto_takes_the_gpu(document: dict[str, Any], beside: Callable[[str], None]) -> None:
+    beside("train")
+    torch.cuda.reset_peak_memory_stats()
+    run("train", document, member="text")
+    assert torch.cuda.max_memory_allocated() == 0
+    run("train", put(document, "train.device", "auto"), member="text")
+    assert torch.cuda.max_memory_allocated() > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_bf16_is_refused_without_a_gpu_by_the_stage(document: dict[str, Any], beside: Callable[[str], None]) -> None:
     beside("train")
     with pytest.raises(ConfigError, match=r"train\.precision: bf16 needs a GPU"):
