@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import fuseline
-from fuseline.errors import BundleError
+from fuseline.errors import BundleError, ExportError
 from fuseline.export.card import snippet
 from fuseline.export.graph import example_inputs, write_graph
 from fuseline.export.parity import compare
@@ -100,6 +100,34 @@ def test_parity_sees_an_ensemble_that_is_not_the_exported_one(bundle: Path, ense
     ).eval()
     evaluated = probabilities_of(bundle, prepared / "test.parquet")
     assert compare(bundle, other, prepared / "test.parquet", evaluated, [4]).max_logit_difference > 0.1
+
+
+def broken(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a computation of logits: only the first row of a batch stays finite."""
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        probabilities, logits, members = compute(*arguments, **options)
+        logits[1:] = float("nan")
+        return probabilities, logits, members
+
+    return run
+
+
+@pytest.mark.parametrize("side", ["graph", "torch", "evaluation"])
+def test_parity_refuses_what_is_not_finite_on_the_side_of_the(
+    side: str, bundle: Path, ensemble: Ensemble, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = probabilities_of(bundle, prepared / "test.parquet")
+    if side == "evaluation":
+        evaluated[2] = np.nan
+    elif side == "graph":
+        monkeypatch.setattr(Predictor, "_run", broken(Predictor._run))
+    else:
+        monkeypatch.setattr(ensemble, "forward", broken(ensemble.forward))
+    what = {"graph": "graph at batch 4: logits", "torch": "torch at batch 7: logits", "evaluation": "the evaluation"}
+    words = rf"{what[side]}.* not finite for \d of 9 test rows, first for row \d: \[nan"
+    with pytest.raises(ExportError, match=words):
+        compare(bundle, ensemble, prepared / "test.parquet", evaluated, [1, 4])
 
 
 def test_the_description_lists_every_file_with_its_digest_and_size(bundle: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fuseline.errors import ExportError
 from fuseline.export.graph import with_absent
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import Progress
@@ -29,6 +30,9 @@ def compare(folder: Path, ensemble: Ensemble, file: Path, evaluated_NC: Floats, 
     Args:
         evaluated_NC: the probabilities that the evaluation of these rows rests on. It sees pictures resized and
             rounded to grey levels beforehand, the bundle resizes them itself.
+
+    Raises:
+        ExportError: a number on either side is not finite.
     """
     predictor = Predictor(folder, ["CPUExecutionProvider"])
     rows = list(read_parquet(file, predictor.bundle.modalities))
@@ -38,9 +42,10 @@ def compare(folder: Path, ensemble: Ensemble, file: Path, evaluated_NC: Floats, 
         for done, answer in enumerate(predictor.predict(rows, size, run), start=1):
             found.append(answer.logits)
             progress.at(done)
-        return np.stack(found)
+        return check_finite(np.stack(found), f"{what}: logits")
 
-    expected_NC = logits_NC("torch", TORCH_BATCH, partial(_run_torch, ensemble))
+    check_finite(evaluated_NC, "the evaluation: probabilities")
+    expected_NC = logits_NC(f"torch at batch {TORCH_BATCH}", TORCH_BATCH, partial(_run_torch, ensemble))
     difference, agreement, found_NC = 0.0, 1.0, expected_NC
     for size in batch_sizes:
         found_NC = logits_NC(f"graph at batch {size}", size)
@@ -53,6 +58,24 @@ def compare(folder: Path, ensemble: Ensemble, file: Path, evaluated_NC: Floats, 
         argmax_agreement=agreement,
         evaluation_agreement=float((found_NC.argmax(1) == evaluated_NC.argmax(1)).mean()),
     )
+
+
+def check_finite(scores_NC: Floats, what: str) -> Floats:
+    """Return the scores as they are.
+
+    NaN would pass for agreement: `max(0.0, nan)` is 0.0, and argmax takes a NaN for the largest score on both sides.
+
+    Raises:
+        ExportError: naming the first row with a score that is not finite.
+    """
+    bad = np.flatnonzero(~np.isfinite(scores_NC).all(1))
+    if bad.size:
+        raise ExportError(
+            f"export parity, {what} are not finite for {bad.size} of {len(scores_NC)} test rows, "
+            f"first for row {bad[0]}: {scores_NC[bad[0]].tolist()}; look for a member that overflows on that row, "
+            "and train it with a lower learning_rate"
+        )
+    return scores_NC
 
 
 def _run_torch(ensemble: Ensemble, feeds: Feeds) -> list[Floats]:
