@@ -51,9 +51,9 @@ def put(path: str, value: Any) -> Edit:
 
 def test_the_shipped_params_load() -> None:
     params = load(SHIPPED)
-    assert list(params.members.all()) == ["text", "image", "fusion"]
+    assert list(params.members.all()) == ["fusion", "image", "text"]
     assert params.members.modalities() == ["text", "image"]
-    assert params.members.expert_on("image") == "image"
+    assert params.members.experts_on("image") == ["image"]
     assert len(params.gate) >= 1
 
 
@@ -143,9 +143,17 @@ WRONG = {
     "a fusion member needs two modalities": (put(f"{FUSION}.modalities", ["text"]), "at least 2 items"),
     "a modality may not be listed twice": (put(f"{FUSION}.modalities", ["text", "text"]), "a modality is listed twice"),
     "an unknown modality is refused": (put(f"{FUSION}.modalities", ["text", "sound"]), "'text' or 'image'"),
-    "a start needs an expert": (
+    "a fusion member needs an expert on each modality": (
         put("members.experts", {"text": EXPERTS["text"]}),
-        "there is no expert on image",
+        "fusions.fusion.modalities: there is no expert on image",
+    ),
+    "a start needs an expert": (
+        put(f"{FUSION}.start", {"image": "nobody"}),
+        "fusions.fusion.start.image: 'nobody' is no expert on image; expected image",
+    ),
+    "a start needs an expert on that modality": (
+        put(f"{FUSION}.start", {"image": "text"}),
+        "fusions.fusion.start.image: 'text' is no expert on image; expected image",
     ),
     "a name stands for one member": (
         lambda document: document["members"]["fusions"].update(text=document["members"]["fusions"]["fusion"]),
@@ -185,6 +193,7 @@ def test_config_says_that(case: str, refuse: Callable[[Edit], str]) -> None:
 RIGHT = {
     "no fusion member": put("members.fusions", {}),
     "no gate rule": put("gate", []),
+    "a fusion member that starts as loaded": put(f"{FUSION}.start", {}),
     "no augmentation": put("members.experts.image.augment", None),
     "frozen encoders": put(f"{FUSION}.learning_rate", {"text": None, "image": None, "head": 1.0e-3}),
     "a network of its own depth": put("encoders.image.blocks", None),
@@ -202,4 +211,14 @@ def test_modalities_are_those_that_members_use(document: dict[str, Any]) -> None
     del document["members"]["experts"]["text"]
     members = Params.model_validate(document).members
     assert members.modalities() == ["image"]
-    assert members.expert_on("text") is None
+    assert members.experts_on("text") == []
+
+
+def test_the_order_of_keys_orders_neither_members_nor_the_experts_on_a_modality(document: dict[str, Any]) -> None:
+    experts = document["members"]["experts"]
+    experts["another"] = experts["image"]
+    there = Params.model_validate(document).members
+    document["members"]["experts"] = dict(reversed(experts.items()))
+    back = Params.model_validate(document).members
+    assert list(there.all()) == list(back.all()) == ["another", "fusion", "image", "text"]
+    assert there.experts_on("image") == back.experts_on("image") == ["another", "image"]

@@ -209,8 +209,8 @@ class Fusion(Recipe):
     """Width of the joint space."""
     modality_dropout: Share
     """Probability, per example and modality, of hiding it in training; never hides all."""
-    start: list[Modality]
-    """Modalities whose encoder starts from the trained expert's; the others start as loaded."""
+    start: dict[Modality, Name]
+    """Modality to the trained expert whose encoder it starts from; modalities left out start as loaded."""
     learning_rate: FusionRates
 
     @model_validator(mode="after")
@@ -235,20 +235,24 @@ class Members(Section):
             raise ValueError(f"{', '.join(sorted(twice))} names both an expert and a fusion member")
         for name, fusion in self.fusions.items():
             for modality in fusion.modalities:
-                if self.expert_on(modality) is None:
+                if not self.experts_on(modality):
+                    raise ValueError(f"fusions.{name}.modalities: there is no expert on {modality} to compare with")
+            for modality, expert in fusion.start.items():
+                if expert not in self.experts_on(modality):
                     raise ValueError(
-                        f"fusions.{name}.modalities: there is no expert on {modality}, "
-                        "to start from and to compare with"
+                        f"fusions.{name}.start.{modality}: {expert!r} is no expert on {modality}; "
+                        f"expected {' or '.join(self.experts_on(modality))}"
                     )
         return self
 
-    def expert_on(self, modality: str) -> str | None:
-        """Return the name of the first expert on a modality."""
-        return next((name for name, expert in self.experts.items() if expert.modality == modality), None)
+    def experts_on(self, modality: str) -> list[str]:
+        """Return the names of the experts on a modality, sorted."""
+        return sorted(name for name, expert in self.experts.items() if expert.modality == modality)
 
     def all(self) -> dict[str, Member]:
-        """Return all members, experts first."""
-        return {**self.experts, **self.fusions}
+        """Return all members, sorted by name: DVC does not see the order of keys, so no result may depend on it."""
+        members: dict[str, Member] = {**self.experts, **self.fusions}
+        return dict(sorted(members.items()))
 
     def modalities(self) -> list[Modality]:
         """Return the modalities that any member uses, text first."""

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from fuseline.evaluation import metrics
-from fuseline.evaluation.metrics import confusion, estimate, estimate_gain, per_class, resample, score
+from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_gain, per_class, resample, score
+from fuseline.records import Estimate
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -133,6 +134,13 @@ def test_a_gain_is_paired_its_interval_is_narrower_than_that_of_either_system() 
     gain = estimate_gain(slightly, probs, labels, resamples=200, confidence=0.95)["nll"]
     alone = estimate(probs, labels, resamples=200, confidence=0.95)["nll"]
     assert gain.high - gain.low < (alone.high - alone.low) / 10
+
+
+@pytest.mark.parametrize("order", [["b", "a", "c"], ["a", "b", "c"]])
+def test_the_best_of_equals_is_the_first_by_name_in_whichever_order_they_come(order: list[str]) -> None:
+    accuracies = {"a": 0.7, "b": 0.7, "c": 0.6}
+    systems = {name: {"accuracy": Estimate(value=accuracies[name], low=0, high=1)} for name in order}
+    assert best_of(systems) == "a"
 
 
 def test_per_class_and_confusion_agree_with_hand_counting() -> None:

@@ -115,7 +115,7 @@ CASES: dict[str, tuple[str, Any]] = {
     f"{FUSION}.fusion": ("fuse", "gated"),
     f"{FUSION}.hidden": ("fuse", 5),
     f"{FUSION}.modality_dropout": ("fuse", 0.9),
-    f"{FUSION}.start": ("fuse", []),
+    f"{FUSION}.start.image": ("fuse", lambda document: put(document, f"{FUSION}.start", {})),
     "combine.pool": ("combine", "arithmetic"),
     "combine.uniform_pull": ("combine", 5.0),
     "evaluate.resamples": ("evaluate", 20),
@@ -232,6 +232,35 @@ def test_nothing_changed_makes_the_same_again(
     beside("fuse")
     run("fuse", document)
     assert digests(Path(PLACES["fuse"])) == digests(line / PLACES["fuse"])
+
+
+def turned(node: Any) -> Any:
+    """Return the document with the keys of every mapping in the opposite order."""
+    return {key: turned(node[key]) for key in reversed(node)} if isinstance(node, dict) else node
+
+
+@pytest.mark.parametrize("stage", ["fuse", "combine", "evaluate"])
+def test_the_order_of_keys_which_dvc_does_not_see_changes_nothing_that_is_made_by(
+    stage: str, document: dict[str, Any], line: Path, beside: Callable[[str], None]
+) -> None:
+    beside(stage)
+    run(stage, turned(document))
+    assert digests(Path(PLACES[stage])) == digests(line / PLACES[stage])
+
+
+def test_a_fusion_member_starts_from_the_expert_that_it_names(
+    document: dict[str, Any], line: Path, beside: Callable[[str], None]
+) -> None:
+    beside("train")
+    Path(PLACES["fuse"]).unlink()
+    shutil.copytree(line / PLACES["train"], PLACES["train"])
+    experts = {"another": document["members"]["experts"]["image"] | {"epochs": 1}, **document["members"]["experts"]}
+    two = put(document, EXPERTS, experts)
+    run("train", two, member="another")
+    run("fuse", two)
+    assert digests(Path(PLACES["fuse"])) == digests(line / PLACES["fuse"])
+    run("fuse", put(two, f"{FUSION}.start", {"image": "another"}))
+    assert digests(Path(PLACES["fuse"])) != digests(line / PLACES["fuse"])
 
 
 def test_export_keys_reach_bundle_and_parity(document: dict[str, Any], beside: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ Shape letters: N rows, C classes, R resamples, K calibration bins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,11 @@ def _interval(value: float, draws_R: Floats, confidence: float) -> Estimate:
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws_R, [tail, 1 - tail])
     return Estimate(value=value, low=float(low), high=float(high))
+
+
+def best_of(systems: Mapping[str, Metrics]) -> str:
+    """Return the name of the most accurate system; of equals, the first by name."""
+    return max(sorted(systems), key=lambda name: systems[name]["accuracy"].value)
 
 
 def per_class(probs_NC: Floats, labels_N: Ints, labels: list[str]) -> list[ClassRow]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fuseline.config import Params
 from fuseline.data.shards import write_table
-from fuseline.evaluation.metrics import confusion, estimate, estimate_gain, per_class
+from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_gain, per_class
 from fuseline.progress import Progress, say
 from fuseline.records import Combination, Evaluation, Metrics
 from fuseline.stages import entry
@@ -61,15 +61,15 @@ def main(params: Params) -> None:
 
 def _predict_before(params: Params, read: Callable[..., Examples], collate: Collator) -> dict[str, Floats]:
     """Predict with a linear head on each member's encoders as they were loaded, before any fine-tuning."""
-    experts, encoders = params.members.experts, params.encoders
-    used = params.members.modalities()
+    encoders, used = params.encoders, params.members.modalities()
     train, test = (read(entry.PREPARE / f"{split}.parquet", modalities=used) for split in ("train", "test"))
     train.thin(params.evaluate.probe_rows)
-    features, progress = {}, Progress("evaluate before fine-tuning", len(experts))
-    for done, (name, recipe) in enumerate(experts.items(), start=1):
-        model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
-        features[recipe.modality] = encode(model, train, collate), encode(model, test, collate)
-        progress.at(done, name)
+    features, progress = {}, Progress("evaluate before fine-tuning", len(used))
+    for done, modality in enumerate(used, start=1):
+        any_one = params.members.experts[params.members.experts_on(modality)[0]]  # as loaded, they have one encoder
+        model = build_member(any_one, encoders.text, encoders.image, params.task.labels, params.train.seed)
+        features[modality] = encode(model, train, collate), encode(model, test, collate)
+        progress.at(done, modality)
     before = {}
     for name, member in params.members.all().items():
         seen_ND, unseen_ND = (np.hstack([features[m][part] for m in member.modalities]) for part in (0, 1))
@@ -92,7 +92,7 @@ def _evaluate(
         return {name: estimate(probs[rows[name]], truth_N[rows[name]], *settings) for name, probs in systems.items()}
 
     measured = measure(members, seen)
-    best_single = max(params.members.experts, key=lambda name: measured[name]["accuracy"].value)
+    best_single = best_of({name: measured[name] for name in params.members.experts})
     return Evaluation(
         labels=params.task.labels,
         rows=len(truth_N),

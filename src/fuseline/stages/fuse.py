@@ -15,8 +15,8 @@ def main(params: Params, name: str) -> None:
     recipe, encoders = params.members.fusions[name], params.encoders
     set_up(params.train)
     model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
-    for modality in recipe.start:
-        expert = load_member(entry.EXPERTS / str(params.members.expert_on(modality)))
+    for modality, start in recipe.start.items():
+        expert = load_member(entry.EXPERTS / start)
         model.encoders[modality].load_state_dict(expert.encoders[modality].state_dict())
     folder = entry.fresh(entry.FUSIONS / name)
     train_member(name, model, recipe, encoders, params.train, entry.PREPARE, folder)
