@@ -28,8 +28,8 @@ def clone(tmp_path: Path, bundle: Path, prepared: Path, evaluation: Evaluation) 
     predictor = Predictor(bundle, ["CPUExecutionProvider"])
     answers = predictor.predict(read_parquet(prepared / "test.parquet", predictor.bundle.modalities))
     probabilities = [list(map(float, answer.probabilities)) for answer in answers]
-    table = pa.table({"label": pa.array([0] * len(probabilities)), "probabilities": probabilities})
-    write_table(table, build / "evaluate" / "predictions.parquet")
+    columns = {"group": list("aabbccdde"), "label": [0] * 9, "probabilities": probabilities}
+    write_table(pa.table(columns), build / "evaluate" / "predictions.parquet")
     return tmp_path
 
 

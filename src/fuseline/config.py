@@ -285,7 +285,7 @@ class Evaluate(Section):
     """Uncertainty of the reported metrics."""
 
     resamples: Count
-    """Bootstrap resamples."""
+    """Bootstrap resamples of the test split's groups."""
     confidence: Annotated[float, Field(gt=0, lt=1)]
     """Coverage of the intervals."""
     probe_rows: Count

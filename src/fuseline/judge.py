@@ -130,7 +130,8 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comp
         probs.append(answer.probabilities)
         progress.at(done)
     challenger_NC, labels_N = np.stack(ours["probabilities"].to_pylist()), ours["label"].to_numpy()
-    gain = estimate_gain(challenger_NC, np.stack(probs), labels_N, settings.resamples, settings.confidence)
+    groups_N = np.array(ours["group"].to_pylist())
+    gain = estimate_gain(challenger_NC, np.stack(probs), labels_N, groups_N, settings.resamples, settings.confidence)
     return Comparison(version, gain)
 
 

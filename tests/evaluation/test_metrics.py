@@ -25,6 +25,12 @@ def draw(rows: int = 200, classes: int = 4, seed: int = 0, skill: float = 1.5) -
     return exp / exp.sum(1, keepdims=True), labels
 
 
+def draw_singly(**options: float) -> tuple[Floats, Ints, Ints]:
+    """Draw as `draw` does, and make each row its own group."""
+    probs, labels = draw(**options)
+    return probs, labels, np.arange(len(labels))
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("classes", [2, 5])
 def test_scores_agree_with_scikit_learn(classes: int, seed: int) -> None:
@@ -70,69 +76,116 @@ def test_a_probability_of_zero_for_the_truth_gives_a_finite_loss() -> None:
 
 
 def test_intervals_hold_the_point() -> None:
-    for name, one in estimate(*draw(), resamples=300, confidence=0.95).items():
+    for name, one in estimate(*draw_singly(), resamples=300, confidence=0.95).items():
         if name != "ece":  # a mean of absolute values: resampling adds to it
             assert one.low <= one.value <= one.high
 
 
 def test_intervals_shrink_with_the_rows() -> None:
-    few, many = (estimate(*draw(rows=rows), resamples=300, confidence=0.95) for rows in (100, 1600))
+    few, many = (estimate(*draw_singly(rows=rows), resamples=300, confidence=0.95) for rows in (100, 1600))
     for name in ("accuracy", "macro_f1", "nll", "brier"):
         ratio = (few[name].high - few[name].low) / (many[name].high - many[name].low)
         assert 2.5 < ratio < 6  # sqrt(16) = 4
 
 
 def test_a_higher_confidence_gives_wider_intervals() -> None:
-    narrow, wide = (estimate(*draw(), resamples=300, confidence=confidence)["accuracy"] for confidence in (0.5, 0.99))
+    narrow, wide = (
+        estimate(*draw_singly(), resamples=300, confidence=confidence)["accuracy"] for confidence in (0.5, 0.99)
+    )
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     truth = score(*draw(rows=200_000, seed=99))["accuracy"]
-    intervals = [estimate(*draw(rows=150, seed=seed), resamples=200, confidence=0.9)["accuracy"] for seed in range(150)]
+    intervals = [
+        estimate(*draw_singly(rows=150, seed=seed), resamples=200, confidence=0.9)["accuracy"] for seed in range(150)
+    ]
     covered = np.mean([one.low <= truth <= one.high for one in intervals])
     assert 0.82 < covered < 0.97
 
 
 def test_the_same_rows_give_the_same_intervals() -> None:
-    assert estimate(*draw(), resamples=50, confidence=0.9) == estimate(*draw(), resamples=50, confidence=0.9)
+    assert estimate(*draw_singly(), resamples=50, confidence=0.9) == estimate(
+        *draw_singly(), resamples=50, confidence=0.9
+    )
 
 
 def test_chunks_draw_as_many_resamples_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = resample(*draw(rows=40), resamples=25)
+    whole = resample(*draw_singly(rows=40), resamples=25)
     monkeypatch.setattr(metrics, "_CHUNK", 40 * 7)
-    chunked = resample(*draw(rows=40), resamples=25)
+    chunked = resample(*draw_singly(rows=40), resamples=25)
     assert all(np.allclose(chunked[name], whole[name]) for name in ALL)
 
 
+def in_fours(rows: int, seed: int = 0) -> tuple[Floats, Ints, NDArray[np.str_]]:
+    """Draw rows that come in groups of four copies: a quarter of the evidence that they seem to be."""
+    probs, labels = draw(rows=rows // 4, seed=seed)
+    names = np.array([f"group {number}" for number in range(rows // 4)])
+    return np.tile(probs, (4, 1)), np.tile(labels, 4), np.tile(names, 4)
+
+
+def test_rows_that_come_in_groups_give_the_interval_of_that_many_groups() -> None:
+    probs, labels, groups = in_fours(rows=800)
+    grouped = estimate(probs, labels, groups, resamples=500, confidence=0.95)["accuracy"]
+    alone = estimate(*draw_singly(rows=200), resamples=500, confidence=0.95)["accuracy"]
+    singly = estimate(probs, labels, np.arange(800), resamples=500, confidence=0.95)["accuracy"]
+    assert grouped.value == pytest.approx(alone.value)
+    assert grouped.high - grouped.low == pytest.approx(alone.high - alone.low, rel=0.15)
+    assert 1.6 < (grouped.high - grouped.low) / (singly.high - singly.low) < 2.4  # sqrt(4) = 2
+
+
+def test_intervals_of_grouped_rows_cover_the_truth_about_as_often_as_they_say() -> None:
+    truth = score(*draw(rows=200_000, seed=99))["accuracy"]
+    intervals = [estimate(*in_fours(600, seed), resamples=200, confidence=0.9)["accuracy"] for seed in range(150)]
+    covered = np.mean([one.low <= truth <= one.high for one in intervals])
+    assert 0.82 < covered < 0.97
+
+
+def test_a_resample_holds_whole_groups_of_any_size() -> None:
+    groups = np.array(["b", "a", "b", "c", "c", "c"])
+    right = np.array([1, 1, 1, 0, 0, 0])  # groups a and b are right throughout, c is wrong throughout
+    accuracies = resample(np.eye(2)[right], np.ones(6, dtype=int), groups, resamples=400)["accuracy"]
+    draws = [(a, b, 3 - a - b) for a in range(4) for b in range(4 - a)]
+    possible = {round((a + 2 * b) / (a + 2 * b + 3 * c), 9) for a, b, c in draws}
+    assert {round(value, 9) for value in accuracies} == possible
+
+
+def test_the_order_of_the_rows_does_not_change_the_intervals() -> None:
+    probs, labels, groups = in_fours(rows=200)
+    order = np.random.default_rng(0).permutation(200)
+    there = resample(probs, labels, groups, resamples=20)
+    back = resample(probs[order], labels[order], groups[order], resamples=20)
+    assert all(np.allclose(back[name], there[name]) for name in ALL)
+
+
 def test_a_system_gains_exactly_nothing_over_itself() -> None:
-    probs, labels = draw()
-    for gain in estimate_gain(probs, probs.copy(), labels, resamples=100, confidence=0.95).values():
+    probs, *rows = draw_singly()
+    for gain in estimate_gain(probs, probs.copy(), *rows, resamples=100, confidence=0.95).values():
         assert (gain.value, gain.low, gain.high) == (0.0, 0.0, 0.0)
 
 
 def test_the_better_system_gains_in_every_metric_that_it_is_better_in() -> None:
-    probs, labels = draw(rows=400, skill=3.0)
+    probs, labels, groups = draw_singly(rows=400, skill=3.0)
     flat = np.full_like(probs, 0.25) + 0.01 * np.eye(4)[(labels + 1) % 4]
-    gains = estimate_gain(probs, flat / flat.sum(1, keepdims=True), labels, resamples=100, confidence=0.95)
+    gains = estimate_gain(probs, flat / flat.sum(1, keepdims=True), labels, groups, resamples=100, confidence=0.95)
     assert set(gains) == set(ALL)
     for name in ("accuracy", "macro_f1", "nll", "brier"):
         assert 0 < gains[name].low <= gains[name].value <= gains[name].high, name
 
 
 def test_swapping_the_systems_changes_the_sign_only() -> None:
-    (probs, labels), (other, _) = draw(), draw(seed=5)
-    there = estimate_gain(probs, other, labels, resamples=100, confidence=0.95)
-    back = estimate_gain(other, probs, labels, resamples=100, confidence=0.95)
+    (probs, *rows), (other, _) = draw_singly(), draw(seed=5)
+    there = estimate_gain(probs, other, *rows, resamples=100, confidence=0.95)
+    back = estimate_gain(other, probs, *rows, resamples=100, confidence=0.95)
     for name in ALL:
         assert (back[name].value, back[name].low) == pytest.approx((-there[name].value, -there[name].high))
 
 
 def test_a_gain_is_paired_its_interval_is_narrower_than_that_of_either_system() -> None:
-    probs, labels = draw()
+    probs, *rows = draw_singly()
     slightly = 0.98 * probs + 0.005
-    gain = estimate_gain(slightly, probs, labels, resamples=200, confidence=0.95)["nll"]
-    alone = estimate(probs, labels, resamples=200, confidence=0.95)["nll"]
+    gain = estimate_gain(slightly, probs, *rows, resamples=200, confidence=0.95)["nll"]
+    alone = estimate(probs, *rows, resamples=200, confidence=0.95)["nll"]
     assert gain.high - gain.low < (alone.high - alone.low) / 10
 
 

@@ -2,12 +2,17 @@
 
 Every metric is a function of sums over rows, so that one matrix of resampling counts gives all metrics of
 all systems on the same resamples: differences between systems are paired without further ado.
-Shape letters: N rows, C classes, R resamples, K calibration bins.
+
+Whole groups are drawn, not rows (cluster bootstrap, Davison and Hinkley 1997, section 3.8): rows of one group
+resemble each other, which is why no group straddles a split, and drawn singly they would pass for more evidence
+than they are. With one group the interval is a point.
+Shape letters: N rows, G groups, C classes, R resamples, K calibration bins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +22,8 @@ from fuseline.records import ClassRow, Estimate, Metrics
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
+Groups = NDArray[Any]
+"""Any hashable names: rows of one group are drawn together."""
 
 LOWER_IS_BETTER = frozenset({"nll", "brier", "ece"})
 BINS = 15
@@ -26,66 +33,91 @@ _CHUNK = 20_000_000
 
 def score(probs_NC: Floats, labels_N: Ints) -> dict[str, float]:
     """Return accuracy, macro_f1, nll, brier and ece; macro_f1 is over classes that occur or are predicted."""
-    ones_1N = np.ones((1, len(labels_N)))
-    return {name: float(values[0]) for name, values in _score_weighted(probs_NC, labels_N, ones_1N).items()}
+    sums = {name: rows.sum(0, keepdims=True) for name, rows in _summands(probs_NC, labels_N).items()}
+    return {name: float(values[0]) for name, values in _from_sums(sums).items()}
 
 
-def _score_weighted(probs_NC: Floats, labels_N: Ints, counts_RN: Floats) -> dict[str, Floats]:
-    """Score every resample; `counts_RN` says how often each row was drawn."""
+def _summands(probs_NC: Floats, labels_N: Ints) -> dict[str, Floats]:
+    """Return, row by row, what the metrics are made of by summing: [N] or [N, classes or bins] each."""
     rows, classes = probs_NC.shape
     predicted_N = probs_NC.argmax(1)
     hit_N = (predicted_N == labels_N).astype(float)
     true_NC, predicted_NC = np.eye(classes)[labels_N], np.eye(classes)[predicted_N]
-    drawn_R = counts_RN.sum(1)
-    support_RC, guesses_RC = counts_RN @ true_NC, counts_RN @ predicted_NC
-    found_RC = counts_RN @ (true_NC * hit_N[:, None])
-    total_RC = support_RC + guesses_RC
-    f1_RC = np.divide(2 * found_RC, total_RC, out=np.zeros_like(total_RC), where=total_RC > 0)
     own_N = np.clip(probs_NC[np.arange(rows), labels_N], 1e-12, 1)
     return {
-        "accuracy": counts_RN @ hit_N / drawn_R,
-        "macro_f1": f1_RC.sum(1) / (total_RC > 0).sum(1),
-        "nll": counts_RN @ -np.log(own_N) / drawn_R,
-        "brier": counts_RN @ ((probs_NC - true_NC) ** 2).sum(1) / drawn_R,
-        "ece": _calibration_error(probs_NC.max(1), hit_N, counts_RN) / drawn_R,
+        "rows": np.ones(rows),
+        "hits": hit_N,
+        "nll": -np.log(own_N),
+        "brier": ((probs_NC - true_NC) ** 2).sum(1),
+        "support": true_NC,
+        "guesses": predicted_NC,
+        "found": true_NC * hit_N[:, None],
+        "gaps": _calibration_gaps(probs_NC.max(1), hit_N),
     }
 
 
-def _calibration_error(confidence_N: Floats, hit_N: Floats, counts_RN: Floats) -> Floats:
-    """Sum of |hits - confidence| over equal-width bins (Guo et al. 2017, eq. 3, times the rows)."""
+def _calibration_gaps(confidence_N: Floats, hit_N: Floats) -> Floats:
+    """Return hit - confidence in the row's bin of equal width, zero in the others [N, K]."""
     bin_N = np.clip(np.ceil(confidence_N * BINS).astype(int) - 1, 0, BINS - 1)
-    gap_NK = np.eye(BINS)[bin_N] * (hit_N - confidence_N)[:, None]
-    total: Floats = np.abs(counts_RN @ gap_NK).sum(1)
-    return total
+    gaps_NK: Floats = np.eye(BINS)[bin_N] * (hit_N - confidence_N)[:, None]
+    return gaps_NK
 
 
-def resample(probs_NC: Floats, labels_N: Ints, resamples: int, seed: int = 0) -> dict[str, Floats]:
-    """Score bootstrap resamples [R]; the same seed and N draw the same rows for every system."""
-    parts = [_score_weighted(probs_NC, labels_N, counts) for counts in _counts(len(labels_N), resamples, seed)]
+def _from_sums(sums: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Turn sums over the rows of each resample into metrics [R]; ece is eq. 3 of Guo et al. 2017."""
+    rows_R, total_RC = sums["rows"], sums["support"] + sums["guesses"]
+    f1_RC = np.divide(2 * sums["found"], total_RC, out=np.zeros_like(total_RC), where=total_RC > 0)
+    return {
+        "accuracy": sums["hits"] / rows_R,
+        "macro_f1": f1_RC.sum(1) / (total_RC > 0).sum(1),
+        "nll": sums["nll"] / rows_R,
+        "brier": sums["brier"] / rows_R,
+        "ece": np.abs(sums["gaps"]).sum(1) / rows_R,
+    }
+
+
+def resample(probs_NC: Floats, labels_N: Ints, groups_N: Groups, resamples: int, seed: int = 0) -> dict[str, Floats]:
+    """Score bootstrap resamples [R]; the same seed and groups draw the same rows for every system."""
+    sums = {name: _sum_by_group(rows, groups_N) for name, rows in _summands(probs_NC, labels_N).items()}
+    parts = [
+        _from_sums({name: counts_RG @ column for name, column in sums.items()})
+        for counts_RG in _counts(len(sums["rows"]), resamples, seed)
+    ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _counts(rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+def _sum_by_group(rows: Floats, groups_N: Groups) -> Floats:
+    """Sum rows [N] or [N, any] to [G] or [G, any], groups sorted."""
+    order_N = np.argsort(groups_N, kind="stable")
+    _, starts_G = np.unique(groups_N[order_N], return_index=True)
+    sums: Floats = np.add.reduceat(rows[order_N], starts_G, axis=0)
+    return sums
+
+
+def _counts(groups: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each resample drew each group [R, G], a share of the resamples at a time."""
     random = np.random.default_rng(seed)
-    step = max(1, _CHUNK // rows)
+    step = max(1, _CHUNK // groups)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        drawn = random.integers(rows, size=(size, rows))
-        flat = np.bincount((drawn + rows * np.arange(size)[:, None]).ravel(), minlength=size * rows)
-        yield flat.reshape(size, rows).astype(float)
+        drawn = random.integers(groups, size=(size, groups))
+        flat = np.bincount((drawn + groups * np.arange(size)[:, None]).ravel(), minlength=size * groups)
+        yield flat.reshape(size, groups).astype(float)
 
 
-def estimate(probs_NC: Floats, labels_N: Ints, resamples: int, confidence: float) -> Metrics:
+def estimate(probs_NC: Floats, labels_N: Ints, groups_N: Groups, resamples: int, confidence: float) -> Metrics:
     """Return each metric with its percentile bootstrap interval."""
     values = score(probs_NC, labels_N)
-    draws = resample(probs_NC, labels_N, resamples)
+    draws = resample(probs_NC, labels_N, groups_N, resamples)
     return {name: _interval(value, draws[name], confidence) for name, value in values.items()}
 
 
-def estimate_gain(after_NC: Floats, before_NC: Floats, labels_N: Ints, resamples: int, confidence: float) -> Metrics:
+def estimate_gain(
+    after_NC: Floats, before_NC: Floats, labels_N: Ints, groups_N: Groups, resamples: int, confidence: float
+) -> Metrics:
     """Return by how much `after` is better than `before`, paired; positive is better for every metric."""
     after, before = score(after_NC, labels_N), score(before_NC, labels_N)
-    draws_after, draws_before = (resample(probs, labels_N, resamples) for probs in (after_NC, before_NC))
+    draws_after, draws_before = (resample(probs, labels_N, groups_N, resamples) for probs in (after_NC, before_NC))
     gains = {}
     for name in after:
         sign = -1 if name in LOWER_IS_BETTER else 1

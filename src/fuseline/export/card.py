@@ -25,7 +25,7 @@ size; resizing, normalising, combining and calibration happen inside. Any one of
 
 USE = """\
 
-Intervals are {confidence:.0%} bootstrap intervals. Labels: {labels}.
+Intervals are {confidence:.0%} bootstrap intervals, whole groups of rows drawn. Labels: {labels}.
 
 ## Use
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,32 +25,34 @@ from fuseline.training.probe import fit_probe, probe_probs
 from fuseline.training.trainer import set_up
 
 Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The test rows and what was predicted for them, probabilities [N, C], all in one order."""
+
+    ids: list[str]
+    groups_N: NDArray[np.str_]
+    labels_N: NDArray[np.int64]
+    present: dict[str, Mask]
+    """Per modality: which rows have it."""
+    ensemble_NC: Floats
+    members: dict[str, Floats]
+    before: dict[str, Floats]
+    """Per member: a linear head on its encoders as they were loaded, before any fine-tuning."""
+    patterns: dict[str, Floats]
+    """Per modality: the ensemble when it is given nothing else."""
 
 
 def main(params: Params) -> None:
     """build/prepare, build/train, build/combine → build/evaluate: evaluation.json, predictions.parquet."""
     set_up(params.train)
     combination = Combination.read(entry.COMBINE / "combination.json")
-    ensemble = load_ensemble(entry.TRAIN, combination)
-    side, labels = params.encoders.image.size, params.task.labels
-    tokenizer = load_saved_tokenizer(entry.TRAIN, ensemble)
-    collate = Collator(tokenizer, side, len(labels))
-    with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
-        read = partial(Examples, cache=Path(cache), side=side)
-        test = read(entry.PREPARE / "test.parquet", modalities=params.members.modalities())
-        ids, truth_N, present = list(test.rows["id"]), test.labels, test.present()
-        probs_NC, members_NMC = predict_ensemble(ensemble, test, collate)
-        patterns: dict[str, Floats] = {
-            modality: predict_ensemble(ensemble, test, collate, [modality])[0]
-            for modality in params.members.modalities()
-        }
-        before = _predict_before(params, read, collate)
+    predicted = predict(params, combination)
+    evaluation = measure(params, combination, predicted)
     folder = entry.fresh(entry.EVALUATE)
-    write_table(
-        pa.table({"id": ids, "label": truth_N, "probabilities": list(probs_NC)}), folder / "predictions.parquet"
-    )
-    members = {name: members_NMC[:, index] for index, name in enumerate(combination.weights)}
-    evaluation = _evaluate(params, combination, truth_N, probs_NC, members, before, patterns, present)
+    write_table(to_table(predicted), folder / "predictions.parquet")
     evaluation.write(folder / "evaluation.json")
     accuracy, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
     say(
@@ -59,10 +61,29 @@ def main(params: Params) -> None:
     )
 
 
-def _predict_before(params: Params, read: Callable[..., Examples], collate: Collator) -> dict[str, Floats]:
-    """Predict with a linear head on each member's encoders as they were loaded, before any fine-tuning."""
+def predict(params: Params, combination: Combination) -> Predicted:
+    """Run ensemble and members over the test rows that have any modality of theirs."""
+    ensemble = load_ensemble(entry.TRAIN, combination)
+    side, used = params.encoders.image.size, params.members.modalities()
+    collate = Collator(load_saved_tokenizer(entry.TRAIN, ensemble), side, len(params.task.labels))
+    with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
+        read = partial(Examples, cache=Path(cache), side=side, modalities=used)
+        test = read(entry.PREPARE / "test.parquet")
+        ensemble_NC, members_NMC = predict_ensemble(ensemble, test, collate)
+        return Predicted(
+            ids=list(test.rows["id"]),
+            groups_N=np.array(list(test.rows["group"])),
+            labels_N=test.labels,
+            present=test.present(),
+            ensemble_NC=ensemble_NC,
+            members={name: members_NMC[:, index] for index, name in enumerate(combination.weights)},
+            before=_predict_before(params, read(entry.PREPARE / "train.parquet"), test, collate),
+            patterns={modality: predict_ensemble(ensemble, test, collate, [modality])[0] for modality in used},
+        )
+
+
+def _predict_before(params: Params, train: Examples, test: Examples, collate: Collator) -> dict[str, Floats]:
     encoders, used = params.encoders, params.members.modalities()
-    train, test = (read(entry.PREPARE / f"{split}.parquet", modalities=used) for split in ("train", "test"))
     train.thin(params.evaluate.probe_rows)
     features, progress = {}, Progress("evaluate before fine-tuning", len(used))
     for done, modality in enumerate(used, start=1):
@@ -77,40 +98,50 @@ def _predict_before(params: Params, read: Callable[..., Examples], collate: Coll
     return before
 
 
-def _evaluate(
-    params: Params, combination: Combination, truth_N: NDArray[np.int64], probs_NC: Floats,
-    members: dict[str, Floats], before: dict[str, Floats], patterns: dict[str, Floats],
-    present: dict[str, NDArray[np.bool_]],
-) -> Evaluation:  # fmt: skip
-    settings = params.evaluate.resamples, params.evaluate.confidence
+def to_table(predicted: Predicted) -> pa.Table:
+    """Keep what the judge and the parity of the export go by."""
+    return pa.table(
+        {
+            "id": predicted.ids,
+            "group": list(predicted.groups_N),
+            "label": predicted.labels_N,
+            "probabilities": list(predicted.ensemble_NC),
+        }
+    )
+
+
+def measure(params: Params, combination: Combination, predicted: Predicted) -> Evaluation:
+    """Measure each system on the rows that have anything it sees; on the others it could only guess."""
+    labels_N, groups_N, settings = predicted.labels_N, predicted.groups_N, params.evaluate
+
+    def estimate_on(rows: Mask, probs: Floats) -> Metrics:
+        return estimate(probs[rows], labels_N[rows], groups_N[rows], settings.resamples, settings.confidence)
+
+    def gain_on(rows: Mask, after: Floats, before: Floats) -> Metrics:
+        drawn = settings.resamples, settings.confidence
+        return estimate_gain(after[rows], before[rows], labels_N[rows], groups_N[rows], *drawn)
+
     seen = {
-        name: np.any([present[m] for m in member.modalities], axis=0) for name, member in params.members.all().items()
+        name: np.any([predicted.present[modality] for modality in member.modalities], axis=0)
+        for name, member in params.members.all().items()
     }
-
-    def measure(systems: dict[str, Floats], rows: dict[str, NDArray[np.bool_]]) -> dict[str, Metrics]:
-        """Measure each system on the rows that have anything it sees; on the others it could only guess."""
-        return {name: estimate(probs[rows[name]], truth_N[rows[name]], *settings) for name, probs in systems.items()}
-
-    measured = measure(members, seen)
-    best_single = best_of({name: measured[name] for name in params.members.experts})
+    members = {name: estimate_on(seen[name], probs) for name, probs in predicted.members.items()}
+    best_single = best_of({name: members[name] for name in params.members.experts})
     return Evaluation(
         labels=params.task.labels,
-        rows=len(truth_N),
-        confidence=params.evaluate.confidence,
-        ensemble=estimate(probs_NC, truth_N, *settings),
-        members=measured,
-        before=measure(before, seen),
-        fine_tuning_gain={
-            name: estimate_gain(members[name][seen[name]], before[name][seen[name]], truth_N[seen[name]], *settings)
-            for name in members
-        },
-        fusion_gain=estimate_gain(
-            probs_NC[seen[best_single]], members[best_single][seen[best_single]], truth_N[seen[best_single]], *settings
-        ),
+        rows=len(labels_N),
+        confidence=settings.confidence,
+        ensemble=estimate_on(np.full(len(labels_N), True), predicted.ensemble_NC),
+        members=members,
+        before={name: estimate_on(seen[name], probs) for name, probs in predicted.before.items()},
+        fine_tuning_gain={name: gain_on(seen[name], predicted.members[name], predicted.before[name]) for name in seen},
+        fusion_gain=gain_on(seen[best_single], predicted.ensemble_NC, predicted.members[best_single]),
         best_single=best_single,
-        patterns=measure(patterns, present),
-        per_class=per_class(probs_NC, truth_N, params.task.labels),
-        confusion=confusion(probs_NC, truth_N),
+        patterns={
+            modality: estimate_on(predicted.present[modality], probs) for modality, probs in predicted.patterns.items()
+        },
+        per_class=per_class(predicted.ensemble_NC, labels_N, params.task.labels),
+        confusion=confusion(predicted.ensemble_NC, labels_N),
         weights=combination.weights,
         temperature=combination.temperature,
     )
