@@ -1,57 +1,74 @@
-"""A champion that knows other things is not compared in silence."""
+"""Champion and challenger are compared as they are served; one that knows other things, never in silence."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from fuseline.config import Evaluate
 from fuseline.data.shards import write_table
-from fuseline.judge import compare
-from fuseline.records import Bundle, Evaluation
+from fuseline.evaluation.metrics import estimate_gain
+from fuseline.judge import answer, compare
+from fuseline.records import Bundle
 from fuseline.runtime.predictor import Predictor
-from fuseline.runtime.rows import read_parquet
 
 SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10)
+TRUTH = [0, 1, 2] * 3
 
 
 @pytest.fixture
-def clone(tmp_path: Path, bundle: Path, prepared: Path, evaluation: Evaluation) -> Path:
-    """A run's clone whose challenger says what the bundle says."""
+def clone(tmp_path: Path, bundle: Path, prepared: Path) -> Path:
+    """A run's clone whose challenger is the bundle itself; what torch predicted for it is all wrong."""
     build = tmp_path / "build"
     shutil.copytree(bundle, build / "export" / "bundle")
     shutil.copytree(prepared, build / "prepare")
-    evaluation.write(build / "evaluate" / "evaluation.json")
-    predictor = Predictor(bundle, ["CPUExecutionProvider"])
-    answers = predictor.predict(read_parquet(prepared / "test.parquet", predictor.bundle.modalities))
-    probabilities = [list(map(float, answer.probabilities)) for answer in answers]
-    columns = {"group": list("aabbccdde"), "label": [0] * 9, "probabilities": probabilities}
+    wrong = [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]] * 3
+    columns = {"group": list("aabbccdde"), "label": TRUTH, "probabilities": wrong}
     write_table(pa.table(columns), build / "evaluate" / "predictions.parquet")
     return tmp_path
 
 
-def test_a_champion_that_answers_alike_is_neither_better_nor_worse(clone: Path, bundle: Path) -> None:
+def describe(folder: Path, **changes: object) -> Path:
+    """Change the description of a bundle; that of its files stays true."""
+    path = folder / "bundle.json"
+    Bundle.read(path).model_copy(update=changes).write(path)
+    return folder
+
+
+def test_a_champion_that_answers_alike_is_neither_better_nor_worse_whatever_torch_said(
+    clone: Path, bundle: Path
+) -> None:
     comparison = compare("v1.0.0", bundle, clone, SETTINGS)
     assert comparison.gain is not None
     assert [gain.value for gain in comparison.gain.values()] == pytest.approx([0.0] * 5, abs=1e-6)
 
 
-def test_a_champion_of_other_labels_is_not_compared(clone: Path, bundle: Path, evaluation: Evaluation) -> None:
-    evaluation.model_copy(update={"labels": [*evaluation.labels, "new"]}).write(
-        clone / "build/evaluate/evaluation.json"
-    )
+def test_labels_in_another_order_are_compared_by_name(clone: Path, bundle: Path, tmp_path: Path) -> None:
+    turned = describe(Path(shutil.copytree(bundle, tmp_path / "turned")), labels=["blue", "red", "green"])
+    comparison = compare("v1.0.0", turned, clone, SETTINGS)
+    probs = answer(Predictor(bundle), clone / "build/prepare/test.parquet", 9, "anybody")
+    rows = np.array(TRUTH), np.array(list("aabbccdde"))
+    expected = estimate_gain(probs, probs[:, [1, 2, 0]], *rows, SETTINGS.resamples, SETTINGS.confidence)
+    assert comparison.gain is not None
+    for name, gain in expected.items():
+        assert comparison.gain[name].model_dump() == pytest.approx(gain.model_dump(), abs=1e-6)
+    assert expected["nll"].value != 0
+
+
+def test_a_champion_of_other_labels_is_not_compared(clone: Path, bundle: Path) -> None:
+    describe(clone / "build/export/bundle", labels=["red", "green", "blue", "new"])
     comparison = compare("v1.0.0", bundle, clone, SETTINGS)
     assert comparison.gain is None
-    assert "knows other labels" in comparison.why_not
+    assert "has other labels (the two differ in new)" in comparison.why_not
     assert "take the margin rules out" in comparison.why_not
 
 
 def test_a_champion_of_other_modalities_is_not_compared(clone: Path, bundle: Path) -> None:
-    path = clone / "build/export/bundle/bundle.json"
-    Bundle.read(path).model_copy(update={"modalities": ["text"]}).write(path)
+    describe(clone / "build/export/bundle", modalities=["text"])
     comparison = compare("v1.0.0", bundle, clone, SETTINGS)
     assert comparison.gain is None
-    assert "sees other modalities" in comparison.why_not
+    assert "has other modalities (the two differ in image)" in comparison.why_not

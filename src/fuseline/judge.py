@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from fuseline.config import Evaluate, Params, load
 from fuseline.errors import LineageError
@@ -115,24 +116,41 @@ def fetch_champion(workspace: Workspace, name: str) -> tuple[str, Path] | None:
 
 
 def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comparison:
-    """Score a champion's bundle again, on the run's test rows, beside the run's ensemble."""
-    predictor = Predictor(bundle)
-    labels = Evaluation.read(clone / "build" / "evaluate" / "evaluation.json").labels
-    remedy = "; to accept that, take the margin rules out of params.yaml for one run"
-    if predictor.bundle.labels != labels:
-        return Comparison(version, None, f"champion {version} knows other labels, so it cannot be compared{remedy}")
-    if set(predictor.bundle.modalities) != set(Bundle.read(clone / "build/export/bundle/bundle.json").modalities):
-        return Comparison(version, None, f"champion {version} sees other modalities, so it cannot be compared{remedy}")
-    ours = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
-    test = read_parquet(clone / "build" / "prepare" / "test.parquet", predictor.bundle.modalities)
-    progress, probs = Progress(f"judge: champion {version}", ours.num_rows), []
-    for done, answer in enumerate(predictor.predict(test), start=1):
-        probs.append(answer.probabilities)
+    """Score a champion's bundle again, on the run's test rows, beside the run's own bundle: both as they are served."""
+    theirs, ours = Predictor(bundle), Predictor(clone / "build" / "export" / "bundle")
+    if why_not := find_difference(theirs.bundle, ours.bundle):
+        remedy = "to accept that, take the margin rules out of params.yaml for one run"
+        return Comparison(version, None, f"champion {version} {why_not}, so it cannot be compared; {remedy}")
+    rows = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet", columns=["group", "label"])
+    test = clone / "build" / "prepare" / "test.parquet"
+    after_NC = answer(ours, test, rows.num_rows, "challenger")
+    before_NC = answer(theirs, test, rows.num_rows, f"champion {version}")
+    columns_C = [theirs.bundle.labels.index(label) for label in ours.bundle.labels]
+    labels_N, groups_N = (np.array(rows[name].to_pylist()) for name in ("label", "group"))
+    drawn = settings.resamples, settings.confidence
+    return Comparison(version, estimate_gain(after_NC, before_NC[:, columns_C], labels_N, groups_N, *drawn))
+
+
+def find_difference(theirs: Bundle, ours: Bundle) -> str | None:
+    """Say why two bundles cannot be compared, None if they can; the order of labels or modalities is no reason."""
+    for what in ("labels", "modalities"):
+        if differing := set(getattr(theirs, what)) ^ set(getattr(ours, what)):
+            return f"has other {what} (the two differ in {', '.join(sorted(differing))})"
+    return None
+
+
+def answer(predictor: Predictor, test: Path, rows: int, who: str) -> NDArray[np.float32]:
+    """Return a bundle's probabilities [N, C] for the test rows that it sees anything of.
+
+    Args:
+        rows: how many these are.
+    """
+    progress, probs = Progress(f"judge: {who}", rows), []
+    for done, answered in enumerate(predictor.predict(read_parquet(test, predictor.bundle.modalities)), start=1):
+        probs.append(answered.probabilities)
         progress.at(done)
-    challenger_NC, labels_N = np.stack(ours["probabilities"].to_pylist()), ours["label"].to_numpy()
-    groups_N = np.array(ours["group"].to_pylist())
-    gain = estimate_gain(challenger_NC, np.stack(probs), labels_N, groups_N, settings.resamples, settings.confidence)
-    return Comparison(version, gain)
+    assert len(probs) == rows
+    return np.stack(probs)
 
 
 def write_evidence(
