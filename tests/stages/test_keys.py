@@ -320,3 +320,14 @@ def test_a_data_set_for_another_problem_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="examples for ner; task.kind is classification"):
         run("validate", document)
+
+
+def test_a_data_set_without_a_modality_that_members_use_is_refused_before_anything_is_trained(
+    document: dict[str, Any], labels: list[str], examples: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pa.Table.from_pylist([row | {"image": None} for row in examples.to_pylist()], examples.schema)
+    write_data_set(tmp_path / "data", "tiny", "classification", labels, [rows])
+    monkeypatch.chdir(tmp_path)
+    run("validate", document)
+    with pytest.raises(DataError, match="no row with image in train, none with image in val, none with image in test"):
+        run("prepare", document)

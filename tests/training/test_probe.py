@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fuseline.errors import ConfigError
 from fuseline.training.probe import fit_probe, probe_probs
 
 
@@ -34,6 +35,11 @@ def test_a_class_without_examples_is_never_predicted(labels: list[int]) -> None:
     assert probs.shape == (120, 5)
     assert probs[:, absent].max() < 1e-6
     np.testing.assert_allclose(probs.sum(1), 1)
+
+
+def test_rows_of_one_class_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"evaluate\.probe_rows: the 120 training rows .* one class.*; raise it"):
+        fit_probe(*draw([3]), classes=5)
 
 
 def test_a_feature_that_never_varies_gives_finite_numbers() -> None:

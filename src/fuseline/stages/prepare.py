@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +32,7 @@ def main(params: Params) -> None:
     examples = read_examples(entry.DATA)
     accepted = examples.filter(pc.invert(pc.is_in(pa.array(range(examples.num_rows)), value_set=bad)))
     splits = deal(accepted, params.task.labels, params.prepare)
+    check_modalities(splits, params.members.modalities())
     folder = entry.fresh(entry.PREPARE)
     for name, table in splits.items():
         write_table(table, folder / f"{name}.parquet")
@@ -57,6 +59,25 @@ def deal(examples: pa.Table, labels: list[str], shares: Shares) -> dict[str, pa.
     if absent := sorted(set(labels) - set(splits["train"]["target"].to_pylist())):
         raise DataError(f"no training example for {', '.join(absent)}; add some or take the label out of task.labels")
     return splits
+
+
+def check_modalities(splits: Mapping[str, pa.Table], modalities: Sequence[str]) -> None:
+    """Refuse splits on which a later stage would fail: training, the fit of the ensemble, the evaluation.
+
+    Raises:
+        DataError: naming every modality that no row of some split has.
+    """
+    absent = [
+        f"{modality} in {name}"
+        for name, table in splits.items()
+        for modality in modalities
+        if table[modality].null_count == table.num_rows
+    ]
+    if absent:
+        raise DataError(
+            f"no row with {', none with '.join(absent)}; expected some in each split, of every modality that a member "
+            "uses: add such rows, raise prepare.val or prepare.test, or take the members on it out of params.yaml"
+        )
 
 
 def describe(splits: dict[str, pa.Table]) -> Preparation:

@@ -10,6 +10,8 @@ from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from fuseline.errors import ConfigError
+
 Floats = NDArray[np.floating]
 
 
@@ -18,7 +20,15 @@ def fit_probe(features_ND: Floats, labels_N: NDArray[np.int64], classes: int) ->
 
     Returns:
         weight [C, D] and bias [C] for raw features; classes without an example get a very low bias.
+
+    Raises:
+        ConfigError: the rows are all of one class.
     """
+    if len(np.unique(labels_N)) == 1:
+        raise ConfigError(
+            f"evaluate.probe_rows: the {len(labels_N)} training rows that it keeps are all of one class, from which "
+            "no linear head can be fitted; raise it"
+        )
     mean_D, std_D = features_ND.mean(0), features_ND.std(0) + 1e-6
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is close enough for a yardstick
