@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -215,6 +217,18 @@ def test_an_ensemble_on_one_modality_takes_only_its_inputs(
 def test_an_ensemble_on_one_modality_refuses_rows_without_it(alone: dict[str, Path]) -> None:
     with pytest.raises(BundleError, match="a row has none of image"):
         list(Predictor(alone["image"], CPU, 1).predict([Row("the rose")]))
+
+
+def test_the_readmes_snippet_answers_a_missing_text_whose_tokenizer_adds_no_special_tokens(
+    bundle: Path, tmp_path: Path, picture: Callable[..., bytes]
+) -> None:
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text()) | {"post_processor": None}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tmp_path / "a.png").write_bytes(picture())
+    answer = next(Predictor(bundle, CPU, 1).predict([Row(None, picture())]))
+    label = answer_by_readme(folder, tmp_path, TEXT="None", IMAGE=repr(str(tmp_path / "a.png")))
+    assert label == read_bundle(bundle).labels[answer.probabilities.argmax()]
 
 
 def test_the_readmes_snippet_runs_for_text_alone(alone: dict[str, Path], tmp_path: Path) -> None:

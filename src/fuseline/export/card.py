@@ -38,8 +38,8 @@ the sha256 of each file: check them before you trust a copy.
 TEXT_LINES = """\
 tokenizer = Tokenizer.from_file("tokenizer.json")  # cuts and pads as in training
 encoding = tokenizer.encode(TEXT or "")
-inputs["input_ids"] = np.array([encoding.ids])
-inputs["attention_mask"] = np.array([encoding.attention_mask])
+inputs["input_ids"] = np.array([encoding.ids or [tokenizer.padding["pad_id"]]])
+inputs["attention_mask"] = np.array([encoding.attention_mask or [0]])
 inputs["has_text"] = np.array([TEXT is not None])
 """
 
