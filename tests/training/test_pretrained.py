@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoModel, PretrainedConfig, RobertaConfig, T5Config
 
 from fuseline import config
 from fuseline.errors import ModelError
@@ -104,6 +105,35 @@ def test_more_tokens_than_the_model_has_positions_are_refused(load_text):
         load_text(max_length=25)
 
 
+def in_another_shape(text_folder: Path, folder: Path, shape: PretrainedConfig) -> dict[str, object]:
+    """Write a model of another shape beside the tiny tokenizer; return the keys that name it."""
+    shutil.copytree(text_folder, folder)
+    AutoModel.from_config(shape).save_pretrained(folder)
+    return {"name": str(folder), "revision": digest_of(folder)}
+
+
+@pytest.mark.parametrize("kept", [{}, {"is_encoder_decoder": False}], ids=["as usual", "a config of its encoder alone"])
+def test_an_encoder_and_decoder_in_one_is_refused(load_text, text_folder, tmp_path, kept):
+    shape = T5Config(vocab_size=16, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    keys = in_another_shape(text_folder, tmp_path / "model", shape)
+    document = json.loads((tmp_path / "model/config.json").read_text()) | kept
+    (tmp_path / "model/config.json").write_text(json.dumps(document))
+    with pytest.raises(ModelError, match="is a t5, encoder and decoder in one; expected either alone"):
+        load_text(**keys | {"revision": digest_of(tmp_path / "model")})
+
+
+def test_a_roberta_has_as_many_positions_as_texts_can_use(load_text, text_folder, tmp_path):
+    shape = RobertaConfig(
+        vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+        max_position_embeddings=14, pad_token_id=1,
+    )  # fmt: skip
+    keys = in_another_shape(text_folder, tmp_path / "model", shape)
+    encoder = load_text(**keys, max_length=12).encoders["text"]
+    assert encoder(torch.full((1, 12), 5), torch.ones(1, 12, dtype=torch.long)).shape == (1, 8)
+    with pytest.raises(ModelError, match="max_length: 13 exceeds the model's 12 positions"):
+        load_text(**keys, max_length=13)
+
+
 def test_weights_that_do_not_cover_the_model_are_refused(load_text, text_folder, tmp_path):
     folder = shutil.copytree(text_folder, tmp_path / "model")
     (folder / "model.safetensors").unlink()
@@ -145,6 +175,31 @@ def test_torchvision_weights_are_loaded_with_their_own_statistics(load_image, to
     loaded = encoder.backbone.state_dict()
     assert len(loaded) > 20
     assert all(torch.equal(loaded[name], state[name]) for name in loaded)
+
+
+def settle(network: torch.nn.Module, pictures: torch.Tensor) -> torch.nn.Module:
+    """Give the batch norms the statistics of these pictures: else nothing comes through so many untrained layers."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    network.train()(pictures)
+    return network.eval()
+
+
+@pytest.mark.parametrize(("name", "side"), [("googlenet", 64), ("inception_v3", 80)])
+def test_an_inception_sees_pictures_as_torchvision_shows_them(name, side, load_image, torch_home):
+    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    torch.manual_seed(1)
+    pixels = torch.randint(0, 256, (4, side, side, 3), dtype=torch.uint8)
+    shown = weights.transforms(crop_size=side, resize_size=side)(pixels.permute(0, 3, 1, 2))
+    options = {"init_weights": False, "aux_logits": False, "transform_input": True}
+    reference = settle(torchvision.models.get_model(name, **options), shown)
+    torch.save(reference.state_dict(), torch_home / Path(weights.url).name)
+    reference.fc = torch.nn.Identity()
+    encoder = load_image(name=name, size=side, weights="IMAGENET1K_V1").encoders["image"].eval()
+    with torch.inference_mode():
+        expected, found = reference(shown), encoder(pixels)
+    assert (found - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_unknown_torchvision_weights_are_refused(load_image):

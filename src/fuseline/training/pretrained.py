@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fuseline.records import sha256_of
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
+INCEPTIONS = ("googlenet", "inception_v3")
 
 
 def build_member(recipe: Member, text: TextEncoder, image: ImageEncoder, labels: list[str], seed: int) -> FusionModel:
@@ -40,6 +42,7 @@ def build_member(recipe: Member, text: TextEncoder, image: ImageEncoder, labels:
     )
     member = FusionModel(config)
     if uses_text:
+        _check_text(member.encoders["text"].backbone, text)
         _load_text(member.encoders["text"].backbone, text)  # type: ignore[arg-type]
         if text.freeze_embeddings:
             member.encoders["text"].backbone.get_input_embeddings().requires_grad_(False)  # type: ignore[operator, union-attr]
@@ -123,10 +126,36 @@ def _text_config(text: TextEncoder) -> dict[str, Any]:
             f"encoders.text.name: {text.name!r} is a {config.model_type}, which has no hidden_size; "
             "expected a text encoder or decoder"
         )
-    limit = getattr(config, "max_position_embeddings", None)
+    return {"architecture": {**config.to_diff_dict(), "model_type": config.model_type}, "pooling": text.pooling}
+
+
+def _check_text(backbone: Any, text: TextEncoder) -> None:
+    """Refuse what would fail at the first text: a decoder without words of its own, positions that run out."""
+    if "decoder_input_ids" in inspect.signature(backbone.forward).parameters:
+        raise ModelError(
+            f"encoders.text.name: {text.name!r} is a {backbone.config.model_type}, encoder and decoder in one; "
+            "expected either alone, such as BERT or GPT"
+        )
+    limit = count_positions(backbone)
     if limit is not None and text.max_length > limit:
         raise ModelError(f"encoders.text.max_length: {text.max_length} exceeds the model's {limit} positions")
-    return {"architecture": {**config.to_diff_dict(), "model_type": config.model_type}, "pooling": text.pooling}
+
+
+def count_positions(backbone: Any) -> int | None:
+    """Return how many tokens a text may have; None where the model sets no limit.
+
+    RoBERTa and its kin number positions from padding_idx + 1 on: a table of 514 serves texts of 512.
+    """
+    positions: int | None = getattr(backbone.config, "max_position_embeddings", None)
+    first = max(
+        (
+            module.padding_idx + 1
+            for name, module in backbone.named_modules()
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        ),
+        default=0,
+    )
+    return None if positions is None else positions - first
 
 
 def _load_text(backbone: nn.Module, text: TextEncoder) -> None:
@@ -144,6 +173,8 @@ def _image_config(image: ImageEncoder) -> dict[str, Any]:
     if image.weights is not None:
         transforms = _image_weights(image).transforms()
         mean, std = list(transforms.mean), list(transforms.std)
+        if image.name in INCEPTIONS:  # torchvision turns its own statistics into these inside the pretrained network
+            mean, std = [0.5] * 3, [0.5] * 3
     return {"name": image.name, "side": image.size, "blocks": image.blocks, "mean": mean, "std": std}
 
 
