@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,27 @@ def compose_config(environment: dict[str, str]) -> subprocess.CompletedProcess[s
 
 def versions(lock: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+
+
+def copied() -> list[str]:
+    """List what the Dockerfile copies out of the tree."""
+    lines = [line.split()[1:] for line in (INFRA / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")]
+    plain = [[word for word in words if not word.startswith("--")] for words in lines if "--from" not in words[0]]
+    return [source for words in plain for source in words[:-1]]
+
+
+def test_the_dockerfile_copies_files_of_the_tree() -> None:
+    assert len(copied()) == 5
+    assert [source for source in copied() if not (ROOT / source).is_file()] == []
+
+
+@pytest.mark.parametrize("source", copied())
+def test_the_builder_is_sent(source: str) -> None:
+    lines = (INFRA / "Dockerfile.dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    parts = [source, *map(str, Path(source).parents)]  # a pattern that meets a folder meets all that it holds
+    last = [pattern for pattern in patterns if any(fnmatch(part, pattern.lstrip("!")) for part in parts)][-1]
+    assert last.startswith("!"), f"{last} keeps {source} out of the image"
 
 
 def test_docker_compose_accepts_the_file_when_every_required_variable_is_set() -> None:
