@@ -31,16 +31,17 @@ class Outcome:
     version: str | None = None
     champion: str | None = None
     verdict: Verdict | None = None
+    by_machine_alone: bool = False
     evaluation: Evaluation | None = None
     paths: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def unchanged(cls, workspace: Workspace, judged: Run, champion: str | None) -> Outcome:
         """Say that these inputs were judged before."""
+        ended = f"{judged.outcome}{f' as {judged.version}' if judged.version else ''}"
         why = (
-            f"Nothing to do: data, params and code are those of run {judged.run}, which was {judged.outcome}"
-            f"{f' as {judged.version}' if judged.version else ''}"
-            f"{_way_back(judged.version, champion)}."
+            f"Nothing to do: data, params and code are those of run {judged.run}, which was {ended}."
+            f"{_way_out(judged, champion)}"
         )
         if champion is not None and (problem := installed_problem(workspace.repo, champion)):
             why += f" But {problem}."
@@ -53,6 +54,8 @@ class Outcome:
         self.outcome = "refused"
         after = f"Champion {self.champion} stays." if self.champion else "There is still no champion."
         self.why = f"{len(failed)} rule{'s' * (len(failed) > 1)} failed: {'; '.join(failed)}. {after}"
+        if self.by_machine_alone:
+            self.why += " Only this machine's numbers failed: the next run measures again."
 
     def published(self, name: str, version: str, place: Path) -> None:
         """Say that the run's bundle is the champion now."""
@@ -62,10 +65,13 @@ class Outcome:
         self.paths = {"champion": place, "report": place / "evidence" / "report.html"}
 
 
-def _way_back(version: str | None, champion: str | None) -> str:
-    if version is None or version == champion:
+def _way_out(judged: Run, champion: str | None) -> str:
+    if judged.version is None:
+        return f" {judged.why} To train and judge again all the same: `make retrain ARGS=--force`."
+    if judged.version == champion:
         return ""
-    return f". Since then {champion} was made champion; `fuseline promote {version}` brings {version} back"
+    since = f"Since then {champion} was made champion" if champion else "There is no champion any more"
+    return f" {since}; `fuseline promote {judged.version}` brings {judged.version} back."
 
 
 def tell(outcome: Outcome) -> Outcome:

@@ -94,6 +94,7 @@ def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
     judgement = judge_run(workspace)
     verdict = judgement.verdict
     outcome.verdict, outcome.evaluation, outcome.champion = verdict, judgement.evaluation, verdict.champion
+    outcome.by_machine_alone = judgement.by_machine_alone
     outcome.paths["report"] = workspace.evidence / "report.html"
     rules = [rule.model_dump(exclude={"gain"}) for rule in verdict.rules]
     create_table_artifact(rules, key="verdict", description="blessed" if verdict.blessed else "refused")
@@ -127,6 +128,7 @@ def recorded(workspace: Workspace) -> Iterator[Outcome]:
             run=workspace.run, started=started, seconds=outcome.seconds, outcome=outcome.outcome,  # type: ignore[arg-type]
             why=outcome.why, version=outcome.version, champion=outcome.champion, data=outcome.data,
             inputs=git.inputs_key(workspace.repo, workspace.commit, runs.INPUTS),
+            by_machine_alone=outcome.by_machine_alone,
         ))  # fmt: skip
 
 

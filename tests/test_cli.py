@@ -66,3 +66,14 @@ def test_a_folder_without_a_bundle_is_named(tmp_path: Path, rows: Path) -> None:
     done = fuseline("predict", tmp_path / "none", "--input", rows)
     assert done.returncode == 1
     assert "expected a bundle, such as champion/ after `make retrain`" in done.stderr
+
+
+def test_somebody_half_way_through_an_edit_can_look_and_roll_back(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("train:\n  seed:\npublish:\n  name: fusion\n  remote: null\n")
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    looked = fuseline("status", "--repo", tmp_path)
+    assert looked.returncode == 0, looked.stderr
+    assert "champion  none yet" in looked.stdout
+    rolled = fuseline("promote", "v1.0.0", "--repo", tmp_path)
+    assert rolled.stderr == "error: there is no version 'v1.0.0' of fusion; registered: none\n"

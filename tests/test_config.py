@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fuseline.config import Params, load
+from fuseline.config import Params, load, load_publish
 from fuseline.errors import ConfigError
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
@@ -126,6 +126,45 @@ def test_bytes_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read \(No such file or directory\)"):
         load(tmp_path / "nowhere.yaml")
+
+
+HALFWAY = {
+    "a wrong value elsewhere": ("  seed: 0\n", "  seed: many\n"),
+    "an unknown key elsewhere": ("  seed: 0\n", "  sed: 0\n"),
+    "a key given twice elsewhere": ("  seed: 0\n", "  seed: 0\n  seed: 1\n"),
+    "an unknown section": ("publish:", "zzz: 1\npublish:"),
+    "no other section": (SHIPPED.read_text(encoding="utf-8").partition("publish:")[0], ""),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), HALFWAY.values(), ids=HALFWAY.keys())
+def test_a_rollback_needs_the_publish_section_alone_and_minds_not(old: str, new: str, tmp_path: Path) -> None:
+    path, text = tmp_path / "params.yaml", SHIPPED.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError):
+        load(path)
+    assert load_publish(path) == load(SHIPPED).publish
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("publish:\n  name: Fusion\n", r"2 wrong\n  publish.name: String should match .*\n  publish.remote: missing"),
+        ("task: {}\n", "publish: missing; add it"),
+        ("", "the document"),
+        ("- publish\n", "the document"),
+        ("publish:\n  name: a\n  name: b\n", r"params\.yaml: key 'name' is given twice, near line 2"),
+        ("publish: {name: a, remote: null}\npublish: {name: b, remote: null}\n", "key 'publish' is given twice"),
+        ("task: [\npublish: {name: a, remote: null}\n", "not valid YAML"),
+    ],
+    ids=["wrong keys", "no section", "no document", "a list", "a key twice", "two sections", "no YAML at all"],
+)
+def test_a_rollback_is_told_what_is_wrong_with_the_publish_section(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        load_publish(path)
 
 
 EXPERTS = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["members"]["experts"]

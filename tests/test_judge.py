@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fuseline.config import Evaluate
+from fuseline.config import Evaluate, Rule
 from fuseline.data.shards import write_table
 from fuseline.evaluation.metrics import estimate_gain
-from fuseline.judge import answer, compare
-from fuseline.records import Bundle
+from fuseline.judge import answer, compare, refused_by_machine_alone
+from fuseline.records import Bundle, Evaluation, RuleOutcome, Verdict
 from fuseline.runtime.predictor import Predictor
 
 SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10)
@@ -72,3 +72,33 @@ def test_a_champion_of_other_modalities_is_not_compared(clone: Path, bundle: Pat
     comparison = compare("v1.0.0", bundle, clone, SETTINGS)
     assert comparison.gain is None
     assert "has other modalities (the two differ in image)" in comparison.why_not
+
+
+FAST = Rule(name="fast", metric="benchmark.batches.batch_1.p95_ms", max=1)
+GOOD = Rule(name="good", metric="evaluation.ensemble.accuracy", min=0.7)
+GOOD_ON_GPU = GOOD.model_copy(update={"device": "gpu"})
+
+
+@pytest.mark.parametrize(
+    ("rules", "alone"),
+    [
+        pytest.param([(FAST, False), (GOOD, True)], True, id="too slow here: yes"),
+        pytest.param([(GOOD_ON_GPU, False)], True, id="no GPU here: yes"),
+        pytest.param([(GOOD, False), (FAST, True)], False, id="too little learned: no"),
+        pytest.param(
+            [(GOOD, False), (FAST, False)], False, id="both, so that a faster machine would refuse as well: no"
+        ),
+        pytest.param([(FAST, True)], False, id="blessed: no"),
+        pytest.param([], False, id="no rules: no"),
+    ],
+)
+def test_a_refusal_that_another_machine_might_not_repeat_is_told_apart(
+    rules: list[tuple[Rule, bool]], alone: bool
+) -> None:
+    answers = [
+        RuleOutcome(name=rule.name, metric=rule.metric, value=0.5, bound="", passed=passed, why="")
+        for rule, passed in rules
+    ]
+    none = RuleOutcome(name="at least one rule", metric="gate", value=0, bound="≥ 1", passed=False, why="")
+    verdict = Verdict(blessed=False, champion=None, rules=answers or [none])
+    assert refused_by_machine_alone([rule for rule, _ in rules], verdict) is alone

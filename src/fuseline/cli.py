@@ -102,7 +102,7 @@ def status(repo: Repo = Path(), last: Annotated[int, typer.Option(min=1, help="H
     from fuseline.lineage import champion, dvc, git, registry, runs
 
     root = git.root(repo.resolve())
-    name = config.load(root / "params.yaml").publish.name
+    name = config.load_publish(root / "params.yaml").name
     now = registry.champion(root, name)
     typer.echo(
         f"champion  {now.tag}, commit {now.commit[:10]}, since {now.assigned}"
@@ -136,6 +136,6 @@ def promote(
     from fuseline.lineage import champion, git
 
     root = git.root(repo.resolve())
-    settings = config.load(root / "params.yaml").publish
+    settings = config.load_publish(root / "params.yaml")
     tag = champion.promote(root, settings.name, version, settings.remote)
     typer.echo(f"{settings.name} {version} is the champion ({tag}); champion/ holds its bundle.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +19,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
+Whole = TypeVar("Whole", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -376,21 +381,53 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _PublishAlone(Section):
+    """params.yaml as far as a rollback goes: nobody who is half-way through an edit elsewhere is kept from it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    publish: Publish
+
+
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml.
 
     Raises:
         ConfigError: naming every wrong key at once, with its value and what was expected.
     """
+    with _reader(path) as reader:
+        document = reader.get_single_data()
+    return _check(path, Params, document)
+
+
+def load_publish(path: Path) -> Publish:
+    """Read and check the section `publish` of params.yaml, whatever the other sections say.
+
+    Raises:
+        ConfigError: naming every wrong key of that section; or the file is no YAML.
+    """
+    with _reader(path) as reader:
+        node = reader.get_single_node()
+        if isinstance(node, yaml.MappingNode):
+            node.value = [pair for pair in node.value if pair[0].value == "publish"]
+        document = None if node is None else reader.construct_document(node)
+    return _check(path, _PublishAlone, document).publish
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[_UniqueKeys]:
     try:
         with path.open(encoding="utf-8") as file:
-            document = yaml.load(file, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+            yield _UniqueKeys(file)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
+
+
+def _check(path: Path, kind: type[Whole], document: Any) -> Whole:
     try:
-        return Params.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
         lines = "\n".join(f"  {_explain(one)}" for one in error.errors())
         raise ConfigError(f"{path}: {error.error_count()} wrong\n{lines}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fuseline.config import Evaluate, Params, load
+from fuseline.config import Evaluate, Params, Rule, load
 from fuseline.errors import LineageError
 from fuseline.evaluation.gate import Comparison, judge
 from fuseline.evaluation.metrics import estimate_gain
@@ -75,6 +76,8 @@ class Judgement:
     evaluation: Evaluation
     version: str | None
     """The version that the bundle is to get, None if it was refused."""
+    by_machine_alone: bool
+    """Whether every rule that refused it counts what this machine measured."""
 
 
 def judge_run(workspace: Workspace) -> Judgement:
@@ -89,7 +92,14 @@ def judge_run(workspace: Workspace) -> Judgement:
     planned = registry.next_version(workspace.repo, name) if verdict.blessed else None
     lineage = {"data": data_digest(clone), "commit": workspace.commit, "branch": workspace.branch}
     write_evidence(workspace, evidence, verdict, planned, lineage)
-    return Judgement(name, verdict, evidence.evaluation, planned)
+    by_machine = refused_by_machine_alone(evidence.params.gate, verdict)
+    return Judgement(name, verdict, evidence.evaluation, planned, by_machine)
+
+
+def refused_by_machine_alone(rules: Sequence[Rule], verdict: Verdict) -> bool:
+    """Tell whether nothing but this machine's speed or lack of a GPU refused: no verdict on data, params and code."""
+    failed = [rule for rule, outcome in zip(rules, verdict.rules, strict=False) if not outcome.passed]
+    return bool(failed) and all(rule.metric.startswith("benchmark.") or rule.device == "gpu" for rule in failed)
 
 
 def fetch_champion(workspace: Workspace, name: str) -> tuple[str, Path] | None:

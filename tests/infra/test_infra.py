@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig, WorkPoolConfig
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.utilities.importtools import import_object
+from prefect.utilities.templating import apply_values
 from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +52,27 @@ def compose_config(environment: dict[str, str]) -> subprocess.CompletedProcess[s
 
 def versions(lock: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+
+
+def copied() -> list[str]:
+    """List what the Dockerfile copies out of the tree."""
+    lines = [line.split()[1:] for line in (INFRA / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")]
+    plain = [[word for word in words if not word.startswith("--")] for words in lines if "--from" not in words[0]]
+    return [source for words in plain for source in words[:-1]]
+
+
+def test_the_dockerfile_copies_files_of_the_tree() -> None:
+    assert len(copied()) == 5
+    assert [source for source in copied() if not (ROOT / source).is_file()] == []
+
+
+@pytest.mark.parametrize("source", copied())
+def test_the_builder_is_sent(source: str) -> None:
+    lines = (INFRA / "Dockerfile.dockerignore").read_text().splitlines()
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    parts = [source, *map(str, Path(source).parents)]  # a pattern that meets a folder meets all that it holds
+    last = [pattern for pattern in patterns if any(fnmatch(part, pattern.lstrip("!")) for part in parts)][-1]
+    assert last.startswith("!"), f"{last} keeps {source} out of the image"
 
 
 def test_docker_compose_accepts_the_file_when_every_required_variable_is_set() -> None:
@@ -126,6 +153,51 @@ def unknown_keys(section: dict[str, Any], model: type[BaseModel]) -> set[str]:
 
 def test_the_deployment_runs_the_flow_retrain_from_the_root() -> None:
     assert [deployment["entrypoint"] for deployment in DEPLOYMENTS] == ["flows/retrain.py:retrain"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], list[str]]:
+    """Give the start of a run: take the deployment's pull steps, and say what lies in the folder it then stands in."""
+    (tmp_path / "mine").touch()
+    monkeypatch.setenv("FUSELINE_REPOSITORY", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def pull(update: str | None) -> list[str]:
+        monkeypatch.delenv("FUSELINE_UPDATE", raising=False)
+        if update is not None:
+            (tmp_path / "update.sh").write_text(f"#!/bin/sh\n{update}\n")
+            (tmp_path / "update.sh").chmod(0o755)
+            monkeypatch.setenv("FUSELINE_UPDATE", str(tmp_path / "update.sh"))
+        monkeypatch.chdir("/")
+        for step in PREFECT["pull"]:
+            [(name, inputs)] = step.items()
+            done = import_object(name)(**apply_values(inputs, os.environ))
+            if inspect.isawaitable(done):
+                asyncio.run(done)
+        return sorted(path.name for path in Path.cwd().iterdir())
+
+    return pull
+
+
+def test_a_worker_without_containers_runs_in_the_users_tree_and_leaves_it_alone(
+    start: Callable[[str | None], list[str]],
+) -> None:
+    assert start(None) == ["mine"]
+
+
+def test_a_worker_that_names_an_update_takes_it_before_each_run(start: Callable[[str | None], list[str]]) -> None:
+    assert start('touch "$FUSELINE_REPOSITORY/pushed"') == ["mine", "pushed", "update.sh"]
+
+
+def test_an_update_that_fails_stops_the_run(start: Callable[[str | None], list[str]]) -> None:
+    with pytest.raises(RuntimeError, match="error code 1"):
+        start("exit 1")
+
+
+def test_the_image_names_the_update_that_it_holds() -> None:
+    named = re.search(r"^ENV FUSELINE_UPDATE=(\S+)$", (INFRA / "Dockerfile").read_text(), re.MULTILINE)
+    assert named is not None
+    assert f"infra/{Path(named[1]).name}" in copied()
 
 
 def test_the_schedule_is_a_valid_cron_in_a_known_time_zone() -> None:

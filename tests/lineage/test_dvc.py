@@ -80,12 +80,45 @@ def test_the_data_revision_is_the_digest_in_data_dvc(tmp_path):
     assert data_digest(tmp_path) == "abc"
 
 
-@pytest.mark.parametrize("content", [None, "", "outs: []", "outs:\n- path: data\n", ": :"])
-def test_an_unreadable_data_dvc_is_told_with_the_remedy(tmp_path, content):
+BROKEN = {
+    "a missing file": (None, "No such file or directory"),
+    "an empty file": (b"", "expected keys with values"),
+    "a list": (b"- outs", "expected keys with values"),
+    "no YAML": (b": :", "not YAML"),
+    "bytes that are not UTF-8": (b"\xff\xfe", "not YAML"),
+}
+NO_DIGEST = {
+    "no outs": (b"outs: []", "expected `outs:`"),
+    "outs without a digest": (b"outs:\n- path: data", "expected `outs:`"),
+    "outs that are words": (b"outs:\n- data", "expected `outs:`"),
+    "a digest left out": (b"outs:\n- md5:\n  path: data", "expected a digest after `md5:`, found None"),
+}
+
+
+def put(path: Path, content: bytes | None) -> None:
     if content is not None:
-        (tmp_path / "data.dvc").write_text(content)
-    with pytest.raises(LineageError, match="git checkout data.dvc"):
-        data_digest(tmp_path)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("read", [data_digest, refuse_data_outside_its_remote])
+@pytest.mark.parametrize(
+    ("content", "words"), [*BROKEN.values(), *NO_DIGEST.values()], ids=[*BROKEN.keys(), *NO_DIGEST.keys()]
+)
+def test_an_unreadable_data_dvc_is_told_with_the_remedy(tmp_path, content, words, read):
+    put(tmp_path / "data.dvc", content)
+    with pytest.raises(LineageError, match=rf"data\.dvc: cannot be read as DVC's: {words}.*`git checkout data\.dvc`"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [*BROKEN.values(), (b"artifacts:\n- fusion", "expected names with values under `artifacts:`")],
+    ids=[*BROKEN.keys(), "artifacts in a list"],
+)
+def test_an_unreadable_dvc_yaml_is_told_with_the_remedy(tmp_path, content, words):
+    put(tmp_path / "dvc.yaml", content)
+    with pytest.raises(LineageError, match=rf"dvc\.yaml: cannot be read as DVC's: {words}.*`git checkout dvc\.yaml`"):
+        refuse_other_artifact(tmp_path, "fusion")
 
 
 def test_new_data_under_the_embedded_remote_is_refused(tmp_path):
@@ -102,3 +135,12 @@ def test_a_name_that_dvc_yaml_does_not_publish_is_refused(tmp_path):
     refuse_other_artifact(tmp_path, "fusion")
     with pytest.raises(LineageError, match="publish.name is 'other', but dvc.yaml's artifacts are fusion"):
         refuse_other_artifact(tmp_path, "other")
+
+
+@pytest.mark.parametrize(
+    "content", ["stages: {}", "artifacts:", "artifacts:\n  fusion:", "artifacts:\n  fusion: champion"]
+)
+def test_a_dvc_yaml_that_publishes_nothing_is_told_so(tmp_path, content):
+    (tmp_path / "dvc.yaml").write_text(content)
+    with pytest.raises(LineageError, match="name it there too, with `path: champion`"):
+        refuse_other_artifact(tmp_path, "fusion")

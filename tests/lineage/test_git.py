@@ -24,6 +24,35 @@ def test_a_snapshot_holds_deletions(repo):
     assert git(repo, "ls-tree", "--name-only", take_snapshot(repo)) == ".gitignore"
 
 
+def test_a_snapshot_holds_an_ignored_file_that_was_added_by_force(repo):
+    (repo / "ignored").write_text("staged\n")
+    git(repo, "add", "--force", "ignored")
+    (repo / "ignored").write_text("as it stands\n")
+    assert git(repo, "show", f"{take_snapshot(repo)}:ignored") == "as it stands"
+
+
+def test_a_snapshot_holds_edits_that_git_was_told_to_overlook(repo):
+    git(repo, "update-index", "--assume-unchanged", "a.txt")
+    (repo / "a.txt").write_text("two\n")
+    assert git(repo, "show", f"{take_snapshot(repo)}:a.txt") == "two"
+
+
+def test_a_snapshot_in_the_midst_of_a_merge_holds_the_files_as_they_stand(repo):
+    for branch, text in (("left", "left\n"), ("right", "right\n")):
+        git(repo, "checkout", "-q", "-b", branch, "main")
+        (repo / "a.txt").write_text(text)
+        git(repo, "commit", "-q", "-a", "-m", branch)
+    with pytest.raises(LineageError):
+        git(repo, "merge", "left")
+    assert git(repo, "show", f"{take_snapshot(repo)}:a.txt") == (repo / "a.txt").read_text().strip()
+    assert git(repo, "ls-files", "--unmerged")
+
+
+def test_a_snapshot_can_be_taken_where_the_index_was_lost(repo):
+    (repo / ".git/index").unlink()
+    assert take_snapshot(repo) == git(repo, "rev-parse", "HEAD")
+
+
 def test_taking_a_snapshot_changes_nothing_of_the_users(repo):
     (repo / "a.txt").write_text("two\n")
     before = git(repo, "status", "--porcelain"), git(repo, "rev-parse", "HEAD")

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from configobj import ConfigObj
@@ -50,12 +51,35 @@ def data_digest(repo: Path) -> str:
     Raises:
         LineageError: data.dvc is missing or not what DVC writes.
     """
-    path = repo / "data.dvc"
+    return _read_data(repo)[0].removesuffix(".dir")
+
+
+def _read_data(repo: Path) -> tuple[str, str | None]:
+    """Return the digest in data.dvc as it stands there, and the DVC remote that it names."""
+    document = _read(repo / "data.dvc")
     try:
-        digest = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"][0]["md5"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
-        raise LineageError(f"{path}: not readable as a .dvc file; restore it with `git checkout data.dvc`") from error
-    return str(digest).removesuffix(".dir")
+        digest, remote = document["outs"][0]["md5"], document["outs"][0].get("remote")
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise _unreadable(repo / "data.dvc", "expected `outs:` with one `md5:`") from error
+    if not isinstance(digest, str) or not digest:
+        raise _unreadable(repo / "data.dvc", f"expected a digest after `md5:`, found {digest!r}")
+    return digest, remote
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable(path, str(error.strerror)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _unreadable(path, f"not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise _unreadable(path, "expected keys with values")
+    return document
+
+
+def _unreadable(path: Path, why: str) -> LineageError:
+    return LineageError(f"{path}: cannot be read as DVC's: {why}; mend it, or restore it: `git checkout {path.name}`")
 
 
 def refuse_changed_data(repo: Path) -> None:
@@ -89,8 +113,7 @@ def refuse_data_outside_its_remote(repo: Path) -> None:
     Raises:
         LineageError: `remote: embedded` was kept while the data changed.
     """
-    document = yaml.safe_load((repo / "data.dvc").read_text(encoding="utf-8"))["outs"][0]
-    digest, remote = document["md5"], document.get("remote")
+    digest, remote = _read_data(repo)
     if remote == "embedded" and not (repo / "embedded/remote/files/md5" / digest[:2] / digest[2:]).exists():
         raise LineageError(
             f"{repo / 'data.dvc'}: the data is no longer the embedded set, but would be pushed into the "
@@ -102,10 +125,14 @@ def refuse_other_artifact(repo: Path, name: str) -> None:
     """Refuse a publish.name that dvc.yaml does not declare as an artifact at champion/.
 
     Raises:
-        LineageError: they differ, so that `dvc artifacts get` would not find what is published.
+        LineageError: they differ, so that `dvc artifacts get` would not find what is published; or dvc.yaml cannot
+            be read.
     """
-    declared = yaml.safe_load((repo / "dvc.yaml").read_text(encoding="utf-8")).get("artifacts", {})
-    if declared.get(name, {}).get("path") != "champion":
+    declared = _read(repo / "dvc.yaml").get("artifacts") or {}
+    if not isinstance(declared, dict):
+        raise _unreadable(repo / "dvc.yaml", "expected names with values under `artifacts:`")
+    ours = declared.get(name)
+    if not isinstance(ours, dict) or ours.get("path") != "champion":
         raise LineageError(
             f"publish.name is {name!r}, but dvc.yaml's artifacts are {', '.join(declared) or 'none'}: "
             "name it there too, with `path: champion`"

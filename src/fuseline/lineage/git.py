@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def root(folder: Path) -> Path:
 def take_snapshot(repo: Path) -> str:
     """Return a commit of exactly the tree as it stands, untracked files included; HEAD itself when clean.
 
-    Index, branch and working tree stay as they are.
+    Of ignored files it holds those that git tracks, also where they were only just added by force. Index, branch and
+    working tree stay as they are.
 
     Raises:
         LineageError: there is no commit yet.
@@ -58,7 +60,12 @@ def take_snapshot(repo: Path) -> str:
         raise LineageError(f"{repo}: no commit yet; make one first: `git add -A && git commit`") from error
     with tempfile.TemporaryDirectory() as scratch:
         index = {"GIT_INDEX_FILE": f"{scratch}/index"}
-        git(repo, "read-tree", "HEAD", env=index)
+        own = repo / git(repo, "rev-parse", "--git-path", "index")
+        if own.exists():
+            shutil.copy(own, f"{scratch}/index")
+        else:
+            git(repo, "read-tree", "HEAD", env=index)
+        git(repo, "update-index", "-q", "--unmerged", "--really-refresh", env=index)  # finds edits held back by a flag
         git(repo, "add", "--all", env=index)
         tree = git(repo, "write-tree", env=index)
     if tree == git(repo, "rev-parse", "HEAD^{tree}"):

@@ -11,8 +11,8 @@ from fuseline.errors import LineageError, PublishError
 from fuseline.lineage.git import git, identity
 
 STAGE = "champion"
-_OURS = re.compile(r".+(@v\d+\.\d+\.\d+|#\d+)")
-"""Versions and assignments as Fuseline makes them; other tags of the same name are somebody else's."""
+_OURS = re.compile(r"[^@#]+(@v\d+\.\d+\.\d+|#\w+!?#\d+)")
+"""Versions and assignments as Fuseline makes them, and GTO's unassignments; other tags are somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,38 @@ class Registered:
 
 
 def champion(repo: Path, name: str) -> Registered | None:
-    """Return the current champion, None while there is none."""
-    assignments = _tags(repo, f"{name}#{STAGE}#*")
-    if not assignments:
+    """Return the current champion, None while there is none.
+
+    It is what was assigned last, but for what was unassigned since by `gto deprecate NAME VERSION champion`: then what
+    was assigned before that, as GTO itself has it.
+    """
+    latest = _latest_assignment(repo, name)
+    if latest is None:
         return None
-    latest = max(assignments, key=lambda tag: int(tag.rpartition("#")[2]))
     commit, assigned = (
-        git(repo, "log", "-1", "--format=%H", latest),
+        _commit(repo, latest),
         git(repo, "for-each-ref", "--format=%(creatordate:iso8601)", f"refs/tags/{latest}"),
     )
-    at_commit = _tags(repo, f"{name}@v*", "--points-at", commit)
+    at_commit = _tags(repo, "--points-at", commit, f"{name}@v*")
     if not at_commit:
         raise LineageError(f"tag {latest} stands on a commit without a version tag {name}@v…; delete that tag")
     version = max(at_commit, key=_number)
     return Registered(version.partition("@")[2], version, commit, assigned)
+
+
+def _latest_assignment(repo: Path, name: str) -> str | None:
+    events = _tags(repo, f"{name}#{STAGE}#*", f"{name}#{STAGE}!#*")
+    settled = set()
+    for tag in sorted(events, key=_count, reverse=True):
+        commit = _commit(repo, tag)
+        if commit not in settled and not tag.startswith(f"{name}#{STAGE}!"):
+            return tag
+        settled.add(commit)
+    return None
+
+
+def _commit(repo: Path, tag: str) -> str:
+    return git(repo, "log", "-1", "--format=%H", tag)
 
 
 def versions(repo: Path, name: str) -> list[str]:
@@ -55,7 +73,7 @@ def register(repo: Path, name: str, commit: str, version: str, message: str) -> 
 def assign(repo: Path, name: str, version: str, message: str) -> str:
     """Make a registered version the champion; return the new tag. Assigning an older one is the rollback."""
     _gto("assign", repo, name=name, stage=STAGE, version=version, message=message, force=True)
-    return max(_tags(repo, f"{name}#{STAGE}#*"), key=lambda tag: int(tag.rpartition("#")[2]))
+    return max(_tags(repo, f"{name}#{STAGE}#*"), key=_count)
 
 
 def next_version(repo: Path, name: str) -> str:
@@ -79,9 +97,13 @@ def _gto(action: str, repo: Path, **arguments: Any) -> None:
         raise PublishError(f"GTO refused to {action} {arguments['name']}: {error}") from error
 
 
-def _tags(repo: Path, pattern: str, *more: str) -> list[str]:
-    listed = git(repo, "tag", "--list", *more, pattern).split()
+def _tags(repo: Path, *patterns: str) -> list[str]:
+    listed = git(repo, "tag", "--list", *patterns).split()
     return [tag for tag in listed if _OURS.fullmatch(tag)]
+
+
+def _count(tag: str) -> int:
+    return int(tag.rpartition("#")[2])
 
 
 def _number(tag: str) -> tuple[int, int, int]:

@@ -31,6 +31,8 @@ class Run(Record):
     """The champion after it."""
     data: str
     inputs: str
+    by_machine_alone: bool = False
+    """Whether every rule that refused it counts what a machine measured: another one, or another hour, may bless it."""
 
 
 def write_run(repo: Path, run: Run) -> None:
@@ -69,11 +71,12 @@ def _trailers(repo: Path, revision: str) -> dict[str, str]:
 def already_judged(repo: Path, commit: str, name: str, champion: str | None) -> Run | None:
     """Return the run that judged these very inputs, if judging them again could change nothing.
 
-    That is so under the champion that still stands, and where these inputs were published already, here or by
-    somebody whose tags are known here: after a rollback the next scheduled run must not bring the rolled-back
-    model back under a new version.
+    That is so where they were published, here or by somebody whose tags are known here: after a rollback the next
+    scheduled run must not bring the rolled-back model back under a new version. The tags tell it, not this clone's
+    records: a version whose tags were deleted is published no more. And it is so where they were refused under the
+    champion that still stands.
     """
     key = inputs_key(repo, commit, INPUTS)
-    known = [run for run in read_runs(repo) if run.outcome != "failed"] + read_published(repo, name)
-    judged = [run for run in known if run.inputs == key]
-    return next((run for run in judged if run.version is not None or run.champion == champion), None)
+    refused = [run for run in read_runs(repo) if run.outcome == "refused" and run.champion == champion]
+    settled = [run for run in refused if not run.by_machine_alone]
+    return next((run for run in [*read_published(repo, name), *settled] if run.inputs == key), None)

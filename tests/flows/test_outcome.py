@@ -1,0 +1,59 @@
+"""What a run says of itself names a way out that works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.outcome import Outcome
+from fuseline.lineage.runs import Run
+from fuseline.lineage.workspace import Workspace
+from fuseline.records import RuleOutcome, Verdict
+
+SLOW = RuleOutcome(
+    name="fast", metric="benchmark.batches.batch_1.p95_ms", value=3, bound="≤ 1", passed=False, why="3 misses ≤ 1"
+)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path, "r2", "abc")
+
+
+def run(outcome: str, version: str | None, why: str = "") -> Run:
+    return Run(
+        run="r1", started="", seconds=0, outcome=outcome, why=why, version=version, champion=None, data="d", inputs="i"
+    )
+
+
+@pytest.mark.parametrize(
+    ("champion", "words"),
+    [
+        ("v1.0.0", "r1, which was published as v1.0.0. But champion/ holds nothing"),
+        ("v1.1.0", "Since then v1.1.0 was made champion; `fuseline promote v1.0.0` brings v1.0.0 back."),
+        (None, "There is no champion any more; `fuseline promote v1.0.0` brings v1.0.0 back."),
+    ],
+    ids=["still champion", "another is champion", "none is champion"],
+)
+def test_inputs_that_were_published_are_told_with_the_way_back_where(
+    champion: str | None, words: str, workspace: Workspace
+) -> None:
+    assert words in Outcome.unchanged(workspace, run("published", "v1.0.0"), champion).why
+
+
+def test_inputs_that_were_refused_are_told_with_the_rules_and_the_way_out(workspace: Workspace) -> None:
+    before = Outcome(workspace, "d", verdict=Verdict(blessed=False, champion=None, rules=[SLOW]))
+    before.refused()
+    told = Outcome.unchanged(workspace, run("refused", None, before.why), None).why
+    assert "which was refused. 1 rule failed: fast (3 misses ≤ 1)." in told
+    assert "`make retrain ARGS=--force`" in told
+
+
+def test_a_refusal_by_this_machine_alone_says_that_the_next_run_measures_again(workspace: Workspace) -> None:
+    verdict = Verdict(blessed=False, champion="v1.0.0", rules=[SLOW])
+    outcome = Outcome(workspace, "d", champion="v1.0.0", verdict=verdict, by_machine_alone=True)
+    outcome.refused()
+    assert outcome.why.endswith(
+        "Champion v1.0.0 stays. Only this machine's numbers failed: the next run measures again."
+    )
