@@ -211,3 +211,23 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(load_image, torch_home, m
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="cannot be fetched: .*; set it to null to train from nothing"):
         load_image(weights="DEFAULT")
+
+
+def test_the_members_of_the_shipped_params_are_built_without_a_network(torch_home, monkeypatch):
+    asked = []
+
+    def refuse(*what: object) -> None:
+        asked.append(what)
+        raise OSError("no network in this test")
+
+    for name in ("socket.socket.connect", "socket.socket.connect_ex", "socket.getaddrinfo"):
+        monkeypatch.setattr(name, refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read from the environment at import
+    params = config.load(Path(__file__).parents[2] / "params.yaml")
+    text, image = params.encoders.text, params.encoders.image
+    for recipe in params.members.all().values():
+        member = build_member(recipe, text, image, params.task.labels, params.train.seed)
+        assert list(member.encoders) == recipe.modalities
+    assert load_tokenizer(text).encode("slice of watermelon").ids[0] == 101
+    assert asked == []

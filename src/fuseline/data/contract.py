@@ -69,7 +69,7 @@ def check(
 
 def describe(examples: pa.Table) -> pd.DataFrame:
     """Reduce examples to the scalar columns that the suite looks at, under a RangeIndex."""
-    frame = examples.drop_columns(["image"]).to_pandas()
+    frame: pd.DataFrame = examples.drop_columns(["image"]).to_pandas()
     pictures = [_describe_image(cell.as_py()) for cell in examples["image"]]
     frame["image_error"], frame["short_side"], frame["long_side"] = (
         zip(*pictures, strict=True) if pictures else ((), (), ())

@@ -92,7 +92,8 @@ def build_resnet(name: str, blocks: list[int]) -> nn.Module:
             "resnet101": Bottleneck, "resnet152": Bottleneck}.get(name)  # fmt: skip
     if kind is None:
         raise ModelError(f"encoders.image.blocks: fits resnet18 to resnet152, not {name!r}; set it to null")
-    return torchvision.models.ResNet(kind, blocks)
+    model: nn.Module = torchvision.models.ResNet(kind, blocks)
+    return model
 
 
 def drop_classifier(model: nn.Module, side: int) -> int:

@@ -39,7 +39,7 @@ class Gated(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Join features [B, size] to [B, D]."""
         projected_BMD = torch.stack([p(x) for p, x in zip(self.project, features, strict=True)], dim=1)
-        gates_BMD = self.gate(projected_BMD.flatten(1)).view_as(projected_BMD).softmax(1)
+        gates_BMD: Tensor = self.gate(projected_BMD.flatten(1)).view_as(projected_BMD).softmax(1)
         return (gates_BMD * projected_BMD).sum(1)
 
 

@@ -137,7 +137,7 @@ class FusionModel(PreTrainedModel):
         encoder = self.encoders[name]
         if not self.missing:
             return run_encoder(encoder, inputs)
-        missing_D = self.missing[name]
+        missing_D: Tensor = self.missing[name]
         if not self.training:
             return torch.where(present_B[:, None], run_encoder(encoder, inputs), missing_D)
         features_BD = missing_D.expand(len(present_B), -1)
@@ -150,12 +150,14 @@ class FusionModel(PreTrainedModel):
 def run_encoder(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     """Encode rows; a single row in training runs as in evaluation, for batch norm cannot learn from one."""
     if not (encoder.training and len(inputs[0]) == 1):
-        return encoder(*inputs)
+        features_BD: Tensor = encoder(*inputs)
+        return features_BD
     encoder.eval()
     try:
-        return encoder(*inputs)
+        features_BD = encoder(*inputs)
     finally:
         encoder.train()
+    return features_BD
 
 
 def hide_some(present: dict[str, Tensor], probability: float) -> dict[str, Tensor]:

@@ -43,7 +43,8 @@ def load_member(folder: Path) -> FusionModel:
         member: FusionModel = FusionModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: no readable checkpoint: {error}; train it again") from error
-    return member.eval()
+    member.eval()
+    return member
 
 
 def load_ensemble(folder: Path, combination: Combination) -> Ensemble:

@@ -144,7 +144,7 @@ def encoder_rates(recipe: Member) -> dict[str, float | None]:
 
 
 def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    hits = np.argmax(prediction.predictions, axis=1) == np.argmax(prediction.label_ids, axis=1)  # type: ignore[arg-type]
+    hits = np.argmax(prediction.predictions, axis=1) == np.argmax(prediction.label_ids, axis=1)
     return {"accuracy": float(hits.mean())}
 
 
