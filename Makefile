@@ -3,11 +3,6 @@
 SHELL := /bin/bash
 # Compiled modules make every stage start seconds faster.
 unexport PYTHONDONTWRITEBYTECODE
-export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
-export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
-export PREFECT_LOGGING_SERVER_LEVEL ?= ERROR
-export DO_NOT_TRACK ?= 1
-export GX_ANALYTICS_ENABLED ?= false
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -87,10 +87,12 @@ def tell(outcome: Outcome) -> Outcome:
         console.print(f"  {name:<9} {os.path.relpath(path)}", highlight=False, soft_wrap=True)
     console.print()
     create_markdown_artifact(to_markdown(outcome), key="outcome", description=outcome.why)
-    if report := outcome.paths.get("report"):
+    kept = (outcome.workspace.evidence / "report.html").resolve()  # of champion/ only the last two stay
+    if "report" in outcome.paths:
         create_link_artifact(
-            report.resolve().as_uri(), key="report", link_text="report.html", description=f"Run {outcome.workspace.run}"
-        )
+            kept.as_uri(), key="report", link_text="report.html",
+            description=f"Run {outcome.workspace.run}; browsers open files from a terminal alone: `open {kept}`",
+        )  # fmt: skip
     return outcome
 
 
@@ -157,6 +159,7 @@ def to_markdown(outcome: Outcome) -> str:
         "",
         f"- data `{outcome.data}`",
         f"- champion {outcome.champion or 'none'}",
+        f"- evidence `{outcome.workspace.evidence}`",
     ]
     if outcome.verdict is not None:
         lines += ["", "| rule | value | bound | passed | why |", "|---|---|---|---|---|"]

@@ -24,7 +24,7 @@ from fuseline import config
 from fuseline.errors import DISK_FULL, FuselineError, NotInstalledError, is_disk_full
 from fuseline.lineage import dvc, git, registry, runs
 from fuseline.lineage.publish import conclude
-from fuseline.lineage.workspace import Workspace, close_workspace, open_workspace, sweep
+from fuseline.lineage.workspace import Workspace, close_workspace, keep_validation, open_workspace, sweep
 from fuseline.progress import parse
 
 if TYPE_CHECKING:
@@ -96,7 +96,11 @@ def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
     outcome.verdict, outcome.evaluation, outcome.champion = verdict, judgement.evaluation, verdict.champion
     outcome.by_machine_alone = judgement.by_machine_alone
     outcome.paths["report"] = workspace.evidence / "report.html"
-    rules = [rule.model_dump(exclude={"gain"}) for rule in verdict.rules]
+    rules = [
+        {"passed": "yes" if rule.passed else "NO", "rule": rule.name,
+         "value": "–" if rule.value is None else f"{rule.value:.4g}", "bound": rule.bound, "why": rule.why}
+        for rule in verdict.rules
+    ]  # fmt: skip
     create_table_artifact(rules, key="verdict", description="blessed" if verdict.blessed else "refused")
     return judgement
 
@@ -116,20 +120,28 @@ def recorded(workspace: Workspace) -> Iterator[Outcome]:
     """Write the run's record however it ends; keep the clone of a failed run for a look."""
     outcome = Outcome(workspace, dvc.data_digest(workspace.repo))
     start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+
+    def write(state: str) -> None:
+        runs.write_run(workspace.repo, runs.Run(
+            run=workspace.run, started=started, seconds=time.monotonic() - start, outcome=state,  # type: ignore[arg-type]
+            why=outcome.why, version=outcome.version, champion=outcome.champion, data=outcome.data,
+            inputs=git.inputs_key(workspace.repo, workspace.commit, runs.INPUTS),
+            by_machine_alone=outcome.by_machine_alone, pid=os.getpid(),
+        ))  # fmt: skip
+
+    write("running")  # it stays where the process is killed
+    get_run_logger().info(f"This is run {workspace.run}.")
     try:
         yield outcome
+        keep_validation(workspace)
         close_workspace(workspace)
     except BaseException as error:
         outcome.outcome, outcome.why = "failed", str(error) or type(error).__name__
+        keep_validation(workspace)
         raise
     finally:
         outcome.seconds = time.monotonic() - start
-        runs.write_run(workspace.repo, runs.Run(
-            run=workspace.run, started=started, seconds=outcome.seconds, outcome=outcome.outcome,  # type: ignore[arg-type]
-            why=outcome.why, version=outcome.version, champion=outcome.champion, data=outcome.data,
-            inputs=git.inputs_key(workspace.repo, workspace.commit, runs.INPUTS),
-            by_machine_alone=outcome.by_machine_alone,
-        ))  # fmt: skip
+        write(outcome.outcome)
 
 
 def main(flow: Any) -> None:

@@ -116,7 +116,7 @@ def status(repo: Repo = Path(), last: Annotated[int, typer.Option(min=1, help="H
     found = runs.read_runs(root)[:last]
     typer.echo("runs      " + ("none" if not found else ""))
     for run in found:
-        when, what = run.started[:16].replace("T", " "), f"{run.outcome:9}  {run.version or '':8}"
+        when, what = run.started[:16].replace("T", " "), f"{run.state:9}  {run.version or '':8}"
         typer.echo(f"  {when}  {run.run}  {what} {first_line(run.why)}")
 
 

@@ -440,6 +440,8 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{where}: missing; add it"
     value = "" if isinstance(error["input"], dict) else f" (found {error['input']!r})"
+    if isinstance(error["input"], bool) and error["type"] == "string_type":
+        value += "; YAML reads yes, no, on and off as truth values: put them in quotes"
     return f"{where}: {error['msg'].removeprefix('Value error, ')}{value}"
 
 

@@ -1,13 +1,16 @@
 """One tree of errors: each message says what was expected, what was found and what to do."""
 
 import errno
+import re
 
+_SHORT = re.compile(r"No space left on device|\d+ requested and \d+ written")
+"""What the system says of a full disk, and NumPy."""
 DISK_FULL = "no disk space left; free some and run again"
 
 
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether an error comes from a full disk: not all libraries keep the number of it."""
-    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+    return getattr(error, "errno", None) == errno.ENOSPC or _SHORT.search(str(error)) is not None
 
 
 class FuselineError(Exception):

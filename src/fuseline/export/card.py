@@ -9,13 +9,12 @@ from fuseline.records import Evaluation, Metrics
 HEAD = """\
 ---
 library_name: onnx
-tags: [multimodal, ensemble, fuseline]
+tags: [{tags}]
 ---
 
 # {name}
 
-One ONNX graph holding a multimodal ensemble ({modalities}). It takes raw text tokens and uint8 pictures of any
-size; resizing, normalising, combining and calibration happen inside. Any one of the modalities may be missing.
+{what}
 
 ## Reached on the test split ({rows:,} rows)
 
@@ -58,7 +57,10 @@ def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modali
     needs = {"text": " tokenizers", "image": " pillow"}
     return "".join(
         [
-            HEAD.format(name=name, modalities=", ".join(modalities), rows=evaluation.rows),
+            HEAD.format(
+                name=name, rows=evaluation.rows, what=describe(modalities, len(evaluation.members)),
+                tags=", ".join([*modalities, *(["multimodal"] if len(modalities) > 1 else []), "fuseline"]),
+            ),
             *(_row(title, metrics) for title, metrics in _systems(evaluation)),
             USE.format(
                 confidence=evaluation.confidence, labels=", ".join(labels), needs="".join(needs[m] for m in modalities)
@@ -67,6 +69,19 @@ def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modali
             "```\n",
         ]
     )
+
+
+def describe(modalities: Sequence[str], members: int) -> str:
+    """Say in a paragraph what the graph is."""
+    takes = {"text": "raw text tokens", "image": "uint8 pictures of any size"}
+    does = [*(["resizing, normalising"] if "image" in modalities else []), *(["combining"] if members > 1 else []),
+            "calibration"]  # fmt: skip
+    lines = [
+        f"One ONNX graph holding {f'an ensemble of {members} members' if members > 1 else 'one model'} on "
+        f"{' and '.join(modalities)}. It takes {' and '.join(takes[name] for name in modalities)};",
+        f"{' and '.join([', '.join(does[:-1]), does[-1]]) if does[:-1] else does[-1]} happen{'s' * (not does[:-1])} inside.",
+    ]
+    return "\n".join(lines) + (" Any one of the modalities may be missing." if len(modalities) > 1 else "")
 
 
 def snippet(modalities: Sequence[str]) -> str:

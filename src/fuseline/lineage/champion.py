@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import uuid
 from pathlib import Path
 
 from fuseline.errors import BundleError, LineageError, NotInstalledError, PublishError
-from fuseline.lineage.dvc import dvc
+from fuseline.lineage.dvc import dvc, share_cache
 from fuseline.lineage.git import fetch_tags, git
 from fuseline.lineage.registry import assign, versions
 from fuseline.lineage.workspace import STATE
@@ -24,29 +25,55 @@ def fetch(repo: Path, revision: str, target: Path) -> Path:
         LineageError: neither cache nor remote holds it.
         BundleError: what came is altered.
     """
+    got = target.with_name(f"{target.name}.got")
+    shutil.rmtree(got, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
-    dvc(repo, "get", str(repo), LINK, "--rev", revision, "--out", str(target))
-    read_bundle(target)
+    try:
+        dvc(repo, "get", str(repo), LINK, "--rev", revision, "--out", str(got))
+        read_bundle(got)
+        _copy(got, target)  # DVC may have linked its cache: what is written into one must not reach the other
+    except BundleError:
+        _drop_damaged(repo)
+        fetch_anew(repo, revision, target)
+    finally:
+        shutil.rmtree(got, ignore_errors=True)
     return target
 
 
-def fetch_back(repo: Path, clone: Path, branch: str, target: Path) -> Path:
-    """Fetch a just pushed bundle as a stranger would: another clone, an empty cache, the remote alone."""
-    other = clone.with_name(clone.name + ".verify")
+def fetch_anew(repo: Path, revision: str, target: Path) -> Path:
+    """Fetch a bundle as a stranger would: another clone, an empty cache, the remote alone; and verify it.
+
+    Raises:
+        LineageError: the remote does not hold it.
+        BundleError: what came is altered.
+    """
+    other = target.with_name(f"{target.name}.anew")
     shutil.rmtree(other, ignore_errors=True)
     try:
-        git(repo, "clone", "--quiet", "--branch", branch, "--single-branch", str(repo), str(other))
-        shutil.copy(clone / ".dvc" / "config.local", other / ".dvc" / "config.local")
+        git(repo, "clone", "--quiet", "--no-checkout", str(repo), str(other))
+        git(other, "checkout", "--quiet", "--detach", revision)
+        share_cache(repo, other)
         dvc(other, "cache", "dir", "--local", str(other / ".dvc" / "cache"))
         dvc(other, "pull", f"{LINK}.dvc")
         read_bundle(other / LINK)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(other / LINK, target)
+        _copy(other / LINK, target)
     finally:
         shutil.rmtree(other, ignore_errors=True)
     return target
+
+
+def _copy(bundle: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(bundle, target)
+
+
+def _drop_damaged(repo: Path) -> None:
+    """Remove the entries of DVC's cache that are not what their name says."""
+    for path in Path(dvc(repo, "cache", "dir").strip()).glob("files/md5/??/*"):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        if digest != (path.parent.name + path.name).removesuffix(".dir"):
+            path.unlink()
 
 
 def install(repo: Path, bundle: Path, version: str) -> Path:

@@ -80,7 +80,8 @@ def _reason(command: Sequence[str], lines: Sequence[str]) -> str:
                 ours.append(more)
             return "\n".join(ours)
     tail = "\n".join(lines[-15:])
-    return f"`{' '.join(command)}` failed:\n{tail}"
+    last = next((line for line in reversed(lines) if line.strip()), "no output")
+    return f"{last}\n`{' '.join(command)}` failed:\n{tail}"
 
 
 def python_env(source: Path) -> dict[str, str]:

@@ -77,7 +77,7 @@ def publish(
     dvc(clone, "push")
     subject = f"Retrain {name}: {version}"
     commit = record(workspace, subject, trailers)
-    bundle = champion.fetch_back(repo, clone, workspace.branch, repo / STATE / "incoming" / workspace.run)
+    bundle = champion.fetch_anew(repo, f"origin/{workspace.branch}", repo / STATE / "incoming" / workspace.run)
     _bring_assignments(clone, name)
     _refuse_if_moved(clone, name, judged_against)
     registry.register(clone, name, commit, version, subject)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ class Run(Record):
     started: str
     """ISO 8601, UTC."""
     seconds: float
-    outcome: Literal["published", "refused", "failed"]
+    outcome: Literal["published", "refused", "failed", "running"]
     why: str
     version: str | None
     """The version it published."""
@@ -33,6 +34,23 @@ class Run(Record):
     inputs: str
     by_machine_alone: bool = False
     """Whether every rule that refused it counts what a machine measured: another one, or another hour, may bless it."""
+    pid: int | None = None
+    """Process that ran it."""
+
+    @property
+    def state(self) -> str:
+        """How it ended, as far as can be told: a record of a run at work whose process is gone was killed."""
+        return "killed" if self.outcome == "running" and not _lives(self.pid) else self.outcome
+
+
+def _lives(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return pid is not None
 
 
 def write_run(repo: Path, run: Run) -> None:

@@ -72,6 +72,13 @@ def sweep(repo: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
 
 
+def keep_validation(workspace: Workspace) -> None:
+    """Keep what the data contract found, and the rows that it set aside, when the clone is gone."""
+    found = workspace.clone / "build" / "validate"
+    if found.is_dir():
+        shutil.copytree(found, workspace.evidence, dirs_exist_ok=True)
+
+
 def close_workspace(workspace: Workspace) -> None:
     """Remove the clone; what it made is in the cache, the remote and the branch."""
     shutil.rmtree(workspace.clone, ignore_errors=True)

@@ -30,7 +30,7 @@ class _Grid:
 def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
     """Draw true labels (rows) against predicted ones (columns), shaded by each row's share."""
     assert len(labels) <= MAX_CLASSES, "use confused_pairs"
-    names = [svg.shorten(label, 17) for label in labels]
+    names = svg.shorten_all(labels, 17)
     grid = _lay_out(names)
     right = sum(counts[position][position] for position in range(len(labels)))
     desc = f"{right} of {sum(map(sum, counts))} rows lie on the diagonal, where the prediction is right."

@@ -56,6 +56,16 @@ def shorten(label: str, most: int) -> str:
     return kept + "…"
 
 
+def shorten_all(labels: Sequence[str], most: int) -> list[str]:
+    """Cut labels at the end, or in the middle where some would become the same."""
+    names = [shorten(label, most) for label in labels]
+    half = most // 2
+    return [
+        shorten(label, half) + label[-half:] if names.count(name) > 1 and columns(label) > most else name
+        for label, name in zip(labels, names, strict=True)
+    ]
+
+
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Return about `count` round numbers that enclose low and high."""
     if high <= low:

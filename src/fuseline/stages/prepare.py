@@ -25,7 +25,7 @@ def main(params: Params) -> None:
     if not validation.passed:
         raise DataError(
             f"the data contract refused this data set: {validation.why}. "
-            "See build/validate/quarantine.parquet, mend or remove those rows, "
+            "See build/validate/quarantine.parquet (of a run: .fuseline/runs/RUN/), mend or remove those rows, "
             "or raise validate.max_quarantined"
         )
     bad = pq.read_table(entry.VALIDATE / "quarantine.parquet", columns=["row"])["row"]
