@@ -148,10 +148,12 @@ class Recipe(Section):
     """Before the head."""
     weight_decay: Annotated[float, Field(ge=0)]
     """On weight matrices; never on biases and norms."""
+    max_grad_norm: Positive
+    """Longer gradients, over all weights of a step, are shortened to this norm."""
     epochs: Count
     """Passes over the training rows, at most."""
     batch_size: Count
-    """Rows per step."""
+    """Rows per step on each GPU: Trainer gives all that it sees as many. With one or none, rows per step."""
     warmup: Share
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
@@ -290,6 +292,10 @@ class Evaluate(Section):
     """Coverage of the intervals."""
     probe_rows: Count
     """Training rows, spread evenly, for the linear heads that say what there was before fine-tuning."""
+    probe_penalty: Positive
+    """Weight of half the linear heads' squared weights against their summed loss: scikit-learn's 1 / C."""
+    probe_steps: Count
+    """Steps of L-BFGS, at most, for fitting a linear head."""
 
 
 class Export(Section):

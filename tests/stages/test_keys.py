@@ -58,7 +58,7 @@ ELSEWHERE = {
 """Keys whose effect another test shows."""
 RECIPE = {
     "dropout": 0.5, "weight_decay": 0.9, "epochs": 3, "batch_size": 5, "warmup": 0.5,
-    "schedule": "constant_with_warmup", "label_smoothing": 0.3,
+    "schedule": "constant_with_warmup", "label_smoothing": 0.3, "max_grad_norm": 0.001,
 }  # fmt: skip
 AUGMENT = {"degrees": 20.0, "translate": 0.2, "scale": 0.2, "color": 0.5, "erase": 0.9}
 NO_AUGMENT = dict.fromkeys(["flip", *AUGMENT], 0.0)
@@ -121,6 +121,8 @@ CASES: dict[str, tuple[str, Any]] = {
     "evaluate.resamples": ("evaluate", 20),
     "evaluate.confidence": ("evaluate", 0.5),
     "evaluate.probe_rows": ("evaluate", 9),
+    "evaluate.probe_penalty": ("evaluate", 0.5),
+    "evaluate.probe_steps": ("evaluate", 1),
     "benchmark.providers": ("benchmark", ["CPUExecutionProvider"]),
     "benchmark.batch_sizes": ("benchmark", [1, 3]),
     "benchmark.calls": ("benchmark", 5),

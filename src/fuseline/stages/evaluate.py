@@ -83,8 +83,8 @@ def predict(params: Params, combination: Combination) -> Predicted:
 
 
 def _predict_before(params: Params, train: Examples, test: Examples, collate: Collator) -> dict[str, Floats]:
-    encoders, used = params.encoders, params.members.modalities()
-    train.thin(params.evaluate.probe_rows)
+    encoders, used, settings = params.encoders, params.members.modalities(), params.evaluate
+    train.thin(settings.probe_rows)
     features, progress = {}, Progress("evaluate before fine-tuning", len(used))
     for done, modality in enumerate(used, start=1):
         any_one = params.members.experts[params.members.experts_on(modality)[0]]  # as loaded, they have one encoder
@@ -94,7 +94,8 @@ def _predict_before(params: Params, train: Examples, test: Examples, collate: Co
     before = {}
     for name, member in params.members.all().items():
         seen_ND, unseen_ND = (np.hstack([features[m][part] for m in member.modalities]) for part in (0, 1))
-        before[name] = probe_probs(unseen_ND, *fit_probe(seen_ND, train.labels, collate.classes))
+        head = fit_probe(seen_ND, train.labels, collate.classes, settings.probe_penalty, settings.probe_steps)
+        before[name] = probe_probs(unseen_ND, *head)
     return before
 
 
