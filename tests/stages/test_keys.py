@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import json
 import shutil
 import subprocess
 import sys
@@ -263,6 +264,13 @@ def test_a_fusion_member_starts_from_the_expert_that_it_names(
     assert digests(Path(PLACES["fuse"])) == digests(line / PLACES["fuse"])
     run("fuse", put(two, f"{FUSION}.start", {"image": "another"}))
     assert digests(Path(PLACES["fuse"])) != digests(line / PLACES["fuse"])
+
+
+def test_what_dvc_shows_as_metrics_is_flat_and_made_of_numbers(line: Path) -> None:
+    files = yaml.safe_load((ROOT / "dvc.yaml").read_text())["metrics"]
+    shown = [json.loads((line / file).read_text()) for file in files]
+    assert {"accuracy", "fusion_gain", "best_single", "member_text"} <= shown[0].keys()
+    assert all(isinstance(value, int | float) for document in shown for value in document.values())
 
 
 def test_export_keys_reach_bundle_and_parity(document: dict[str, Any], beside: Callable[[str], None]) -> None:

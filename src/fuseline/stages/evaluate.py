@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fuseline.config import Params
 from fuseline.data.shards import write_table
-from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_gain, per_class
+from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_gain, headline, per_class
 from fuseline.progress import Progress, say
-from fuseline.records import Combination, Evaluation, Metrics
+from fuseline.records import Combination, Evaluation, Metrics, write_json
 from fuseline.stages import entry
 from fuseline.training.checkpoints import load_ensemble, load_saved_tokenizer
 from fuseline.training.examples import Collator, Examples
@@ -46,7 +46,7 @@ class Predicted:
 
 
 def main(params: Params) -> None:
-    """build/prepare, build/train, build/combine → build/evaluate: evaluation.json, predictions.parquet."""
+    """build/prepare, build/train, build/combine → build/evaluate: evaluation, metrics .json, predictions.parquet."""
     set_up(params.train)
     combination = Combination.read(entry.COMBINE / "combination.json")
     predicted = predict(params, combination)
@@ -54,6 +54,7 @@ def main(params: Params) -> None:
     folder = entry.fresh(entry.EVALUATE)
     write_table(to_table(predicted), folder / "predictions.parquet")
     evaluation.write(folder / "evaluation.json")
+    write_json(folder / "metrics.json", headline(evaluation))
     accuracy, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
     say(
         f"evaluate: accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], "
