@@ -74,7 +74,8 @@ class TextEncoder(Section):
     """The text side, the same for all members."""
 
     name: str
-    """Hub id, local folder, or `package:NAME` for weights inside an installed Python package."""
+    """Hub id, local folder, or `package:NAME` for weights inside an installed Python package; an encoder such as BERT
+    or a decoder such as GPT, not both in one such as T5."""
     revision: str | None
     """What pins a name that says too little: a hub id's commit, or the digest of a local folder's files (a wrong
     one is answered with the right one). null for a package, which requirements.lock pins."""
