@@ -122,8 +122,8 @@ def tokenizer(encoders: config.Encoders) -> Tokenizer:
 
 
 COMMON = {
-    "dropout": 0.0, "weight_decay": 0.0, "epochs": 2, "batch_size": 8, "warmup": 0.0, "schedule": "linear",
-    "label_smoothing": 0.0, "patience": None, "augment": None,
+    "dropout": 0.0, "weight_decay": 0.0, "max_grad_norm": 1.0, "epochs": 2, "batch_size": 8, "warmup": 0.0,
+    "schedule": "linear", "label_smoothing": 0.0, "patience": None, "augment": None,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from fuseline.judge import answer, compare, refused_by_machine_alone
 from fuseline.records import Bundle, Evaluation, RuleOutcome, Verdict
 from fuseline.runtime.predictor import Predictor
 
-SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10)
+SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10, probe_penalty=20.0, probe_steps=300)
 TRUTH = [0, 1, 2] * 3
 
 

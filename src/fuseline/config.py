@@ -79,7 +79,8 @@ class TextEncoder(Section):
     """The text side, the same for all members."""
 
     name: str
-    """Hub id, local folder, or `package:NAME` for weights inside an installed Python package."""
+    """Hub id, local folder, or `package:NAME` for weights inside an installed Python package; an encoder such as BERT
+    or a decoder such as GPT, not both in one such as T5."""
     revision: str | None
     """What pins a name that says too little: a hub id's commit, or the digest of a local folder's files (a wrong
     one is answered with the right one). null for a package, which requirements.lock pins."""
@@ -153,10 +154,12 @@ class Recipe(Section):
     """Before the head."""
     weight_decay: Annotated[float, Field(ge=0)]
     """On weight matrices; never on biases and norms."""
+    max_grad_norm: Positive
+    """Longer gradients, over all weights of a step, are shortened to this norm."""
     epochs: Count
     """Passes over the training rows, at most."""
     batch_size: Count
-    """Rows per step."""
+    """Rows per step on each GPU: Trainer gives all that it sees as many. With one or none, rows per step."""
     warmup: Share
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
@@ -295,6 +298,10 @@ class Evaluate(Section):
     """Coverage of the intervals."""
     probe_rows: Count
     """Training rows, spread evenly, for the linear heads that say what there was before fine-tuning."""
+    probe_penalty: Positive
+    """Weight of half the linear heads' squared weights against their summed loss: scikit-learn's 1 / C."""
+    probe_steps: Count
+    """Steps of L-BFGS, at most, for fitting a linear head."""
 
 
 class Export(Section):

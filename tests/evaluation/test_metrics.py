@@ -8,8 +8,17 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from fuseline.evaluation import metrics
-from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_gain, per_class, resample, score
-from fuseline.records import Estimate
+from fuseline.evaluation.metrics import (
+    best_of,
+    confusion,
+    estimate,
+    estimate_gain,
+    headline,
+    per_class,
+    resample,
+    score,
+)
+from fuseline.records import Estimate, Evaluation
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
@@ -194,6 +203,15 @@ def test_the_best_of_equals_is_the_first_by_name_in_whichever_order_they_come(or
     accuracies = {"a": 0.7, "b": 0.7, "c": 0.6}
     systems = {name: {"accuracy": Estimate(value=accuracies[name], low=0, high=1)} for name in order}
     assert best_of(systems) == "a"
+
+
+def test_the_headline_holds_plain_numbers_and_a_member_named_like_a_metric_hides_none(evaluation: Evaluation) -> None:
+    accuracies = {"text": 0.6, "accuracy": 0.7}
+    members = {name: {"accuracy": Estimate(value=one, low=0, high=1)} for name, one in accuracies.items()}
+    assert headline(evaluation.model_copy(update={"members": members})) == {
+        **dict.fromkeys(["accuracy", "macro_f1", "nll", "brier", "ece", "fusion_gain"], 0.5),
+        "best_single": 0.6, "member_text": 0.6, "member_accuracy": 0.7,
+    }  # fmt: skip
 
 
 def test_per_class_and_confusion_agree_with_hand_counting() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib
+import json
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ ELSEWHERE = {
 """Keys whose effect another test shows."""
 RECIPE = {
     "dropout": 0.5, "weight_decay": 0.9, "epochs": 3, "batch_size": 5, "warmup": 0.5,
-    "schedule": "constant_with_warmup", "label_smoothing": 0.3,
+    "schedule": "constant_with_warmup", "label_smoothing": 0.3, "max_grad_norm": 0.001,
 }  # fmt: skip
 AUGMENT = {"degrees": 20.0, "translate": 0.2, "scale": 0.2, "color": 0.5, "erase": 0.9}
 NO_AUGMENT = dict.fromkeys(["flip", *AUGMENT], 0.0)
@@ -121,6 +122,8 @@ CASES: dict[str, tuple[str, Any]] = {
     "evaluate.resamples": ("evaluate", 20),
     "evaluate.confidence": ("evaluate", 0.5),
     "evaluate.probe_rows": ("evaluate", 9),
+    "evaluate.probe_penalty": ("evaluate", 0.5),
+    "evaluate.probe_steps": ("evaluate", 1),
     "benchmark.providers": ("benchmark", ["CPUExecutionProvider"]),
     "benchmark.batch_sizes": ("benchmark", [1, 3]),
     "benchmark.calls": ("benchmark", 5),
@@ -261,6 +264,13 @@ def test_a_fusion_member_starts_from_the_expert_that_it_names(
     assert digests(Path(PLACES["fuse"])) == digests(line / PLACES["fuse"])
     run("fuse", put(two, f"{FUSION}.start", {"image": "another"}))
     assert digests(Path(PLACES["fuse"])) != digests(line / PLACES["fuse"])
+
+
+def test_what_dvc_shows_as_metrics_is_flat_and_made_of_numbers(line: Path) -> None:
+    files = yaml.safe_load((ROOT / "dvc.yaml").read_text())["metrics"]
+    shown = [json.loads((line / file).read_text()) for file in files]
+    assert {"accuracy", "fusion_gain", "best_single", "member_text"} <= shown[0].keys()
+    assert all(isinstance(value, int | float) for document in shown for value in document.values())
 
 
 def test_export_keys_reach_bundle_and_parity(document: dict[str, Any], beside: Callable[[str], None]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from fuseline.records import ClassRow, Estimate, Metrics
+from fuseline.records import ClassRow, Estimate, Evaluation, Metrics
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
@@ -135,6 +135,20 @@ def _interval(value: float, draws_R: Floats, confidence: float) -> Estimate:
 def best_of(systems: Mapping[str, Metrics]) -> str:
     """Return the name of the most accurate system; of equals, the first by name."""
     return max(sorted(systems), key=lambda name: systems[name]["accuracy"].value)
+
+
+def headline(evaluation: Evaluation) -> dict[str, float]:
+    """Reduce an evaluation to the few plain numbers that `dvc metrics show` has room for.
+
+    `best_single` and `member_NAME` are accuracies; no member's name holds an underscore, so none hides another key.
+    """
+    members = {name: metrics["accuracy"].value for name, metrics in evaluation.members.items()}
+    return {
+        **{name: estimate.value for name, estimate in evaluation.ensemble.items()},
+        "fusion_gain": evaluation.fusion_gain["accuracy"].value,
+        "best_single": members[evaluation.best_single],
+        **{f"member_{name}": accuracy for name, accuracy in members.items()},
+    }
 
 
 def per_class(probs_NC: Floats, labels_N: Ints, labels: list[str]) -> list[ClassRow]:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fuseline.config import Params
 from fuseline.data.shards import write_table
-from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_gain, per_class
+from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_gain, headline, per_class
 from fuseline.progress import Progress, say
-from fuseline.records import Combination, Evaluation, Metrics
+from fuseline.records import Combination, Evaluation, Metrics, write_json
 from fuseline.stages import entry
 from fuseline.training.checkpoints import load_ensemble, load_saved_tokenizer
 from fuseline.training.examples import Collator, Examples
@@ -46,7 +46,7 @@ class Predicted:
 
 
 def main(params: Params) -> None:
-    """build/prepare, build/train, build/combine → build/evaluate: evaluation.json, predictions.parquet."""
+    """build/prepare, build/train, build/combine → build/evaluate: evaluation, metrics .json, predictions.parquet."""
     set_up(params.train)
     combination = Combination.read(entry.COMBINE / "combination.json")
     predicted = predict(params, combination)
@@ -54,6 +54,7 @@ def main(params: Params) -> None:
     folder = entry.fresh(entry.EVALUATE)
     write_table(to_table(predicted), folder / "predictions.parquet")
     evaluation.write(folder / "evaluation.json")
+    write_json(folder / "metrics.json", headline(evaluation))
     accuracy, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
     say(
         f"evaluate: accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], "
@@ -83,8 +84,8 @@ def predict(params: Params, combination: Combination) -> Predicted:
 
 
 def _predict_before(params: Params, train: Examples, test: Examples, collate: Collator) -> dict[str, Floats]:
-    encoders, used = params.encoders, params.members.modalities()
-    train.thin(params.evaluate.probe_rows)
+    encoders, used, settings = params.encoders, params.members.modalities(), params.evaluate
+    train.thin(settings.probe_rows)
     features, progress = {}, Progress("evaluate before fine-tuning", len(used))
     for done, modality in enumerate(used, start=1):
         any_one = params.members.experts[params.members.experts_on(modality)[0]]  # as loaded, they have one encoder
@@ -94,7 +95,8 @@ def _predict_before(params: Params, train: Examples, test: Examples, collate: Co
     before = {}
     for name, member in params.members.all().items():
         seen_ND, unseen_ND = (np.hstack([features[m][part] for m in member.modalities]) for part in (0, 1))
-        before[name] = probe_probs(unseen_ND, *fit_probe(seen_ND, train.labels, collate.classes))
+        head = fit_probe(seen_ND, train.labels, collate.classes, settings.probe_penalty, settings.probe_steps)
+        before[name] = probe_probs(unseen_ND, *head)
     return before
 
 

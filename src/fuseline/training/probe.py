@@ -15,8 +15,14 @@ from fuseline.errors import ConfigError
 Floats = NDArray[np.floating]
 
 
-def fit_probe(features_ND: Floats, labels_N: NDArray[np.int64], classes: int) -> tuple[Floats, Floats]:
+def fit_probe(
+    features_ND: Floats, labels_N: NDArray[np.int64], classes: int, penalty: float, steps: int
+) -> tuple[Floats, Floats]:
     """Fit a logistic regression on standardised features and fold the standardisation into it.
+
+    Args:
+        penalty: weight of half the squared weights against the summed loss.
+        steps: of L-BFGS, at most.
 
     Returns:
         weight [C, D] and bias [C] for raw features; classes without an example get a very low bias.
@@ -32,7 +38,7 @@ def fit_probe(features_ND: Floats, labels_N: NDArray[np.int64], classes: int) ->
     mean_D, std_D = features_ND.mean(0), features_ND.std(0) + 1e-6
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is close enough for a yardstick
-        model = LogisticRegression(C=0.05, max_iter=300).fit((features_ND - mean_D) / std_D, labels_N)
+        model = LogisticRegression(C=1 / penalty, max_iter=steps).fit((features_ND - mean_D) / std_D, labels_N)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
         coefficients, intercepts = (

@@ -97,6 +97,7 @@ def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArg
         per_device_eval_batch_size=64,
         lr_scheduler_type=recipe.schedule,
         warmup_steps=recipe.warmup,
+        max_grad_norm=recipe.max_grad_norm,
         seed=common.seed,
         data_seed=common.seed,
         use_cpu=not on_gpu,
