@@ -11,8 +11,12 @@ import pytest
 
 from fuseline.config import Evaluate, Rule
 from fuseline.data.shards import write_table
+from fuseline.errors import BundleError
 from fuseline.evaluation.metrics import estimate_gain
-from fuseline.judge import answer, compare, refused_by_machine_alone
+from fuseline.judge import answer, compare, fetch_champion, refused_by_machine_alone
+from fuseline.lineage import registry
+from fuseline.lineage.git import git
+from fuseline.lineage.workspace import Workspace
 from fuseline.records import Bundle, Evaluation, RuleOutcome, Verdict
 from fuseline.runtime.predictor import Predictor
 
@@ -72,6 +76,24 @@ def test_a_champion_of_other_modalities_is_not_compared(clone: Path, bundle: Pat
     comparison = compare("v1.0.0", bundle, clone, SETTINGS)
     assert comparison.gain is None
     assert "has other modalities (the two differ in image)" in comparison.why_not
+
+
+def test_a_champion_that_cannot_be_read_is_told_with_the_ways_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "-m", "Start")
+    registry.register(tmp_path, "fusion", "HEAD", "v1.0.0", "first")
+    registry.assign(tmp_path, "fusion", "v1.0.0", "first")
+    workspace = Workspace(tmp_path, "r1", "HEAD")
+    git(tmp_path, "clone", "--quiet", str(tmp_path), str(workspace.clone))
+
+    def fetch(*_: object) -> None:
+        raise BundleError("bundle.json: the bundle is of format 2")
+
+    monkeypatch.setattr("fuseline.lineage.champion.fetch", fetch)
+    with pytest.raises(BundleError, match=r"champion v1\.0\.0 .* of format 2\. If that .*promote.* delete the tags"):
+        fetch_champion(workspace, "fusion")
 
 
 FAST = Rule(name="fast", metric="benchmark.batches.batch_1.p95_ms", max=1)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fuseline.config import Evaluate, Params, Rule, load
-from fuseline.errors import LineageError
+from fuseline.errors import BundleError, LineageError
 from fuseline.evaluation.gate import Comparison, judge
 from fuseline.evaluation.metrics import estimate_gain
 from fuseline.lineage import champion, registry
@@ -107,6 +107,7 @@ def fetch_champion(workspace: Workspace, name: str) -> tuple[str, Path] | None:
 
     Raises:
         LineageError: the DVC remote does not hold it, so that no run could be compared with it.
+        BundleError: it was altered, or a newer Fuseline wrote it.
     """
     now = registry.champion(workspace.repo, name)
     if now is None:
@@ -121,6 +122,12 @@ def fetch_champion(workspace: Workspace, name: str) -> tuple[str, Path] | None:
                 f"champion {now.version} cannot be fetched, and without it no run can be compared with it: point DVC "
                 "at the remote that holds it (`dvc remote modify --local artifacts url …`), or delete the tags "
                 f"{name}@… and {name}#… to begin anew. ({error})"
+            ) from error
+        except BundleError as error:
+            raise BundleError(
+                f"champion {now.version} was fetched, but cannot be used, so that no run can be compared with it: "
+                f"{error}. If that does not help, make another version champion (`fuseline promote …`), or delete the "
+                f"tags {name}@… and {name}#… to begin anew"
             ) from error
     return now.version, folder
 

@@ -181,14 +181,31 @@ class Parity(Record):
     """Share of rows for which the graph predicts the label that was evaluated."""
 
 
-class BundleFile(Record):
+BUNDLE_FORMAT = 1
+"""What bundles are written as. It rises with a change that an older reader must not overlook."""
+
+
+class Lasting(Record):
+    """A record that other versions of Fuseline read: unknown keys are passed over, and a later key has a default."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class BundleFormat(Lasting):
+    """The part of `bundle.json` that tells whether the rest can be read."""
+
+    format: int = 1
+    """Bundles from before there was a format are format 1."""
+
+
+class BundleFile(Lasting):
     """One file of a bundle with its digest."""
 
     sha256: str
     bytes: int
 
 
-class Bundle(Record):
+class Bundle(BundleFormat):
     """`bundle.json`: all that a caller needs besides the graph."""
 
     name: str

@@ -141,6 +141,7 @@ def test_the_description_lists_every_file_with_its_digest_and_size(bundle: Path)
 
 def test_the_description_tells_what_is_inside(bundle: Path, labels: list[str]) -> None:
     description = read_bundle(bundle)
+    assert '"format": 1,' in (bundle / "bundle.json").read_text()
     assert description.labels == labels
     assert description.members == ["text", "image", "concat", "gated"]
     assert list(description.inputs) == sorted(["input_ids", "attention_mask", "has_text", "pixels", "has_image"])

@@ -145,9 +145,39 @@ def test_a_folder_without_a_description_is_refused(tmp_path: Path) -> None:
         Predictor(tmp_path)
 
 
+OLD = {
+    "name": "tiny", "task": "classification", "labels": ["red", "green", "blue"], "modalities": ["text", "image"],
+    "members": ["text"], "max_tokens": 12, "inputs": {}, "outputs": {}, "versions": {}, "data": "", "code": "",
+}  # fmt: skip
+"""A description as it was written before there was a format: no champion that is served may become unreadable."""
+
+
+def describe(bundle: Path, **keys: object) -> None:
+    """Write a bundle's description anew; its files are those of the bundle."""
+    files = json.loads((bundle / "bundle.json").read_text())["files"]
+    (bundle / "bundle.json").write_text(json.dumps(OLD | {"files": files} | keys))
+
+
+def test_a_bundle_without_a_format_is_of_the_first(copy: Path) -> None:
+    describe(copy)
+    assert read_bundle(copy).format == 1
+
+
+def test_keys_that_are_not_known_yet_are_passed_over(copy: Path) -> None:
+    files = json.loads((copy / "bundle.json").read_text())["files"]
+    describe(copy, format=1, licence="MIT", files={name: file | {"licence": "MIT"} for name, file in files.items()})
+    assert read_bundle(copy).labels == ["red", "green", "blue"]
+
+
+def test_a_newer_format_is_refused_whatever_else_it_holds(copy: Path) -> None:
+    (copy / "bundle.json").write_text('{"format": 2, "classes": ["red"]}')
+    with pytest.raises(BundleError, match=r"bundle\.json: the bundle is of format 2, .* up to 1: update Fuseline$"):
+        read_bundle(copy)
+
+
 def test_a_broken_description_is_refused(copy: Path) -> None:
     (copy / "bundle.json").write_text("{")
-    with pytest.raises(BundleError, match=r"not a valid Bundle record .* restore the bundle"):
+    with pytest.raises(BundleError, match=r"not a valid BundleFormat record .* restore the bundle"):
         Predictor(copy, CPU)
 
 

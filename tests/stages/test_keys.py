@@ -113,7 +113,7 @@ CASES: dict[str, tuple[str, Any]] = {
     **{f"{FUSION}.augment.{key}": ("fuse", value) for key, value in AUGMENT.items()},
     **{f"{FUSION}.learning_rate.{part}": ("fuse", 0.05) for part in ("text", "image", "head")},
     f"{FUSION}.modalities": ("fuse", ["image", "text"]),
-    f"{FUSION}.fusion": ("fuse", "gated"),
+    f"{FUSION}.fusion": ("fuse", "concat"),
     f"{FUSION}.hidden": ("fuse", 5),
     f"{FUSION}.modality_dropout": ("fuse", 0.9),
     f"{FUSION}.start.image": ("fuse", lambda document: put(document, f"{FUSION}.start", {})),

@@ -14,7 +14,7 @@ from fuseline.export.card import render_card
 from fuseline.export.graph import INPUTS, OUTPUTS, write_graph
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import Bundle, BundleFile, Evaluation, sha256_of
+from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFile, Evaluation, sha256_of
 
 INPUT_TYPES = {
     "input_ids": "int64 [batch, tokens]",
@@ -57,6 +57,7 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, tokenizer
         render_card(contents.name, contents.labels, contents.evaluation, contents.modalities), encoding="utf-8"
     )
     bundle = Bundle(
+        format=BUNDLE_FORMAT,
         name=contents.name,
         task=contents.task,
         labels=contents.labels,

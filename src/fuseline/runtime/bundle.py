@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuseline.errors import BundleError, FuselineError
-from fuseline.records import Bundle, sha256_of
+from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFormat, sha256_of
 
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -16,14 +16,11 @@ def read_bundle(folder: Path) -> Bundle:
     """Read a bundle's description after checking the digest of every file: onnxruntime does not.
 
     Raises:
-        BundleError: a file is missing, altered or lies outside the folder.
+        BundleError: a file is missing, altered or lies outside the folder, or the bundle is of a newer format.
     """
     if not (folder / CARD).is_file():
         raise BundleError(f"{folder}: no {CARD} here; expected a bundle, such as champion/ after `make retrain`")
-    try:
-        bundle = Bundle.read(folder / CARD)
-    except FuselineError as error:
-        raise BundleError(f"{error}; restore the bundle with `fuseline promote VERSION`") from error
+    bundle = _read_card(folder / CARD)
     expected = {MODEL, *([TOKENIZER] if "text" in bundle.modalities else [])}
     if missing := expected - set(bundle.files):
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(missing))} is not listed, so it cannot be verified")
@@ -38,3 +35,16 @@ def read_bundle(folder: Path) -> Bundle:
                 f"{path}: altered (sha256 differs from {CARD}); restore the bundle with `fuseline promote VERSION`"
             )
     return bundle
+
+
+def _read_card(path: Path) -> Bundle:
+    try:
+        found = BundleFormat.read(path).format
+        if found <= BUNDLE_FORMAT:
+            return Bundle.read(path)
+    except FuselineError as error:
+        raise BundleError(f"{error}; restore the bundle with `fuseline promote VERSION`") from error
+    raise BundleError(
+        f"{path}: the bundle is of format {found}, but this Fuseline reads formats up to {BUNDLE_FORMAT}: "
+        "update Fuseline"
+    )
