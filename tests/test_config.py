@@ -261,3 +261,11 @@ def test_the_order_of_keys_orders_neither_members_nor_the_experts_on_a_modality(
     back = Params.model_validate(document).members
     assert list(there.all()) == list(back.all()) == ["another", "fusion", "image", "text"]
     assert there.experts_on("image") == back.experts_on("image") == ["another", "image"]
+
+
+def test_a_word_that_yaml_takes_for_a_truth_value_is_told(tmp_path: Path) -> None:
+    document = yaml.safe_load(SHIPPED.read_text())
+    document["task"]["labels"] = ["yes", False]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError, match="truth values: put them in quotes"):
+        load(tmp_path / "params.yaml")

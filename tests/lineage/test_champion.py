@@ -4,10 +4,12 @@ import threading
 
 import pytest
 
-from fuseline.errors import LineageError, PublishError
+from fuseline.errors import BundleError, LineageError, PublishError
 from fuseline.lineage.champion import describe_installed, install, promote
+from fuseline.lineage.dvc import dvc
 from fuseline.lineage.git import git
 from fuseline.lineage.registry import register
+from fuseline.records import Bundle, BundleFile, sha256_of
 
 
 def bundle(repo, text):
@@ -83,3 +85,54 @@ def test_promoting_an_unknown_version_lists_the_known(repo):
 
 def test_a_champion_that_is_not_installed_is_told_with_the_remedy(repo):
     assert "run `fuseline promote v1.0.0`" in describe_installed(repo, "v1.0.0")
+
+
+@pytest.fixture
+def published(repo):
+    """A repository with a version whose bundle lies in cache and remote."""
+    (repo / "champion").mkdir()
+    (repo / "champion/model.onnx").write_bytes(b"graph")
+    described = BundleFile(sha256=sha256_of(repo / "champion/model.onnx"), bytes=5)
+    Bundle(
+        name="fusion", task="classification", labels=["a", "b"], modalities=["image"], members=["image"], max_tokens=1,
+        inputs={}, outputs={}, versions={}, data="d", code="c", files={"model.onnx": described},
+    ).write(repo / "champion/bundle.json")  # fmt: skip
+    dvc(repo, "init", "--quiet")
+    dvc(repo, "config", "cache.type", "hardlink,copy")
+    dvc(repo, "remote", "add", "--quiet", "--default", "store", str(repo.parent / "store"))
+    dvc(repo, "add", "--quiet", "champion")
+    dvc(repo, "push", "--quiet")
+    git(repo, "add", "--all")
+    git(repo, "commit", "--quiet", "-m", "Publish")
+    shutil.rmtree(repo / "champion")
+    register(repo, "fusion", git(repo, "rev-parse", "HEAD"), "v1.0.0", "first")
+    return repo
+
+
+def cached(repo):
+    return next(p for p in (repo / ".dvc/cache/files/md5").glob("??/*") if p.read_bytes().startswith(b"graph"))
+
+
+def test_a_champion_is_a_copy_of_dvcs_cache(published):
+    promote(published, "fusion", "v1.0.0", None)
+    assert not os.path.samefile(published / "champion/model.onnx", cached(published))
+
+
+def test_a_damaged_cache_is_healed_from_the_remote(published):
+    damaged = cached(published)
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"graph, altered")
+    promote(published, "fusion", "v1.0.0", None)
+    assert (published / "champion/model.onnx").read_bytes() == b"graph"
+    assert not damaged.exists()
+
+
+def test_nothing_is_promoted_where_the_remote_is_damaged_too(published):
+    for path in [cached(published), *(published.parent / "store").rglob("*")]:
+        if path.is_file() and path.read_bytes() == b"graph":
+            path.chmod(0o644)
+            path.write_bytes(b"altered")
+    with pytest.raises((BundleError, LineageError)):
+        promote(published, "fusion", "v1.0.0", None)
+    assert not (published / "champion").exists()
+    assert list((published / ".fuseline/incoming").iterdir()) == []

@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -117,3 +119,16 @@ def test_the_inputs_are_tracked_files_of_this_project():
 
     root = Path(__file__).parents[2]
     assert git(root, "ls-tree", "--name-only", "HEAD", *INPUTS).split() == sorted(INPUTS)
+
+
+def test_a_run_at_work_whose_process_is_gone_was_killed():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    states = [run("r", "k", outcome, None, None, pid=pid).state for outcome, pid in
+              (("running", os.getpid()), ("running", gone.pid), ("running", None), ("failed", gone.pid))]  # fmt: skip
+    assert states == ["running", "killed", "killed", "failed"]
+
+
+def test_a_run_at_work_settles_nothing(repo, key):
+    write_run(repo, run("r1", key, "running", None, None, pid=os.getpid()))
+    assert judged(repo, None) is None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fuseline.report import svg
 from fuseline.records import Evaluation, RuleOutcome, Verdict
 from fuseline.report import heat, numbers, svg
 from fuseline.report.page import Story, render
@@ -237,3 +238,11 @@ def measure_in_browser(page: str, width: int, folder: Path) -> str:
     assert BROWSER
     done = subprocess.run([BROWSER, *flags, probe.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
+
+
+def test_labels_that_begin_alike_stay_apart_when_cut() -> None:
+    labels = ["Content-Container(e1,e2)", "Content-Container(e2,e1)", "Other"]
+    names = svg.shorten_all(labels, 17)
+    assert len(set(names)) == 3
+    assert all(svg.columns(name) <= 17 for name in names)
+    assert names[2] == "Other"
