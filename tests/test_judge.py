@@ -17,7 +17,7 @@ from fuseline.judge import answer, compare, fetch_champion, refused_by_machine_a
 from fuseline.lineage import registry
 from fuseline.lineage.git import git
 from fuseline.lineage.workspace import Workspace
-from fuseline.records import Bundle, Evaluation, RuleOutcome, Verdict
+from fuseline.records import Bundle, RuleOutcome, Verdict
 from fuseline.runtime.predictor import Predictor
 
 SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10, probe_penalty=20.0, probe_steps=300)

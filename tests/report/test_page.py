@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from fuseline.report import svg
 from fuseline.records import Evaluation, RuleOutcome, Verdict
 from fuseline.report import heat, numbers, svg
 from fuseline.report.page import Story, render

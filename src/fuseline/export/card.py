@@ -58,7 +58,9 @@ def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modali
     return "".join(
         [
             HEAD.format(
-                name=name, rows=evaluation.rows, what=describe(modalities, len(evaluation.members)),
+                name=name,
+                rows=evaluation.rows,
+                what=describe(modalities, len(evaluation.members)),
                 tags=", ".join([*modalities, *(["multimodal"] if len(modalities) > 1 else []), "fuseline"]),
             ),
             *(_row(title, metrics) for title, metrics in _systems(evaluation)),
@@ -74,14 +76,13 @@ def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modali
 def describe(modalities: Sequence[str], members: int) -> str:
     """Say in a paragraph what the graph is."""
     takes = {"text": "raw text tokens", "image": "uint8 pictures of any size"}
-    does = [*(["resizing, normalising"] if "image" in modalities else []), *(["combining"] if members > 1 else []),
-            "calibration"]  # fmt: skip
-    lines = [
-        f"One ONNX graph holding {f'an ensemble of {members} members' if members > 1 else 'one model'} on "
-        f"{' and '.join(modalities)}. It takes {' and '.join(takes[name] for name in modalities)};",
-        f"{' and '.join([', '.join(does[:-1]), does[-1]]) if does[:-1] else does[-1]} happen{'s' * (not does[:-1])} inside.",
-    ]
-    return "\n".join(lines) + (" Any one of the modalities may be missing." if len(modalities) > 1 else "")
+    steps = ["resizing and normalising"] * ("image" in modalities) + ["combining"] * (members > 1) + ["calibration"]
+    kind = f"an ensemble of {members} members" if members > 1 else "one model"
+    return (
+        f"One ONNX graph holding {kind} on {' and '.join(modalities)}.\n"
+        f"It takes {' and '.join(takes[name] for name in modalities)}; inside it does {', '.join(steps)}."
+        + ("\nAny one of the modalities may be missing." if len(modalities) > 1 else "")
+    )
 
 
 def snippet(modalities: Sequence[str]) -> str:
