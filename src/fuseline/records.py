@@ -75,6 +75,8 @@ class Shard(Record):
     """Rows of the batch that were not accepted, each with its reasons."""
     supersedes: int = 0
     """Rows of older shards that rows of this one, of the same id, replace."""
+    waives: list[str] = []
+    """Rules of the contract that somebody released these rows from."""
     batch: str | None = None
     """Digest of the batch's rows: the same batch is known again under any path."""
     source: str | None = None
@@ -101,6 +103,9 @@ class Expectation(Record):
     rule: str
     passed: bool
     failed_rows: int
+    """0 too where the whole breaks a rule, and no row does."""
+    why: str = ""
+    """Of a rule on the whole: what was found."""
 
 
 class Validation(Record):
@@ -110,6 +115,8 @@ class Validation(Record):
     why: str
     rows: int
     quarantined: int
+    refused: int = 0
+    """Rows that batches brought and that were not accepted; they stand in data/, not among `rows`."""
     expectations: list[Expectation]
 
 

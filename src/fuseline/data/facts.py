@@ -16,18 +16,22 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 from rensa import RMinHash
 
+from fuseline.data.shards import iter_shard
 from fuseline.errors import DataError
 from fuseline.inputs import decode_image
+from fuseline.records import Shard, sha256_of
 
 VERSION = "1"
 """Another one makes all facts be found out anew: raise it with any change of what a fact means."""
@@ -82,6 +86,22 @@ def find_facts(examples: pa.Table, pool: ProcessPoolExecutor | None = None) -> p
     columns |= _file_facts(examples, ("image", "image_pair"), _describe_images, pool)
     columns |= _file_facts(examples, ("audio", "audio_pair"), _describe_audios, pool)
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def read_facts(folder: Path, shard: Shard, pool: ProcessPoolExecutor | None = None) -> pa.Table:
+    """Return the facts of a shard's rows: those that stand beside it, or found out anew.
+
+    Raises:
+        DataError: they are missing or altered.
+    """
+    if shard.facts is not None:
+        path = folder / shard.facts.file
+        if not path.is_file() or sha256_of(path) != shard.facts.sha256:
+            raise DataError(f"{path}: missing or altered; restore it with `dvc checkout --force data.dvc`")
+        found = pq.read_table(path)
+        if (found.schema.metadata or {}).get(b"facts") == VERSION.encode():
+            return found.cast(SCHEMA)
+    return pa.concat_tables([find_facts(rows, pool) for rows in iter_shard(folder, shard)] or [SCHEMA.empty_table()])
 
 
 def _column(cells: Any, kind: pa.DataType) -> pa.Array:
