@@ -109,7 +109,9 @@ def _column(cells: Any, kind: pa.DataType) -> pa.Array:
 
 
 def digests(examples: pa.Table) -> list[bytes]:
-    """Digest all that each row holds, but where it came from."""
+    """Digest all that each row holds, but its id and where it came from; a group that is the id says nothing."""
+    groups = pc.if_else(pc.equal(examples["group"], examples["id"]), None, examples["group"])
+    examples = examples.set_column(examples.column_names.index("group"), "group", groups)
     names = [name for name in examples.column_names if name not in ("id", "source")]
     cells = zip(*(_content(examples[name]) for name in names), strict=True)
     return [_digest(row) for row in cells]
