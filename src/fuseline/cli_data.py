@@ -29,7 +29,8 @@ def ingest(
     repo: Repo = Path(),
 ) -> None:
     """Take a batch of labelled examples into the data set: a new version of data/ and data.dvc, or nothing."""
-    from fuseline import config, ingest as room
+    from fuseline import config
+    from fuseline import ingest as room
     from fuseline.lineage import git
 
     root = git.root(repo.resolve())
@@ -163,7 +164,8 @@ def release_quarantine(
     repo: Repo = Path(),
 ) -> None:
     """Take quarantined rows in after all: because params.yaml allows them now, or because a rule is waived."""
-    from fuseline import config, ingest as room
+    from fuseline import config
+    from fuseline import ingest as room
     from fuseline.lineage import git
 
     chosen = _ids(ids, ids_file)

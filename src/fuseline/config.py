@@ -40,7 +40,9 @@ class Task(Section):
             raise ValueError("a label is listed twice")
         least = {"classification": 2, "ner": 1}.get(self.kind, 0)
         if len(self.labels) < least or (self.labels and not least):
-            raise ValueError(f"labels: {self.kind} takes {f'{least} or more' if least else 'none'}, {len(self.labels)} found")
+            raise ValueError(
+                f"labels: {self.kind} takes {f'{least} or more' if least else 'none'}, {len(self.labels)} found"
+            )
         return self
 
 

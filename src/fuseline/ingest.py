@@ -19,7 +19,7 @@ from fuseline.data import adapters, intake
 from fuseline.data.contract import build_rules
 from fuseline.data.fetch import clean_url, fetch
 from fuseline.data.intake import Taken
-from fuseline.data.shards import read_manifest
+from fuseline.data.shards import FILES, read_manifest
 from fuseline.errors import DataError
 from fuseline.lineage import data as versions
 from fuseline.lineage.dvc import data_digest
@@ -62,14 +62,14 @@ def ingest(
             with versions.next_version(repo) as folder:
                 taken = _take_in(folder, drafts, batch, task, rules, new)
                 if not taken.changes:
-                    raise _Unchanged
-        except _Unchanged:
+                    raise _UnchangedError
+        except _UnchangedError:
             pass
         assert taken is not None
         return Ingested(taken, before, _revision(repo))
 
 
-class _Unchanged(Exception):
+class _UnchangedError(Exception):
     """Leaves `next_version` without making one."""
 
 
@@ -127,7 +127,7 @@ class Refused:
 def read_quarantine(repo: Path) -> list[Refused]:
     """Return the quarantined rows, batch by batch."""
     folder = versions.check_out(repo)
-    columns = [name for name in intake.QUARANTINE.names if name not in intake.FILES]
+    columns = [name for name in intake.QUARANTINE.names if name not in FILES]
     return [
         Refused(number, shard.source or shard.file, pq.read_table(folder / shard.quarantine.file, columns=columns))
         for number, shard in enumerate(read_manifest(folder).shards)
@@ -173,8 +173,8 @@ def _take_out(folder: Path, ids: Sequence[str], batch: int | None) -> pa.Table:
         if shard.quarantine is None or batch not in (None, number):
             continue
         rows = pq.read_table(folder / shard.quarantine.file)
-        wanted = pc.is_in(rows["id"], value_set=pa.array(ids, pa.string())) if ids else pa.chunked_array([[True] * rows.num_rows])
-        wanted = pc.fill_null(wanted, False)
+        named = pc.is_in(rows["id"], value_set=pa.array(ids, pa.string()))
+        wanted = named if ids else pa.chunked_array([pa.repeat(True, rows.num_rows)])
         if not pc.any(wanted).as_py():
             continue
         taken.append(rows.filter(wanted))

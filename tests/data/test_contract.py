@@ -105,7 +105,8 @@ def test_a_row_is_refused_by_the_rule(
     pictures = {SMALL: picture(width=15), LARGE: picture(height=65), LONG: picture(width=16, height=64),
                 CUT: picture()[:60]}  # fmt: skip
     report = hold([
-        sound(), sound(**{"id": "b"} | {n: pictures.get(v, v) if isinstance(v, str) else v for n, v in changes.items()}),
+        sound(),
+        sound(**{"id": "b"} | {n: pictures.get(v, v) if isinstance(v, str) else v for n, v in changes.items()}),
     ])  # fmt: skip
     assert list(report.reasons) == [1]
     assert report.reasons[1][rule].startswith(why)
@@ -156,7 +157,9 @@ def test_a_picture_that_is_only_a_path_is_refused(sound: Callable[..., dict[str,
     assert reasons(report) == {0: ["picture bytes are missing"]}
 
 
-def test_the_second_of_a_pair_is_looked_at_too(sound: Callable[..., dict[str, Any]], picture: Callable[..., bytes]) -> None:
+def test_the_second_of_a_pair_is_looked_at_too(
+    sound: Callable[..., dict[str, Any]], picture: Callable[..., bytes]
+) -> None:
     report = hold([sound(image_pair=picture(width=15)), sound(id="b", audio_pair=b"no sound")])
     assert {row: list(why) for row, why in report.reasons.items()} == {0: ["image_small"], 1: ["audio"]}
 
@@ -201,9 +204,7 @@ def test_a_sound_target_is_accepted(task: Task, target: str, sound: Callable[...
 
 def rows_of(targets: str, sound: Callable[..., dict[str, Any]], **changes: Any) -> list[dict[str, Any]]:
     names = {"r": "red", "g": "green", "b": "blue"}
-    return [
-        sound(**{"id": str(i), "text": f"text {i}", "target": names[t]} | changes) for i, t in enumerate(targets)
-    ]
+    return [sound(**{"id": str(i), "text": f"text {i}", "target": names[t]} | changes) for i, t in enumerate(targets)]
 
 
 WHOLE = {

@@ -32,13 +32,17 @@ def similarity(first: str, second: str) -> float:
 
 
 def test_a_digest_is_of_the_content_alone() -> None:
-    rows = table({"text": "a"}, {"text": "a", "id": "x", "group": "x", "source": "elsewhere"}, {"text": "a", "target": "blue"})
+    rows = table(
+        {"text": "a"}, {"text": "a", "id": "x", "group": "x", "source": "elsewhere"}, {"text": "a", "target": "blue"}
+    )
     first, same, other = find_facts(rows)["digest"].to_pylist()
     assert first == same != other
 
 
 def test_a_cell_may_not_pass_for_its_neighbour() -> None:
-    first, second = find_facts(table({"text": "ab", "text_pair": None}, {"text": "a", "text_pair": "b"}))["digest"].to_pylist()
+    first, second = find_facts(table({"text": "ab", "text_pair": None}, {"text": "a", "text_pair": "b"}))[
+        "digest"
+    ].to_pylist()
     assert first != second
 
 
@@ -59,7 +63,10 @@ def test_scripts_are_kept_whole() -> None:
 def test_near_texts_agree_and_others_do_not() -> None:
     text = "The quick brown fox jumps over the lazy dog while nobody is looking at the sheep on the hill."
     assert similarity(text, text.replace("quick", "very quick")) > 0.7
-    assert similarity(text, "An entirely different sentence, of about the same length, that speaks of the weather today.") < 0.1
+    assert (
+        similarity(text, "An entirely different sentence, of about the same length, that speaks of the weather today.")
+        < 0.1
+    )
 
 
 def test_short_texts_are_compared_as_a_whole() -> None:
@@ -67,7 +74,9 @@ def test_short_texts_are_compared_as_a_whole() -> None:
 
 
 def test_a_text_says_the_same_alone_and_among_others() -> None:
-    texts = normalise(pa.array([f"sentence number {n} with enough characters to be cut into shingles" for n in range(9)]))
+    texts = normalise(
+        pa.array([f"sentence number {n} with enough characters to be cut into shingles" for n in range(9)])
+    )
     alone = [minhashes(texts[n : n + 1])[0].as_py() for n in range(9)]
     assert minhashes(texts).to_pylist() == alone
 
@@ -78,7 +87,9 @@ def test_characters_that_no_language_uses_are_counted() -> None:
 
 
 def test_a_picture_is_known_by_its_pixels_not_its_file(picture: Callable[..., bytes]) -> None:
-    png, bmp, other = (picture(form=form, color=c) for form, c in (("PNG", (1, 2, 3)), ("BMP", (1, 2, 3)), ("PNG", (9, 9, 9))))
+    png, bmp, other = (
+        picture(form=form, color=c) for form, c in (("PNG", (1, 2, 3)), ("BMP", (1, 2, 3)), ("PNG", (9, 9, 9)))
+    )
     keys = find_facts(table({"image": png}, {"image": bmp}, {"image": other}))["image_key"].to_pylist()
     assert keys[0] == keys[1] != keys[2]
 

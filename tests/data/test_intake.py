@@ -124,7 +124,9 @@ def test_two_rows_of_one_id_that_differ_are_both_refused(folder: Path) -> None:
 def test_too_many_bad_rows_leave_the_data_set_as_it_was(folder: Path) -> None:
     take(folder, row("a"))
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(DataError, match=r"1 of 2 rows would be quarantined \(50.0%\), at most 5.0% allowed(.|\n)*line 2: target 'pink'"):
+    with pytest.raises(
+        DataError, match=r"1 of 2 rows would be quarantined \(50.0%\), at most 5.0% allowed(.|\n)*line 2: target 'pink'"
+    ):
         take(folder, row("b"), row("c", "pink"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -142,7 +142,9 @@ def _key(data: bytes) -> int:
 def _text_facts(examples: pa.Table) -> dict[str, Any]:
     text, pair = (examples[name].combine_chunks() for name in ("text", "text_pair"))
     normal, normal_pair = normalise(text), normalise(pair)
-    joined = pc.if_else(pair.is_valid(), pc.binary_join_element_wise(normal, normal_pair, "\0", null_handling="replace"), normal)
+    joined = pc.if_else(
+        pair.is_valid(), pc.binary_join_element_wise(normal, normal_pair, "\0", null_handling="replace"), normal
+    )
     return {
         "text_chars": pc.utf8_length(pc.utf8_trim_whitespace(text)).cast(pa.int32()),
         "text_odd": odd_share(text),

@@ -21,7 +21,14 @@ from fuseline.config import Task, Validate
 from fuseline.data import facts as fact
 from fuseline.data.contract import SCALARS, check_rows, describe
 from fuseline.data.shards import (
-    BATCH_ROWS, FILES, SCHEMA, live_rows, name_shard, open_writer, read_manifest, read_shard,
+    BATCH_ROWS,
+    FILES,
+    SCHEMA,
+    live_rows,
+    name_shard,
+    open_writer,
+    read_manifest,
+    read_shard,
 )  # fmt: skip
 from fuseline.errors import DataError
 from fuseline.records import DataFile, DataManifest, Shard, sha256_of
@@ -227,7 +234,9 @@ def held_digests(folder: Path, manifest: DataManifest) -> pd.Series:
 def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndarray) -> Taken:
     counts = np.bincount(fate, minlength=4)
     accepted = batch.frame["target"][(fate == NEW) | (fate == NEWER)]
-    examples = [f"{batch.where[row] or f'row {row}'}: {'; '.join(reasons[row].values())}" for row in sorted(reasons)[:5]]
+    examples = [
+        f"{batch.where[row] or f'row {row}'}: {'; '.join(reasons[row].values())}" for row in sorted(reasons)[:5]
+    ]
     return Taken(
         read=len(fate), accepted=int(counts[NEW] + counts[NEWER]), unchanged=int(counts[KNOWN]),
         superseded=int(counts[NEWER]), quarantined=int(counts[BAD]),
@@ -355,7 +364,7 @@ def _without(folder: Path, number: int, shard: Shard, gone: pa.Array) -> tuple[S
     if shard.quarantine is not None:
         refused = pq.read_table(folder / shard.quarantine.file, columns=["id"])["id"]
         bad = pc.fill_null(pc.is_in(refused, value_set=gone), False)
-        if (among := set(refused.filter(bad).to_pylist())):
+        if among := set(refused.filter(bad).to_pylist()):
             found |= among
             shard = shard.model_copy(update={"quarantine": drop_quarantined(folder, number, shard, pc.invert(bad))})
     return shard, found

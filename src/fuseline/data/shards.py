@@ -123,7 +123,9 @@ def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.Record
     held = [name for name in columns if name in file.schema_arrow.names]
     for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=held or ["id"]):
         arrays = [
-            batch.column(name).cast(schema.field(name).type) if name in held else pa.nulls(len(batch), schema.field(name).type)
+            batch.column(name).cast(schema.field(name).type)
+            if name in held
+            else pa.nulls(len(batch), schema.field(name).type)
             for name in columns
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Collection
 from typing import Any
 
 
-def target_error(kind: str, labels: Collection[str], target: str | None, text: str | None, pair: str | None) -> str | None:
+def target_error(
+    kind: str, labels: Collection[str], target: str | None, text: str | None, pair: str | None
+) -> str | None:
     """Say what is wrong with a row's target; None if it is sound or absent."""
     return None if target is None else CHECKS[kind](labels, target, text, pair)
 
 
 def _check_label(labels: Collection[str], target: str, text: str | None, pair: str | None) -> str | None:
-    return None if target in labels else f"target {_short(target)} is not one of the {len(labels)} labels of params.yaml"
+    return (
+        None if target in labels else f"target {_short(target)} is not one of the {len(labels)} labels of params.yaml"
+    )
 
 
 def _check_spans(labels: Collection[str], target: str, text: str | None, pair: str | None) -> str | None:
@@ -26,7 +31,7 @@ def _check_spans(labels: Collection[str], target: str, text: str | None, pair: s
         if not (_is_int(start) and _is_int(end) and 0 <= start < end <= len(text or "")):
             return f"span [{start}, {end}] does not lie within the text's {len(text or '')} characters"
     ordered = sorted(spans)
-    for (_, end, _), (start, _, _) in zip(ordered, ordered[1:], strict=False):
+    for (_, end, _), (start, _, _) in itertools.pairwise(ordered):
         if start < end:
             return f"two spans overlap at character {start}"
     return None

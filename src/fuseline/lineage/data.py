@@ -36,7 +36,9 @@ def locked(repo: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LineageError(f"{repo / 'data'} is being changed by another process; try again when it is done") from error
+            raise LineageError(
+                f"{repo / 'data'} is being changed by another process; try again when it is done"
+            ) from error
         recover(repo)
         yield
 
@@ -127,7 +129,9 @@ def _keep_settings(old: Path, new: Path) -> None:
     if not old.exists():
         return
     before, after = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (old, new))
-    kept = {key: value for key, value in before["outs"][0].items() if key in ("remote", "desc", "type", "labels", "meta")}
+    kept = {
+        key: value for key, value in before["outs"][0].items() if key in ("remote", "desc", "type", "labels", "meta")
+    }
     if kept.get("remote") == EMBEDDED and before["outs"][0]["md5"] != after["outs"][0]["md5"]:
         del kept["remote"]
     after["outs"][0] |= kept
@@ -153,4 +157,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
