@@ -171,7 +171,7 @@ EXPERTS = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["members"]["expert
 FUSION = "members.fusions.fusion"
 WRONG = {
     "a label may not be listed twice": (put("task.labels", ["a", "b", "a"]), "a label is listed twice"),
-    "one label is no problem to solve": (put("task.labels", ["a"]), "at least 2 items"),
+    "one label is no problem to solve": (put("task.labels", ["a"]), "classification takes 2 or more, 1 found"),
     "val and test may not take everything": (put("prepare.val", 0.8), "val + test is 1; expected between 0 and 1"),
     "weights belong to the named network": (put("encoders.image.weights", "DEFAULT"), "weights must be null"),
     "a ResNet has four stages": (put("encoders.image.blocks", [1, 1]), "at least 4 items"),

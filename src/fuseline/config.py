@@ -33,29 +33,63 @@ class Section(BaseModel):
 class Task(Section):
     """The problem to solve."""
 
-    kind: Literal["classification"]
-    """Single-label classification."""
-    labels: Annotated[list[str], Field(min_length=2)]
-    """All classes, in the order of the model's outputs."""
+    kind: Literal["classification", "ner", "qa", "generation"]
+    """What a target is: a label; a JSON list of [start, end, label] character spans of the text; a JSON list of
+    [start, answer] in text_pair, with the question in text; or a text. Members can be trained for classification."""
+    labels: list[str]
+    """All classes, in the order of the model's outputs; for ner the span labels; empty for qa and generation."""
 
     @model_validator(mode="after")
-    def _labels_are_distinct(self) -> Self:
+    def _labels_fit(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label is listed twice")
+        least = {"classification": 2, "ner": 1}.get(self.kind, 0)
+        if len(self.labels) < least or (self.labels and not least):
+            raise ValueError(
+                f"labels: {self.kind} takes {f'{least} or more' if least else 'none'}, {len(self.labels)} found"
+            )
         return self
 
 
+class Missing(Section):
+    """Share of rows that may lack a modality; 1 allows all."""
+
+    text: Annotated[float, Field(ge=0, le=1)]
+    image: Annotated[float, Field(ge=0, le=1)]
+    audio: Annotated[float, Field(ge=0, le=1)]
+
+
 class Validate(Section):
-    """The data contract."""
+    """The data contract. What a row breaks sends it to quarantine, what the whole breaks stops the run."""
 
     max_text_chars: Count
     """Longer texts are quarantined."""
+    max_odd_chars: Annotated[float, Field(ge=0, le=1)]
+    """Share of control, private-use and replacement characters above which a text is quarantined."""
     min_image_side: Count
     """Pictures with a shorter side, in pixels, are quarantined."""
     max_image_side: Count
     """Pictures with a longer side, in pixels, are quarantined."""
+    max_image_aspect: Annotated[float, Field(ge=1)]
+    """Pictures with a larger ratio of longer to shorter side are quarantined."""
+    min_audio_seconds: Annotated[float, Field(ge=0)]
+    """Shorter recordings are quarantined."""
+    max_audio_seconds: Positive
+    """Longer recordings are quarantined."""
+    min_audio_rate: Count
+    """Recordings with fewer samples per second are quarantined."""
     max_quarantined: Share
-    """Largest share of quarantined rows with which a run may go on."""
+    """Largest share of quarantined rows with which a batch is taken in, and a run may go on."""
+    max_missing: Missing
+    min_class_share: Share
+    """Least share of rows that each class must have; classification only."""
+    max_duplicates: Annotated[float, Field(ge=0, le=1)]
+    """Largest share of rows that repeat an earlier one: the same content under the same target."""
+    max_conflicts: Annotated[float, Field(ge=0, le=1)]
+    """Largest share of rows whose content stands under another target too."""
+    max_drift: Annotated[float, Field(ge=0, le=1)]
+    """Largest total variation distance between the newest shard's class shares and those of all before it. Counts
+    only where chance does not explain it (chi-squared test, p < 0.001): small batches differ by nature."""
 
 
 class Prepare(Section):
@@ -263,8 +297,8 @@ class Members(Section):
         return dict(sorted(members.items()))
 
     def modalities(self) -> list[Modality]:
-        """Return the modalities that any member uses, text first."""
-        used = {modality for member in self.all().values() for modality in member.modalities}
+        """Return the modalities that any member uses, text first: those of the experts, for each has one."""
+        used = {expert.modality for expert in self.experts.values()}
         return [modality for modality in ("text", "image") if modality in used]
 
 

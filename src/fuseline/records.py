@@ -55,12 +55,32 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Shard(Record):
-    """One immutable Parquet file of accepted examples."""
+class DataFile(Record):
+    """A file that stands beside a shard."""
 
     file: str
     sha256: str
     rows: int
+
+
+class Shard(Record):
+    """One immutable Parquet file of accepted examples: one batch."""
+
+    file: str
+    sha256: str
+    rows: int
+    facts: DataFile | None = None
+    """What was found out about each row when it came in; None where it has to be found out again."""
+    quarantine: DataFile | None = None
+    """Rows of the batch that were not accepted, each with its reasons."""
+    supersedes: int = 0
+    """Rows of older shards that rows of this one, of the same id, replace."""
+    waives: list[str] = []
+    """Rules of the contract that somebody released these rows from."""
+    batch: str | None = None
+    """Digest of the batch's rows: the same batch is known again under any path."""
+    source: str | None = None
+    """Where the batch came from, and in which format."""
 
 
 class DataManifest(Record):
@@ -70,7 +90,11 @@ class DataManifest(Record):
     task: str
     labels: list[str]
     rows: int
+    """Examples that stand: those of all shards, less the superseded ones."""
     shards: list[Shard]
+    """In the order in which they came in."""
+    forgotten: int = 0
+    """Examples that were deleted on request since the data set began."""
 
 
 class Expectation(Record):
@@ -79,6 +103,9 @@ class Expectation(Record):
     rule: str
     passed: bool
     failed_rows: int
+    """0 too where the whole breaks a rule, and no row does."""
+    why: str = ""
+    """Of a rule on the whole: what was found."""
 
 
 class Validation(Record):
@@ -88,6 +115,8 @@ class Validation(Record):
     why: str
     rows: int
     quarantined: int
+    refused: int = 0
+    """Rows that batches brought and that were not accepted; they stand in data/, not among `rows`."""
     expectations: list[Expectation]
 
 

@@ -2,129 +2,281 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 
+from fuseline.config import Task, Validate
 from fuseline.data import contract
-from fuseline.data.contract import Report, build_rules, check
-from fuseline.data.shards import SCHEMA
+from fuseline.data.contract import SCALARS, Report, build_rules, check, describe
+from fuseline.data.facts import find_facts
+from fuseline.data.shards import FILES, SCHEMA
 from fuseline.errors import DataError
 
 LABELS = ["red", "green", "blue"]
+TASK = Task(kind="classification", labels=LABELS)
 
 
-def hold(rows: list[dict[str, Any]]) -> Report:
-    return check(pa.Table.from_pylist(rows, schema=SCHEMA), LABELS, 20, 16, 64)
+def rules(**changes: Any) -> Validate:
+    whole = {"max_missing": {"text": 1.0, "image": 1.0, "audio": 1.0}, "min_class_share": 0.0,
+             "max_duplicates": 1.0, "max_conflicts": 1.0, "max_drift": 1.0}  # fmt: skip
+    return Validate.model_validate(whole | {
+        "max_text_chars": 20, "max_odd_chars": 0.1, "min_image_side": 16, "max_image_side": 64, "max_image_aspect": 3.0,
+        "min_audio_seconds": 0.1, "max_audio_seconds": 1.0, "min_audio_rate": 8000, "max_quarantined": 0.05,
+    } | changes)  # fmt: skip
+
+
+def hold(rows: list[dict[str, Any]], task: Task = TASK, newest: int = 0, **changes: Any) -> Report:
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    return check(describe(table.select(SCALARS), find_facts(table), task), task, rules(**changes), newest)
+
+
+def reasons(report: Report) -> dict[int, list[str]]:
+    return {row: list(why.values()) for row, why in report.reasons.items()}
+
+
+def wav(seconds: float = 0.5, rate: int = 8000) -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(-999, 999, int(seconds * rate)).astype(np.int16)
+    soundfile.write(buffer, noise, rate, format="WAV")
+    return buffer.getvalue()
 
 
 @pytest.fixture
 def sound(picture: Callable[..., bytes]) -> Callable[..., dict[str, Any]]:
-    """Give the maker of a sound row; keywords replace columns, a picture is given as bytes."""
+    """Give the maker of a sound row; keywords replace columns, files are given as bytes."""
 
     def make(**changes: Any) -> dict[str, Any]:
-        row = {
-            "id": "a",
-            "group": "g",
-            "text": "a rose",
-            "image": picture(),
-            "target": "red",
-            "meta": "{}",
-            "source": "s",
-        }
-        row |= changes
-        return row | {"image": None if row["image"] is None else {"bytes": row["image"], "path": None}}
+        row = {"id": "a", "group": "g", "text": "a rose", "image": picture(), "audio": wav(), "target": "red",
+               "meta": "{}", "source": "s"} | changes  # fmt: skip
+        files = {name: {"bytes": row[name], "path": None} for name in FILES if row.get(name) is not None}
+        return row | dict.fromkeys(FILES) | files
 
     return make
 
 
 def test_a_clean_table_passes_every_rule(examples: pa.Table) -> None:
-    report = check(examples, LABELS, 200, 16, 64)
+    report = check(
+        describe(examples.select(SCALARS), find_facts(examples), TASK), TASK, rules(max_text_chars=200), newest=10
+    )
     assert report.reasons == {}
-    assert len(report.expectations) == len(build_rules(LABELS, 200, 16, 64)) == 12
+    assert report.broken == []
+    assert len(report.expectations) == len(build_rules(rules())) + 7 == 25
     assert all(expectation.passed and expectation.failed_rows == 0 for expectation in report.expectations)
 
 
-SMALL, LARGE, CUT = "small", "large", "cut"
+SMALL, LARGE, LONG, CUT = "small", "large", "long", "cut"
 BROKEN = {
-    "id is given": ({"id": None}, "id is missing"),
-    "group is given": ({"group": None}, "group is missing"),
-    "target is given": ({"target": None}, "target is missing"),
-    "target is a known label": ({"target": "pink"}, "target 'pink' is not one of the 3 labels of params.yaml"),
-    "text or image is given": ({"text": None, "image": None}, "neither text nor image is given"),
-    "text has 1 to 20 characters": ({"text": "x" * 21}, "text has 21 characters; expected 1 to 20, or null"),
-    "image decodes": ({"image": CUT}, "picture cannot be decoded"),
-    "image sides are 16 px or more": ({"image": SMALL}, "picture's shorter side is 15 px; at least 16 are expected"),
-    "image sides are 64 px or less": ({"image": LARGE}, "picture's longer side is 65 px; at most 64 are expected"),
-    "meta is a JSON object": ({"meta": "[1]"}, "meta is not a JSON object"),
+    "id_given": ({"id": None}, "id is missing"),
+    "group_given": ({"group": None}, "group is missing"),
+    "group_blank": ({"group": " "}, "group is blank"),
+    "target_given": ({"target": None}, "target is missing"),
+    "target": ({"target": "pink"}, "target 'pink' is not one of the 3 labels of params.yaml"),
+    "split": ({"split": "dev"}, "split 'dev' is not one of train, val and test"),
+    "modalities": ({"text": None, "image": None, "audio": None}, "neither text, image nor audio is given"),
+    "text_length": ({"text": "x" * 21}, "text has 21 characters; expected 1 to 20, or null"),
+    "text_odd": ({"text": "ab\ufffd\x00"}, "50% of the text's characters are control or replacement characters"),
+    "image": ({"image": CUT}, "picture cannot be decoded"),
+    "image_small": ({"image": SMALL}, "picture's shorter side is 15 px; at least 16 are expected"),
+    "image_large": ({"image": LARGE}, "picture's longer side is 65 px; at most 64 are expected"),
+    "image_aspect": ({"image": LONG}, "picture's sides differ by a factor of 4.0; at most 3 is expected"),
+    "audio": ({"audio": b"RIFF no sound"}, "audio cannot be decoded"),
+    "audio_length": ({"audio": wav(1.5)}, "recording lasts 1.50 s; expected 0.1 to 1"),
+    "audio_rate": ({"audio": wav(rate=4000)}, "recording has 4,000 samples a second; at least 8,000 are expected"),
+    "meta": ({"meta": "[1]"}, "meta is not a JSON object"),
 }  # fmt: skip
 
 
+def test_every_rule_has_a_row_that_breaks_it() -> None:
+    assert BROKEN.keys() | {"id_unique"} == {rule.key for rule in build_rules(rules())}
+
+
 @pytest.mark.parametrize("rule", BROKEN)
-def test_a_row_is_refused_by_the_rule_that(
+def test_a_row_is_refused_by_the_rule(
     rule: str, sound: Callable[..., dict[str, Any]], picture: Callable[..., bytes]
 ) -> None:
     changes, why = BROKEN[rule]
-    pictures = {SMALL: picture(width=15), LARGE: picture(height=65), CUT: picture()[:60]}
-    report = hold(
-        [sound(), sound(**{"id": "b"} | {name: pictures.get(value, value) for name, value in changes.items()})]
-    )
+    pictures = {SMALL: picture(width=15), LARGE: picture(height=65), LONG: picture(width=16, height=64),
+                CUT: picture()[:60]}  # fmt: skip
+    report = hold([
+        sound(),
+        sound(**{"id": "b"} | {n: pictures.get(v, v) if isinstance(v, str) else v for n, v in changes.items()}),
+    ])  # fmt: skip
     assert list(report.reasons) == [1]
-    assert report.reasons[1][0].startswith(why)
-    assert {e.rule: e.failed_rows for e in report.expectations if not e.passed} == {rule: 1}
+    assert report.reasons[1][rule].startswith(why)
+    assert len(report.reasons[1]) == 1
+    assert [e.failed_rows for e in report.expectations if not e.passed] == [1]
 
 
 def test_both_rows_of_a_double_id_are_refused(sound: Callable[..., dict[str, Any]]) -> None:
     report = hold([sound(), sound(id="b"), sound()])
-    assert report.reasons == {0: ["id 'a' is not unique"], 2: ["id 'a' is not unique"]}
+    assert reasons(report) == {0: ["id 'a' is not unique"], 2: ["id 'a' is not unique"]}
 
 
 def test_a_row_is_told_all_its_reasons(sound: Callable[..., dict[str, Any]], picture: Callable[..., bytes]) -> None:
     report = hold([sound(text="", target="pink", image=picture(width=15, height=65), meta="{")])
-    label, text, short, long, meta = report.reasons[0]
-    assert "'pink'" in label
-    assert text == "text has 0 characters; expected 1 to 20, or null for no text"
-    assert "15 px" in short
-    assert "65 px" in long
-    assert meta.startswith("meta is not JSON: ")
+    found = report.reasons[0]
+    assert "'pink'" in found["target"]
+    assert found["text_length"] == "text has 0 characters; expected 1 to 20, or null for no text"
+    assert "15 px" in found["image_small"]
+    assert "65 px" in found["image_large"]
+    assert found["meta"].startswith("meta is not JSON: ")
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"], ids=["empty", "spaces", "line and tab"])
 def test_a_text_without_a_character_is_refused(text: str, sound: Callable[..., dict[str, Any]]) -> None:
-    assert "text has 0 characters" in hold([sound(text=text)]).reasons[0][0]
+    assert "text has 0 characters" in hold([sound(text=text)]).reasons[0]["text_length"]
+
+
+@pytest.mark.parametrize("text", ["ΑΒΓ δέ", "日本語のテキスト", "हिन्दी", "عربى", "👩‍👩‍👧 ok", "C++ & C#!"], ids=str)
+def test_no_language_counts_as_odd(text: str, sound: Callable[..., dict[str, Any]]) -> None:
+    assert hold([sound(text=text)]).reasons == {}
 
 
 def test_sizes_and_lengths_on_the_bound_are_accepted(
     sound: Callable[..., dict[str, Any]], picture: Callable[..., bytes]
 ) -> None:
-    bounds = [sound(text="x"), sound(id="b", text="x" * 20), sound(id="c", image=picture(width=16, height=64))]
+    bounds = [
+        sound(text="x", audio=wav(0.1)),
+        sound(id="b", text="x" * 20, audio=wav(1.0)),
+        sound(id="c", image=picture(width=16, height=48)),
+        sound(id="d", image=picture(width=64, height=64)),
+    ]
     assert hold(bounds).reasons == {}
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture"], ids=["no bytes", "other bytes"])
 def test_what_is_no_picture_is_refused(data: bytes, sound: Callable[..., dict[str, Any]]) -> None:
-    assert "picture cannot be decoded" in hold([sound(image=data)]).reasons[0][0]
+    assert "picture cannot be decoded" in hold([sound(image=data)]).reasons[0]["image"]
 
 
 def test_a_picture_that_is_only_a_path_is_refused(sound: Callable[..., dict[str, Any]]) -> None:
     report = hold([sound() | {"image": {"bytes": None, "path": "a.png"}}])
-    assert report.reasons == {0: ["picture bytes are missing from the shard"]}
+    assert reasons(report) == {0: ["picture bytes are missing"]}
 
 
-@pytest.mark.parametrize("absent", ["text", "image", "meta", "source"])
-def test_what_may_be_missing_may_be_missing_in_every_row(absent: str, sound: Callable[..., dict[str, Any]]) -> None:
-    assert hold([sound(**{absent: None}), sound(**{"id": "b", absent: None})]).reasons == {}
+def test_the_second_of_a_pair_is_looked_at_too(
+    sound: Callable[..., dict[str, Any]], picture: Callable[..., bytes]
+) -> None:
+    report = hold([sound(image_pair=picture(width=15)), sound(id="b", audio_pair=b"no sound")])
+    assert {row: list(why) for row, why in report.reasons.items()} == {0: ["image_small"], 1: ["audio"]}
 
 
-@pytest.mark.parametrize("absent", ["text", "image", "meta", "source"])
-def test_what_may_be_missing_may_be_missing_in_some_rows(absent: str, sound: Callable[..., dict[str, Any]]) -> None:
-    assert hold([sound(), sound(**{"id": "b", absent: None})]).reasons == {}
+@pytest.mark.parametrize("absent", ["text", "image", "audio", "split", "meta", "source"])
+@pytest.mark.parametrize("rows", [1, 2], ids=["in some rows", "in every row"])
+def test_what_may_be_missing_may_be_missing(absent: str, rows: int, sound: Callable[..., dict[str, Any]]) -> None:
+    without = [sound(**{"id": str(number), absent: None}) for number in range(rows)]
+    assert hold([*without, *([sound()] if rows == 1 else [])]).reasons == {}
 
 
-def test_a_rule_that_cannot_be_computed_is_not_taken_for_one_that_is_met(examples: pa.Table, monkeypatch) -> None:
-    whole = contract.describe
-    monkeypatch.setattr(contract, "describe", lambda table: whole(table).drop(columns="long_side"))
+SPANS = Task(kind="ner", labels=["PER", "LOC"])
+QA = Task(kind="qa", labels=[])
+TARGETS = {
+    "no JSON": (SPANS, "PER", {}, "is not a JSON list of [start, end, label]"),
+    "another shape": (SPANS, "[[0, 1]]", {}, "is not a JSON list of [start, end, label]"),
+    "an unknown label": (SPANS, '[[0, 1, "ORG"]]', {}, "span label 'ORG' is not one of the 2 labels"),
+    "past the end": (SPANS, '[[0, 7, "PER"]]', {}, "span [0, 7] does not lie within the text's 6 characters"),
+    "backwards": (SPANS, '[[2, 1, "PER"]]', {}, "span [2, 1] does not lie within"),
+    "no number": (SPANS, '[[true, 1, "PER"]]', {}, "span [True, 1] does not lie within"),
+    "overlapping": (SPANS, '[[2, 5, "PER"], [0, 3, "LOC"]]', {}, "two spans overlap at character 2"),
+    "an answer elsewhere": (QA, '[[1, "rose"]]', {"text_pair": "a rose"}, "answer 'rose' does not stand at character"),
+    "a blank text": (Task(kind="generation", labels=[]), " ", {}, "target is blank"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TARGETS)
+def test_a_target_is_refused_that_is(case: str, sound: Callable[..., dict[str, Any]]) -> None:
+    task, target, changes, why = TARGETS[case]
+    assert why in hold([sound(target=target, **changes)], task).reasons[0]["target"]
+
+
+@pytest.mark.parametrize(
+    ("task", "target"),
+    [(SPANS, "[]"), (SPANS, '[[0, 1, "PER"], [1, 6, "LOC"]]'), (QA, '[[2, "rose"]]'), (QA, "[]"),
+     (Task(kind="generation", labels=[]), "short")],
+    ids=["no span", "spans that touch", "an answer", "no answer", "a text"],
+)  # fmt: skip
+def test_a_sound_target_is_accepted(task: Task, target: str, sound: Callable[..., dict[str, Any]]) -> None:
+    assert hold([sound(target=target, text_pair="a rose")], task).reasons == {}
+
+
+def rows_of(targets: str, sound: Callable[..., dict[str, Any]], **changes: Any) -> list[dict[str, Any]]:
+    names = {"r": "red", "g": "green", "b": "blue"}
+    return [sound(**{"id": str(i), "text": f"text {i}", "target": names[t]} | changes) for i, t in enumerate(targets)]
+
+
+LOOSER = {
+    "text_length": {"max_text_chars": 21}, "text_odd": {"max_odd_chars": 0.5}, "image_small": {"min_image_side": 15},
+    "image_large": {"max_image_side": 65}, "image_aspect": {"max_image_aspect": 4.0},
+    "audio_length": {"max_audio_seconds": 1.5}, "audio_rate": {"min_audio_rate": 4000},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", LOOSER)
+def test_what_a_soft_rule_refuses_is_accepted_under_a_looser_bound(
+    rule: str, sound: Callable[..., dict[str, Any]], picture: Callable[..., bytes]
+) -> None:
+    changes, _ = BROKEN[rule]
+    files = {SMALL: picture(width=15), LARGE: picture(height=65), LONG: picture(width=16, height=64)}
+    row = sound(**{n: files.get(v, v) if isinstance(v, str) else v for n, v in changes.items()})
+    assert list(hold([row]).reasons) == [0]
+    assert hold([row], **LOOSER[rule]).reasons == {}
+
+
+def test_soft_are_just_the_rules_with_a_bound() -> None:
+    assert LOOSER.keys() == {rule.key for rule in build_rules(rules()) if rule.soft}
+
+
+def test_a_short_recording_is_accepted_under_a_looser_bound(sound: Callable[..., dict[str, Any]]) -> None:
+    row = sound(audio=wav(0.05))
+    assert "audio_length" in hold([row]).reasons[0]
+    assert hold([row], min_audio_seconds=0.05).reasons == {}
+
+
+WHOLE = {
+    "missing text": ("rgb", {"text": None}, {"max_missing": {"text": 0.5, "image": 1, "audio": 1}}, 0,
+                     "rows without text: 100.0%, at most 50.0% allowed"),
+    "missing sound": ("rgb", {"audio": None}, {"max_missing": {"text": 1, "image": 1, "audio": 0.5}}, 0,
+                      "rows without audio: 100.0%, at most 50.0% allowed"),
+    "a missing modality": ("rgb", {"image": None}, {"max_missing": {"text": 1, "image": 0.5, "audio": 1}}, 0,
+                           "rows without image: 100.0%, at most 50.0% allowed"),
+    "repeated rows": ("rrr", {"text": "one"}, {"max_duplicates": 0.5}, 0,
+                      "rows that repeat an earlier one: 66.7%, at most 50.0% allowed"),
+    "two targets for one content": ("rgbr", {"text": "one"}, {"max_conflicts": 0.5}, 0,
+                                    "rows whose content stands under another target too: 100.0%"),
+    "a class without rows": ("rgrg", {}, {"min_class_share": 0.01}, 0, "the smallest class has 0.00% of the rows"),
+    "other classes than before": ("r" * 20 + "g" * 20, {}, {"max_drift": 0.5}, 20,
+                                  "distance of the newest shard's class shares from those before it: 100.0%"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_the_whole_is_refused_for(case: str, sound: Callable[..., dict[str, Any]]) -> None:
+    targets, changes, bounds, newest, why = WHOLE[case]
+    report = hold(rows_of(targets, sound, **changes), newest=newest, **bounds)
+    assert report.reasons == {}
+    assert len(report.broken) == 1
+    assert report.broken[0].startswith(why)
+    assert hold(rows_of(targets, sound, **changes), newest=newest).broken == []  # under a looser bound
+
+
+def test_chance_is_no_drift(sound: Callable[..., dict[str, Any]]) -> None:
+    assert hold(rows_of("rgb" * 10 + "r", sound), newest=1, max_drift=0.1).broken == []
+
+
+def test_a_rule_that_cannot_be_computed_is_not_taken_for_one_that_is_met(examples: pa.Table) -> None:
+    frame = contract.describe(examples.select(SCALARS), find_facts(examples), TASK).drop(columns="long_side")
     with pytest.raises(DataError, match="could not be computed"):
-        contract.check(examples, ["red", "green", "blue"], 100, 8, 4096)
+        check(frame, TASK, rules())
+
+
+def test_meta_is_json_of_any_depth_or_refused(sound: Callable[..., dict[str, Any]]) -> None:
+    deep = "[" * 100_000
+    assert "meta is not JSON" in hold([sound(meta=deep)]).reasons[0]["meta"]
+    assert hold([sound(meta=json.dumps({"a": [1]}))]).reasons == {}

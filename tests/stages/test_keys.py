@@ -42,7 +42,24 @@ DECLARED: dict[str, list[str]] = {
 }
 
 ELSEWHERE = {
-    "task.kind": "there is one kind only",
+    "task.kind": "tests/data/test_contract.py: test_a_target_is_refused_that_is",
+    **{
+        f"validate.{key}": "tests/data/test_contract.py: …_is_accepted_under_a_looser_bound"
+        for key in (
+            "max_odd_chars",
+            "max_image_aspect",
+            "min_audio_seconds",
+            "max_audio_seconds",
+            "min_audio_rate",
+            "min_class_share",
+            "max_duplicates",
+            "max_conflicts",
+            "max_drift",
+            "max_missing.text",
+            "max_missing.image",
+            "max_missing.audio",
+        )
+    },
     "train.threads": "test_threads_of_torch_are_those_of_the_config, below",
     "train.precision": "test_bf16_is_refused_without_a_gpu_by_the_stage, below",
     "train.device": "test_auto_takes_the_gpu, below",

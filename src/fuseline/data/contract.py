@@ -1,18 +1,26 @@
-"""The data contract: a Great Expectations suite built from params, and the rows that break it."""
+"""The data contract: a Great Expectations suite built from params, and what breaks it.
+
+It looks at scalars alone, the facts of each row: no picture is decoded here.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.stats import chi2_contingency
 
+from fuseline.config import Task, Validate
+from fuseline.data.facts import meta_error
+from fuseline.data.targets import target_error
 from fuseline.errors import DataError
-from fuseline.inputs import decode_image
 from fuseline.records import Expectation
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read at import: no call home from a training run
@@ -21,134 +29,239 @@ import great_expectations as gx
 import great_expectations.expectations as gxe
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
+SCALARS = ("id", "group", "text", "text_pair", "target", "split", "meta")
+"""Columns of an example that the contract reads; of the files it needs their facts alone."""
+KEYS = ("text_key", "image_key", "audio_key")
+CHANCE = 1e-3
+"""Drift that chance explains with a higher probability than this is no drift."""
+
 
 @dataclass(frozen=True)
 class Report:
     """What the contract found: per-rule counts, and each bad row's reasons by row number."""
 
     expectations: list[Expectation]
-    reasons: dict[int, list[str]]
+    reasons: dict[int, dict[str, str]]
+    """Row number → rule's key → why."""
+    results: list[Any] = field(default_factory=list)
+    """Great Expectations' own results, for its Data Docs."""
+
+    @property
+    def broken(self) -> list[str]:
+        """What the data as a whole breaks, in words."""
+        return [one.why for one in self.expectations if not one.passed and one.why]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One row-level expectation and the sentence that a bad row's reason is made of."""
+    """One expectation, and the sentence that a reason is made of.
 
+    Args:
+        key: the rule's name in a waiver.
+        soft: a person may release a row from it; what breaks a hard one cannot be trained on.
+    """
+
+    key: str
     name: str
     expectation: Any
     why: Callable[[Any], str]
+    soft: bool = False
 
 
-def check(
-    examples: pa.Table, labels: Sequence[str], max_text_chars: int, min_image_side: int, max_image_side: int
-) -> Report:
-    """Check every example.
+def describe(examples: pa.Table, facts: pa.Table, task: Task) -> pd.DataFrame:
+    """Reduce examples to the scalar columns that the suite looks at.
 
     Args:
-        examples: a table of `shards.SCHEMA`.
-
-    Returns:
-        The report; row numbers index `examples`.
+        examples: columns SCALARS of some rows.
+        facts: of the same rows.
     """
-    frame = describe(examples)
-    rules = build_rules(labels, max_text_chars, min_image_side, max_image_side)
-    suite = gx.ExpectationSuite(name="examples", expectations=[rule.expectation for rule in rules])
-    results = _batch(frame).validate(suite, result_format="COMPLETE").results
-    report = Report([], {})
-    by_column = {(r.expectation_config.type, r.expectation_config.kwargs["column"]): r for r in results}
-    for rule in rules:
-        result = by_column[(rule.expectation.expectation_type, rule.expectation.column)]
-        bad = result.result.get("unexpected_index_list") or []
-        if not result.success and not bad:  # a rule that could not be computed must not pass for one that is met
-            raise DataError(f"contract rule {rule.name!r} could not be computed: {result.exception_info}")
-        for row in bad:
-            report.reasons.setdefault(row, []).append(rule.why(frame[rule.expectation.column][row]))
-        report.expectations.append(Expectation(rule=rule.name, passed=not bad, failed_rows=len(bad)))
-    return report
-
-
-def describe(examples: pa.Table) -> pd.DataFrame:
-    """Reduce examples to the scalar columns that the suite looks at, under a RangeIndex."""
-    frame: pd.DataFrame = examples.drop_columns(["image"]).to_pandas()
-    pictures = [_describe_image(cell.as_py()) for cell in examples["image"]]
-    frame["image_error"], frame["short_side"], frame["long_side"] = (
-        zip(*pictures, strict=True) if pictures else ((), (), ())
-    )
-    frame["text_chars"] = frame["text"].str.strip().str.len()
-    has_image = [error is not None for error, _, _ in pictures]  # not of the frame: there None is NaN
-    frame["modalities"] = frame["text"].notna().astype(int) + pd.Series(has_image, dtype=int)
-    frame["image_error"] = [cell or None for cell in frame["image_error"]]
-    frame["meta_error"] = [_meta_error(cell) for cell in examples["meta"].to_pylist()]  # pandas makes None NaN
+    frame: pd.DataFrame = examples.select(["id", "group", "target", "split"]).to_pandas()
+    for name in ("text_chars", "text_odd", "short_side", "long_side", "audio_seconds", "audio_rate"):
+        frame[name] = facts[name].cast(pa.float64()).to_pandas()
+    for name in KEYS:
+        frame[name] = pc.fill_null(facts[name], 0).to_numpy()
+    given = [facts[name].is_valid().to_numpy() for name in ("text_chars", "image_error", "audio_error")]
+    frame["modalities"] = np.sum(given, axis=0)
+    frame["aspect"] = frame["long_side"] / frame["short_side"]
+    for name in ("image_error", "audio_error"):
+        frame[name] = pc.if_else(pc.equal(facts[name], ""), None, facts[name]).to_pandas()
+    frame["meta_error"] = pd.Series([meta_error(cell) for cell in examples["meta"].to_pylist()], dtype="str")
+    frame["target_error"] = pd.Series(_target_errors(examples, task), dtype="str")
     return frame
 
 
-def _describe_image(cell: dict[str, Any] | None) -> tuple[str | None, float, float]:
-    """Return (None if absent, "" if sound, else the error; shorter and longer side)."""
-    if cell is None:
-        return None, float("nan"), float("nan")
-    if cell["bytes"] is None:
-        return "picture bytes are missing from the shard", float("nan"), float("nan")
-    try:
-        height, width = decode_image(cell["bytes"]).shape[:2]
-    except DataError as error:
-        return str(error), float("nan"), float("nan")
-    return "", float(min(height, width)), float(max(height, width))
+def _target_errors(examples: pa.Table, task: Task) -> list[str | None]:
+    if task.kind == "classification":
+        known = pc.is_in(examples["target"], value_set=pa.array(task.labels)).to_pylist()
+        return [
+            None if ok else target_error(task.kind, task.labels, target, None, None)
+            for ok, target in zip(known, examples["target"].to_pylist(), strict=True)
+        ]
+    columns = (examples[name].to_pylist() for name in ("target", "text", "text_pair"))
+    return [target_error(task.kind, task.labels, *cells) for cells in zip(*columns, strict=True)]
 
 
-def _meta_error(cell: str | None) -> str | None:
-    if cell is None:
-        return None
-    try:
-        return None if isinstance(json.loads(cell), dict) else "meta is not a JSON object"
-    except ValueError as error:
-        return f"meta is not JSON: {error}"
+def check(frame: pd.DataFrame, task: Task, rules: Validate, newest: int = 0) -> Report:
+    """Check every row, and the rows as a whole.
+
+    Args:
+        frame: what `describe` gave, under a RangeIndex.
+        newest: how many rows at the end came last, to compare with those before; 0 compares nothing.
+    """
+    report = Report([], {})
+    _check_rows(frame, build_rules(rules), report)
+    _check_whole(summarise(frame, task, newest), build_whole_rules(task, rules), report)
+    return report
 
 
-def build_rules(labels: Sequence[str], max_text_chars: int, min_image_side: int, max_image_side: int) -> list[Rule]:
-    """Write the contract down as expectations."""
-    between = gxe.ExpectColumnValuesToBeBetween
+def check_rows(frame: pd.DataFrame, rules: Validate) -> Report:
+    """Check every row alone, as of a batch that says nothing of the whole."""
+    report = Report([], {})
+    _check_rows(frame, build_rules(rules), report)
+    return report
+
+
+def _check_rows(frame: pd.DataFrame, rules: Sequence[Rule], report: Report) -> None:
+    for rule, result in _run(frame, rules, "rows", report):
+        bad = result.result.get("unexpected_index_list") or []
+        if not result.success and not bad:  # a rule that could not be computed must not pass for one that is met
+            raise DataError(f"contract rule {rule.name!r} could not be computed: {result.exception_info}")
+        column = frame[rule.expectation.column]
+        for row in bad:
+            report.reasons.setdefault(int(row), {})[rule.key] = rule.why(column[row])
+        report.expectations.append(Expectation(rule=rule.name, passed=not bad, failed_rows=len(bad)))
+
+
+def _check_whole(summary: Mapping[str, float], rules: Sequence[Rule], report: Report) -> None:
+    for rule, result in _run(pd.DataFrame([summary]), rules, "data set", report):
+        passed = bool(result.success)
+        why = "" if passed else rule.why(summary[rule.expectation.column])
+        report.expectations.append(Expectation(rule=rule.name, passed=passed, failed_rows=0, why=why))
+
+
+def _run(frame: pd.DataFrame, rules: Sequence[Rule], name: str, report: Report) -> list[tuple[Rule, Any]]:
+    suite = gx.ExpectationSuite(name=name, expectations=[rule.expectation for rule in rules])
+    found = _batch(frame, name).validate(suite, result_format="COMPLETE")
+    report.results.append(found)
+    by_column = {(r.expectation_config.type, r.expectation_config.kwargs["column"]): r for r in found.results}
+    return [(rule, by_column[(rule.expectation.expectation_type, rule.expectation.column)]) for rule in rules]
+
+
+def build_rules(rules: Validate) -> list[Rule]:
+    """Write down what each row must keep to."""
+    between, no = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToBeNull
+    given, chars = gxe.ExpectColumnValuesToNotBeNull, rules.max_text_chars
     return [
-        Rule("id is given", gxe.ExpectColumnValuesToNotBeNull(column="id"), lambda _: "id is missing"),
-        Rule("id is unique", gxe.ExpectColumnValuesToBeUnique(column="id"), lambda v: f"id {v!r} is not unique"),
-        Rule("group is given", gxe.ExpectColumnValuesToNotBeNull(column="group"), lambda _: "group is missing"),
-        Rule(
-            "group is not blank",
-            gxe.ExpectColumnValuesToMatchRegex(column="group", regex=r"\S"),
-            lambda _: "group is blank; give each row one, such as its id",
-        ),
-        Rule("target is given", gxe.ExpectColumnValuesToNotBeNull(column="target"), lambda _: "target is missing"),
-        Rule(
-            "target is a known label",
-            gxe.ExpectColumnValuesToBeInSet(column="target", value_set=list(labels)),
-            lambda v: f"target {v!r} is not one of the {len(labels)} labels of params.yaml",
-        ),
-        Rule(
-            "text or image is given",
-            between(column="modalities", min_value=1),
-            lambda _: "neither text nor image is given",
-        ),
-        Rule(
-            f"text has 1 to {max_text_chars:,} characters",
-            between(column="text_chars", min_value=1, max_value=max_text_chars),
-            lambda v: f"text has {v:,.0f} characters; expected 1 to {max_text_chars:,}, or null for no text",
-        ),
-        Rule("image decodes", gxe.ExpectColumnValuesToBeNull(column="image_error"), str),
-        Rule(
-            f"image sides are {min_image_side} px or more",
-            between(column="short_side", min_value=min_image_side),
-            lambda v: f"picture's shorter side is {v:.0f} px; at least {min_image_side} are expected",
-        ),
-        Rule(
-            f"image sides are {max_image_side} px or less",
-            between(column="long_side", max_value=max_image_side),
-            lambda v: f"picture's longer side is {v:.0f} px; at most {max_image_side} are expected",
-        ),
-        Rule("meta is a JSON object", gxe.ExpectColumnValuesToBeNull(column="meta_error"), str),
+        Rule("id_given", "id is given", given(column="id"), lambda _: "id is missing"),
+        Rule("id_unique", "id is unique", gxe.ExpectColumnValuesToBeUnique(column="id"),
+             lambda v: f"id {v!r} is not unique"),
+        Rule("group_given", "group is given", given(column="group"), lambda _: "group is missing"),
+        Rule("group_blank", "group is not blank", gxe.ExpectColumnValuesToMatchRegex(column="group", regex=r"\S"),
+             lambda _: "group is blank; give each row one, such as its id"),
+        Rule("target_given", "target is given", given(column="target"), lambda _: "target is missing"),
+        Rule("target", "target has the form of the task", no(column="target_error"), str),
+        Rule("split", "split is train, val or test where it is given",
+             gxe.ExpectColumnValuesToBeInSet(column="split", value_set=["train", "val", "test"]),
+             lambda v: f"split {v!r} is not one of train, val and test"),
+        Rule("modalities", "text, image or audio is given", between(column="modalities", min_value=1),
+             lambda _: "neither text, image nor audio is given"),
+        Rule("text_length", f"text has 1 to {chars:,} characters",
+             between(column="text_chars", min_value=1, max_value=chars),
+             lambda v: f"text has {v:,.0f} characters; expected 1 to {chars:,}, or null for no text", soft=True),
+        Rule("text_odd", f"text has at most {rules.max_odd_chars:.0%} characters that no language writes with",
+             between(column="text_odd", max_value=rules.max_odd_chars),
+             lambda v: f"{v:.0%} of the text's characters are control or replacement characters; "
+                       f"at most {rules.max_odd_chars:.0%} are expected", soft=True),
+        Rule("image", "image decodes", no(column="image_error"), str),
+        Rule("image_small", f"image sides are {rules.min_image_side} px or more",
+             between(column="short_side", min_value=rules.min_image_side),
+             lambda v: f"picture's shorter side is {v:.0f} px; at least {rules.min_image_side} are expected",
+             soft=True),
+        Rule("image_large", f"image sides are {rules.max_image_side} px or less",
+             between(column="long_side", max_value=rules.max_image_side),
+             lambda v: f"picture's longer side is {v:.0f} px; at most {rules.max_image_side} are expected",
+             soft=True),
+        Rule("image_aspect", f"image sides differ by a factor of {rules.max_image_aspect:g} or less",
+             between(column="aspect", max_value=rules.max_image_aspect),
+             lambda v: f"picture's sides differ by a factor of {v:.1f}; at most {rules.max_image_aspect:g} is expected",
+             soft=True),
+        Rule("audio", "audio decodes", no(column="audio_error"), str),
+        Rule("audio_length", f"audio lasts {rules.min_audio_seconds:g} to {rules.max_audio_seconds:g} seconds",
+             between(column="audio_seconds", min_value=rules.min_audio_seconds, max_value=rules.max_audio_seconds),
+             lambda v: f"recording lasts {v:.2f} s; expected {rules.min_audio_seconds:g} to "
+                       f"{rules.max_audio_seconds:g}", soft=True),
+        Rule("audio_rate", f"audio has {rules.min_audio_rate:,} samples a second or more",
+             between(column="audio_rate", min_value=rules.min_audio_rate),
+             lambda v: f"recording has {v:,.0f} samples a second; at least {rules.min_audio_rate:,} are expected",
+             soft=True),
+        Rule("meta", "meta is a JSON object", no(column="meta_error"), str),
+    ]  # fmt: skip
+
+
+def build_whole_rules(task: Task, rules: Validate) -> list[Rule]:
+    """Write down what the rows as a whole must keep to."""
+
+    def at_most(key: str, bound: float, what: str) -> Rule:
+        expectation = gxe.ExpectColumnMaxToBeBetween(column=key, max_value=bound + 1e-9)
+        return Rule(key, f"{what}: {bound:.1%} or less", expectation,
+                    lambda v: f"{what}: {v:.1%}, at most {bound:.1%} allowed")  # fmt: skip
+
+    whole = [
+        *(at_most(f"missing_{name}", bound, f"rows without {name}") for name, bound in rules.max_missing),
+        at_most("duplicates", rules.max_duplicates, "rows that repeat an earlier one"),
+        at_most("conflicts", rules.max_conflicts, "rows whose content stands under another target too"),
     ]
+    if task.kind == "classification":
+        least = rules.min_class_share
+        whole += [
+            Rule("smallest_class", f"each class has {least:.2%} of the rows or more",
+                 gxe.ExpectColumnMinToBeBetween(column="smallest_class", min_value=least),
+                 lambda v: f"the smallest class has {v:.2%} of the rows, at least {least:.2%} expected"),
+            at_most("drift", rules.max_drift, "distance of the newest shard's class shares from those before it"),
+        ]  # fmt: skip
+    return whole
 
 
-def _batch(frame: pd.DataFrame) -> Any:
+def summarise(frame: pd.DataFrame, task: Task, newest: int) -> dict[str, float]:
+    """Reduce the rows to the numbers that the whole is judged by."""
+    rows = max(len(frame), 1)
+    key = pd.util.hash_pandas_object(frame[list(KEYS)], index=False)
+    same = pd.DataFrame({"key": key, "target": frame["target"]})
+    targets = same.drop_duplicates().groupby("key").size()
+    conflicting = set(targets.index[targets > 1])
+    summary = {
+        "missing_text": float(frame["text_chars"].isna().mean()),
+        "missing_image": float(1 - _has(frame, "short_side", "image_error").mean()),
+        "missing_audio": float(1 - _has(frame, "audio_seconds", "audio_error").mean()),
+        "duplicates": float(same.duplicated().sum() / rows),
+        "conflicts": float(key.isin(conflicting).sum() / rows),
+    }
+    if task.kind == "classification":
+        shares = frame["target"].value_counts(normalize=True)
+        summary["smallest_class"] = float(min(shares.get(label, 0.0) for label in task.labels))
+        summary["drift"] = drift(list(frame["target"][: rows - newest]), list(frame["target"][rows - newest :]))
+    return summary
+
+
+def _has(frame: pd.DataFrame, measure: str, error: str) -> pd.Series:
+    return frame[measure].notna() | frame[error].notna()
+
+
+def drift(before: Sequence[str], after: Sequence[str]) -> float:
+    """Return the total variation distance of two samples of labels; 0 where chance explains it."""
+    if not before or not after:
+        return 0.0
+    old, new = Counter(before), Counter(after)
+    labels = sorted(label for label in old.keys() | new.keys() if isinstance(label, str))
+    counts = np.array([[old[label] for label in labels], [new[label] for label in labels]], float)
+    if counts.shape[1] < 2 or (counts.sum(1) == 0).any() or chi2_contingency(counts).pvalue > CHANCE:
+        return 0.0
+    shares = counts / counts.sum(1, keepdims=True)
+    return float(np.abs(shares[0] - shares[1]).sum() / 2)
+
+
+def _batch(frame: pd.DataFrame, name: str) -> Any:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas("memory").add_dataframe_asset("examples")
+    asset = context.data_sources.add_pandas("memory").add_dataframe_asset(name)
     return asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})

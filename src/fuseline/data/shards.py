@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Features, Image, Value
+from datasets import Audio, Features, Image, Value
 
 from fuseline.errors import DataError
 from fuseline.records import DataManifest, Shard, sha256_of
@@ -17,13 +18,24 @@ FEATURES = Features(
         "id": Value("string"),
         "group": Value("string"),  # examples of one group never straddle a split
         "text": Value("string"),
+        "text_pair": Value("string"),  # the second of two texts: a context, a candidate to match
         "image": Image(),  # bytes inside the shard; None where there is no picture
-        "target": Value("string"),
+        "image_pair": Image(),
+        "audio": Audio(),
+        "audio_pair": Audio(),
+        "target": Value("string"),  # in the form that the task's kind asks for; see contract.py
+        "split": Value("string"),  # train, val or test where it is given; None leaves it to the group's hash
         "meta": Value("string"),  # a JSON object, for slices
         "source": Value("string"),
     }
 )
 SCHEMA: pa.Schema = FEATURES.arrow_schema
+REQUIRED = ("id", "group", "target")
+"""Columns that every shard holds; any other may be left out, which reads as null in all rows."""
+FILES = ("image", "image_pair", "audio", "audio_pair")
+"""Columns that hold encoded files."""
+BATCH_ROWS = 4096
+"""Rows that are held in memory at once where a data set is gone through."""
 
 
 def read_manifest(folder: Path) -> DataManifest:
@@ -38,8 +50,8 @@ def read_manifest(folder: Path) -> DataManifest:
     return DataManifest.read(path)
 
 
-def read_examples(folder: Path) -> pa.Table:
-    """Read all examples of a data set as one table of SCHEMA, in the manifest's order.
+def read_examples(folder: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Read all examples of a data set as one table, in the manifest's order: each id's newest row.
 
     Raises:
         DataError: a shard is missing, altered, unreadable, or has other columns or types than SCHEMA.
@@ -47,11 +59,47 @@ def read_examples(folder: Path) -> pa.Table:
     shards = read_manifest(folder).shards
     if not shards:
         raise DataError(f"{folder / 'manifest.json'}: lists no shard; expected at least one")
-    return pa.concat_tables(read_shard(folder, shard) for shard in shards)
+    needed = list(dict.fromkeys([*columns, "id"]))
+    tables = [read_shard(folder, shard, needed) for shard in shards]
+    live = live_rows([table["id"] for table in tables], [shard.supersedes for shard in shards])
+    return pa.concat_tables(t if m is None else t.filter(m) for t, m in zip(tables, live, strict=True)).select(columns)
 
 
-def read_shard(folder: Path, shard: Shard) -> pa.Table:
-    """Read one shard, digest and schema checked."""
+def live_rows(ids: Sequence[pa.ChunkedArray], supersedes: Sequence[int]) -> list[pa.Array | None]:
+    """Tell for each shard which of its rows no later shard replaces; None where all stand.
+
+    Args:
+        ids: the id column of each shard, in the manifest's order.
+        supersedes: how many older rows each shard replaces.
+    """
+    masks: list[pa.Array | None] = [None] * len(ids)
+    newer: list[pa.ChunkedArray] = []
+    for number in range(len(ids) - 1, -1, -1):
+        if newer:
+            replaced = pa.chunked_array([chunk for column in newer for chunk in column.chunks], pa.string())
+            masks[number] = pc.invert(pc.is_in(ids[number], value_set=replaced.drop_null()))
+        if supersedes[number]:
+            newer.append(ids[number])
+    return masks
+
+
+def read_shard(folder: Path, shard: Shard, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Read columns of one shard, digest and schema checked."""
+    return pa.Table.from_batches(list(_batches(open_shard(folder, shard), columns)), _schema(columns))
+
+
+def iter_shard(folder: Path, shard: Shard, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
+    """Yield a shard's rows in tables of at most BATCH_ROWS, so that memory stays bounded."""
+    for batch in _batches(open_shard(folder, shard), columns):
+        yield pa.Table.from_batches([batch])
+
+
+def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
+    """Open one shard, digest and schema checked.
+
+    Raises:
+        DataError: it is missing, altered, unreadable, or has other columns or types than SCHEMA.
+    """
     path = folder / shard.file
     if not path.is_file():
         raise DataError(f"{path}: listed in manifest.json but not found; run `dvc checkout data.dvc`")
@@ -61,17 +109,34 @@ def read_shard(folder: Path, shard: Shard) -> pa.Table:
             "the shard was altered: restore it with `dvc checkout --force data.dvc`"
         )
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from error
-    _check_schema(path, table.schema)
-    if table.num_rows != shard.rows:
-        raise DataError(f"{path}: {table.num_rows} rows; the manifest says {shard.rows}")
-    return table.select(SCHEMA.names).cast(SCHEMA)
+    _check_schema(path, file.schema_arrow)
+    if file.metadata.num_rows != shard.rows:
+        raise DataError(f"{path}: {file.metadata.num_rows} rows; the manifest says {shard.rows}")
+    return file
+
+
+def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    schema = _schema(columns)
+    held = [name for name in columns if name in file.schema_arrow.names]
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=held or ["id"]):
+        arrays = [
+            batch.column(name).cast(schema.field(name).type)
+            if name in held
+            else pa.nulls(len(batch), schema.field(name).type)
+            for name in columns
+        ]
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return SCHEMA if list(columns) == SCHEMA.names else pa.schema([SCHEMA.field(name) for name in columns])
 
 
 def _check_schema(path: Path, found: pa.Schema) -> None:
-    problems = [f"column {name!r} is missing" for name in SCHEMA.names if name not in found.names]
+    problems = [f"column {name!r} is missing" for name in REQUIRED if name not in found.names]
     problems += [f"column {name!r} is not known" for name in found.names if name not in SCHEMA.names]
     problems += [
         f"column {name!r} has type {found.field(name).type}; expected {SCHEMA.field(name).type}"
@@ -87,10 +152,15 @@ def write_shard(folder: Path, table: pa.Table, number: int) -> Shard:
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"shard-{number:05d}.part"
     write_table(table, part)
+    return name_shard(part, number, table.num_rows)
+
+
+def name_shard(part: Path, number: int, rows: int) -> Shard:
+    """Give a written file its name as shard `number`, and return its entry."""
     digest = sha256_of(part)
-    path = folder / f"shard-{number:05d}-{digest[:12]}.parquet"
+    path = part.with_name(f"shard-{number:05d}-{digest[:12]}.parquet")
     part.replace(path)
-    return Shard(file=path.name, sha256=digest, rows=table.num_rows)
+    return Shard(file=path.name, sha256=digest, rows=rows)
 
 
 def write_data_set(folder: Path, name: str, task: str, labels: Sequence[str], tables: Sequence[pa.Table]) -> None:
@@ -103,4 +173,10 @@ def write_data_set(folder: Path, name: str, task: str, labels: Sequence[str], ta
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a table of SCHEMA or of a superset of it, the same bytes for the same rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd", write_page_index=False)
+    with open_writer(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a file to write tables to, one after the other."""
+    return pq.ParquetWriter(path, schema, compression="zstd", write_page_index=False)

@@ -46,6 +46,11 @@ def run_member(stage: Callable[[Params, str], None], known: Callable[[Members], 
     """Run a stage on the member that the command line names, one of those that `known` picks."""
 
     def on_member(params: Params) -> None:
+        if params.task.kind != "classification":
+            raise ConfigError(
+                f"task.kind: members are trained for classification; data for {params.task.kind} can be taken in, "
+                "validated and split"
+            )
         names = known(params.members)
         if len(sys.argv) != 2 or sys.argv[1] not in names:
             raise ConfigError(f"expected one member's name: {', '.join(names) or 'params.yaml has none'}")

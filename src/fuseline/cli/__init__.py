@@ -139,3 +139,6 @@ def promote(
     settings = config.load_publish(root / "params.yaml")
     tag = champion.promote(root, settings.name, version, settings.remote)
     typer.echo(f"{settings.name} {version} is the champion ({tag}); champion/ holds its bundle.")
+
+
+from fuseline.cli import data  # noqa: E402, F401 (it adds its commands to `app`)

@@ -1,0 +1,293 @@
+"""What is found out about each row once, when it comes in: the contract and the split look at nothing else.
+
+A row's facts depend on the row alone, so a new shard costs its own rows only. They stand beside the shard as
+a Parquet file; a shard without one, made by other means, has its facts found out anew at each use.
+Shape letters: N rows, S side of the thumbnail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import soundfile
+from numpy.typing import NDArray
+from PIL import Image
+from rensa import RMinHash
+
+from fuseline.data.shards import iter_shard
+from fuseline.errors import DataError
+from fuseline.inputs import decode_image
+from fuseline.records import Shard, sha256_of
+
+VERSION = "1"
+"""Another one makes all facts be found out anew: raise it with any change of what a fact means."""
+
+SIDE = 9
+"""Pictures are compared by thumbnails of 9 x 9: 8 differences a row and column."""
+PERMUTATIONS = 32
+"""MinHash values per text: the standard error of a similarity of 0.9 is 0.05."""
+SHINGLE = 6
+"""Bytes per shingle: six Latin letters, two Chinese ones."""
+MIN_SHINGLED = 40
+"""Normalised bytes below which a text is compared as a whole: two short texts differ by what they share."""
+
+SCHEMA = pa.schema(
+    [
+        ("digest", pa.binary(16)),  # of all that the row holds
+        ("text_chars", pa.int32()),  # without white space at the ends; null where there is no text
+        ("text_odd", pa.float32()),  # share of control, unassigned and replacement characters
+        ("text_key", pa.int64()),  # of the normalised text, pair included
+        ("text_minhash", pa.binary(4 * PERMUTATIONS)),  # null for short texts
+        ("image_error", pa.string()),  # null where there is no picture, "" where all are sound
+        ("short_side", pa.int32()),
+        ("long_side", pa.int32()),
+        ("image_key", pa.int64()),  # of the decoded pixels, pair included
+        ("thumbnail", pa.binary(3 * SIDE * SIDE)),
+        ("audio_error", pa.string()),
+        ("audio_seconds", pa.float32()),
+        ("audio_rate", pa.int32()),
+        ("audio_key", pa.int64()),  # of the decoded samples, pair included
+    ],
+    metadata={"facts": VERSION},
+)
+_FEW = 512
+"""Rows below which starting processes costs more than it saves."""
+
+
+@contextmanager
+def workers(processes: int | None = None) -> Iterator[ProcessPoolExecutor | None]:
+    """Give a pool that decodes pictures and sound on all cores; None on a machine with one."""
+    count = processes or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if count < 2:
+        yield None
+        return
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def find_facts(examples: pa.Table, pool: ProcessPoolExecutor | None = None) -> pa.Table:
+    """Find out the facts of a table of `shards.SCHEMA`; bad content becomes an error in words, never an exception."""
+    columns: dict[str, Any] = {"digest": digests(examples)}
+    columns |= _text_facts(examples)
+    columns |= _file_facts(examples, ("image", "image_pair"), _describe_images, pool)
+    columns |= _file_facts(examples, ("audio", "audio_pair"), _describe_audios, pool)
+    return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+
+
+def read_facts(folder: Path, shard: Shard, pool: ProcessPoolExecutor | None = None) -> pa.Table:
+    """Return the facts of a shard's rows: those that stand beside it, or found out anew.
+
+    Raises:
+        DataError: they are missing or altered.
+    """
+    if shard.facts is not None:
+        path = folder / shard.facts.file
+        if not path.is_file() or sha256_of(path) != shard.facts.sha256:
+            raise DataError(f"{path}: missing or altered; restore it with `dvc checkout --force data.dvc`")
+        found = pq.read_table(path)
+        if (found.schema.metadata or {}).get(b"facts") == VERSION.encode():
+            return found.cast(SCHEMA)
+    return pa.concat_tables([find_facts(rows, pool) for rows in iter_shard(folder, shard)] or [SCHEMA.empty_table()])
+
+
+def _column(cells: Any, kind: pa.DataType) -> pa.Array:
+    return cells.cast(kind) if isinstance(cells, pa.Array) else pa.array(cells, kind)
+
+
+def digests(examples: pa.Table) -> list[bytes]:
+    """Digest all that each row holds, but its id and where it came from; a group that is the id says nothing."""
+    groups = pc.if_else(pc.equal(examples["group"], examples["id"]), None, examples["group"])
+    examples = examples.set_column(examples.column_names.index("group"), "group", groups)
+    names = [name for name in examples.column_names if name not in ("id", "source")]
+    cells = zip(*(_content(examples[name]) for name in names), strict=True)
+    return [_digest(row) for row in cells]
+
+
+def _content(column: pa.ChunkedArray) -> list[Any]:
+    if pa.types.is_struct(column.type):
+        column = pa.chunked_array([chunk.field("bytes") for chunk in column.chunks], pa.binary())
+    cells: list[Any] = column.to_pylist()
+    return cells
+
+
+def _digest(cells: Sequence[Any]) -> bytes:
+    whole = hashlib.blake2b(digest_size=16)
+    for cell in cells:
+        data = b"" if cell is None else cell.encode() if isinstance(cell, str) else cell
+        whole.update(b"\0" if cell is None else b"%d:" % len(data))
+        whole.update(data)
+    return whole.digest()
+
+
+def _key(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big", signed=True)
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+def _text_facts(examples: pa.Table) -> dict[str, Any]:
+    text, pair = (examples[name].combine_chunks() for name in ("text", "text_pair"))
+    normal, normal_pair = normalise(text), normalise(pair)
+    joined = pc.if_else(
+        pair.is_valid(), pc.binary_join_element_wise(normal, normal_pair, "\0", null_handling="replace"), normal
+    )
+    return {
+        "text_chars": pc.utf8_length(pc.utf8_trim_whitespace(text)).cast(pa.int32()),
+        "text_odd": odd_share(text),
+        "text_key": [None if cell is None else _key(cell.encode()) for cell in joined.to_pylist()],
+        "text_minhash": minhashes(joined),
+    }
+
+
+def normalise(texts: pa.Array) -> pa.Array:
+    """Reduce texts to what counts when two are compared: width, case, punctuation and spacing do not."""
+    plain = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
+    words = pc.utf8_trim_whitespace(pc.replace_substring_regex(plain, r"[^\pL\pM\pN]+", " "))
+    return pc.if_else(pc.equal(pc.utf8_length(words), 0), pc.utf8_trim_whitespace(plain), words)
+
+
+ODD = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{fffd}-\x{ffff}\x{e000}-\x{f8ff}]"
+"""Characters that no language writes with: control, private use, replacement and none at all."""
+
+
+def odd_share(texts: pa.Array) -> pa.Array:
+    """Return the share of ODD characters in each text."""
+    chars = pc.max_element_wise(pc.utf8_length(texts), 1, skip_nulls=False)
+    return pc.divide(pc.count_substring_regex(texts, ODD).cast(pa.float32()), chars.cast(pa.float32()))
+
+
+def minhashes(texts: pa.Array) -> pa.Array:
+    """Return MinHash signatures (Broder 1997) over shingles of SHINGLE bytes; null for short texts."""
+    enough = pc.fill_null(pc.greater_equal(pc.binary_length(texts), MIN_SHINGLED), False)
+    kept = pa.concat_arrays([texts.filter(enough).cast(pa.large_binary())])
+    if not len(kept):
+        return pa.nulls(len(texts), pa.binary(4 * PERMUTATIONS))
+    offsets = np.frombuffer(kept.buffers()[1], np.int64)[kept.offset : kept.offset + len(kept) + 1]
+    data = np.frombuffer(kept.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].astype(np.uint64)
+    windows = len(data) - SHINGLE + 1
+    hashes = sum((data[i : i + windows] << np.uint64(8 * i) for i in range(SHINGLE)), np.zeros(windows, np.uint64))
+    inside = np.ones(len(data), bool)  # a window must not reach into the next text
+    ends = offsets[1:] - offsets[0]
+    for back in range(1, SHINGLE):
+        inside[ends - back] = False
+    starts = np.concatenate([[0], np.cumsum(np.diff(offsets) - SHINGLE + 1)])
+    mixed = _mix(hashes[inside[:windows]])
+    rows = RMinHash.digest_matrix_from_flat_token_hashes(mixed, starts.astype(np.uint64), PERMUTATIONS, 1).to_rows()
+    signatures = pa.array([row.tobytes() for row in np.array(rows, np.uint32)], pa.binary(4 * PERMUTATIONS))
+    return pc.replace_with_mask(pa.nulls(len(texts), signatures.type), enough, signatures)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread values over 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+# --- pictures and sound -------------------------------------------------------------------------------------------
+
+
+def _file_facts(
+    examples: pa.Table, names: tuple[str, str], describe: Any, pool: ProcessPoolExecutor | None
+) -> dict[str, list[Any]]:
+    """Describe each row's files, on all cores where there are many; rows without any get nulls."""
+    first, second = (_content(examples[name]) for name in names)
+    held = [examples[name].is_valid().to_pylist() for name in names]
+    rows = [i for i in range(examples.num_rows) if held[0][i] or held[1][i]]
+    files = [[cells[i] for cells, there in ((first, held[0]), (second, held[1])) if there[i]] for i in rows]
+    chunks = [files[start : start + 64] for start in range(0, len(files), 64)]
+    found: Iterable[list[tuple[Any, ...]]] = (
+        pool.map(describe, chunks) if pool is not None and len(files) >= _FEW else map(describe, chunks)
+    )
+    described = dict(zip(rows, itertools.chain.from_iterable(found), strict=True))
+    fields = _FIELDS[names[0]]
+    blank = (None,) * len(fields)
+    return {name: [described.get(i, blank)[k] for i in range(examples.num_rows)] for k, name in enumerate(fields)}
+
+
+_FIELDS = {
+    "image": ("image_error", "short_side", "long_side", "image_key", "thumbnail"),
+    "audio": ("audio_error", "audio_seconds", "audio_rate", "audio_key"),
+}
+
+
+def _describe_images(rows: Sequence[Sequence[bytes | None]]) -> list[tuple[Any, ...]]:
+    return [describe_images(row) for row in rows]
+
+
+def describe_images(files: Sequence[bytes | None]) -> tuple[Any, ...]:
+    """Return error, shortest and longest side, key of the pixels, and a thumbnail of the first."""
+    sides: list[int] = []
+    pixels = hashlib.blake2b(digest_size=8)
+    thumbnail = b""
+    for data in files:
+        if data is None:
+            return "picture bytes are missing", None, None, None, None
+        try:
+            array = decode_image(data)
+        except DataError as error:
+            return str(error), None, None, None, None
+        sides += array.shape[:2]
+        pixels.update(b"%d %d" % array.shape[:2])
+        pixels.update(np.ascontiguousarray(array).data)
+        thumbnail = thumbnail or Image.fromarray(array).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+    return "", min(sides), max(sides), int.from_bytes(pixels.digest(), "big", signed=True), thumbnail
+
+
+def _describe_audios(rows: Sequence[Sequence[bytes | None]]) -> list[tuple[Any, ...]]:
+    return [describe_audios(row) for row in rows]
+
+
+MAX_SAMPLES = 192_000 * 3600
+"""Sound above this many samples, an hour at the highest rate in use, is refused before it is decoded."""
+
+
+def describe_audios(files: Sequence[bytes | None]) -> tuple[Any, ...]:
+    """Return error, seconds of the longest, lowest rate, and key of the samples."""
+    seconds, rates = [], []
+    samples = hashlib.blake2b(digest_size=8)
+    for data in files:
+        if data is None:
+            return "audio bytes are missing", None, None, None
+        try:
+            with soundfile.SoundFile(io.BytesIO(data)) as sound:
+                if sound.frames * sound.channels > MAX_SAMPLES:
+                    raise ValueError(f"{sound.frames:,} samples exceed {MAX_SAMPLES:,}")
+                read = 0
+                for block in sound.blocks(blocksize=65_536, dtype="int16"):
+                    read += len(block)
+                    samples.update(np.ascontiguousarray(block).data)
+                if read < sound.frames:
+                    raise ValueError(f"{read:,} of {sound.frames:,} samples are there")
+                if not read:
+                    raise ValueError("it holds no samples")
+                seconds.append(read / sound.samplerate)
+                rates.append(sound.samplerate)
+        except (soundfile.SoundFileError, ValueError, RuntimeError, TypeError) as error:
+            return f"audio cannot be decoded: {error}", None, None, None
+    return "", max(seconds), min(rates), int.from_bytes(samples.digest(), "big", signed=True)
+
+
+def meta_error(cell: str | None) -> str | None:
+    """Say what is wrong with a row's meta; None if it is a JSON object or absent."""
+    if cell is None or cell == "{}":
+        return None
+    try:
+        return None if isinstance(json.loads(cell), dict) else "meta is not a JSON object"
+    except (ValueError, RecursionError) as error:
+        return f"meta is not JSON: {error}"

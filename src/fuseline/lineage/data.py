@@ -1,0 +1,159 @@
+"""Versions of the data set: data/ and data.dvc move forward together, or not at all.
+
+A new version is made in a folder of its own. Once it is whole and in DVC's cache, a marker says so; from then on
+whatever interrupts the swap, the next command finishes it. Before, the next command throws it away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from fuseline.errors import LineageError
+from fuseline.lineage.dvc import dvc, refuse_changed_data, share_cache
+from fuseline.lineage.workspace import STATE
+
+READY = "ready"
+EMBEDDED = "embedded"
+
+
+@contextmanager
+def locked(repo: Path) -> Iterator[None]:
+    """Let one process at a time change the data set, and first finish what an interrupted one began.
+
+    Raises:
+        LineageError: another process is at it.
+    """
+    home = repo / STATE / "data"
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LineageError(
+                f"{repo / 'data'} is being changed by another process; try again when it is done"
+            ) from error
+        recover(repo)
+        yield
+
+
+def recover(repo: Path) -> None:
+    """Finish the swap of a version that is whole, and throw away one that is not."""
+    stage = _stage_of(repo)
+    if (stage / READY).exists():
+        _swap(repo, stage)
+    _clear(stage)
+
+
+def _stage_of(repo: Path) -> Path:
+    """Return the folder that versions are made in: always the same, so that DVC knows the digests of old files."""
+    return repo / STATE / "data" / "next"
+
+
+def _clear(stage: Path) -> None:
+    """Remove what a version left, the marker last: until then the swap can be finished."""
+    for name in ("data", "before"):
+        shutil.rmtree(stage / name, ignore_errors=True)
+    for name in ("data.dvc", READY):
+        (stage / name).unlink(missing_ok=True)
+
+
+def finish_swap(repo: Path) -> None:
+    """Finish a swap that was interrupted, before anything reads the data set; does nothing where there was none."""
+    if (_stage_of(repo) / READY).exists():
+        with locked(repo):
+            pass
+
+
+@contextmanager
+def next_version(repo: Path) -> Iterator[Path]:
+    """Give a copy of data/ to change; when the block ends well, that is the data set.
+
+    The files are links to those of data/: replace them, do not write into them. Call it under `locked`.
+
+    Raises:
+        LineageError: data/ differs from data.dvc, or DVC refused.
+    """
+    stage = _stage_of(repo)
+    try:
+        _stage(repo, stage)
+        yield stage / "data"
+        _record(repo, stage)
+        _swap(repo, stage)
+    finally:
+        if not (stage / READY).exists():
+            _clear(stage)
+
+
+def check_out(repo: Path) -> Path:
+    """Make sure that data/ is what data.dvc names, and return it.
+
+    Raises:
+        LineageError: it was changed by hand, or cannot be fetched.
+    """
+    finish_swap(repo)
+    if (repo / "data").exists():
+        refuse_changed_data(repo)
+    else:  # a fresh clone
+        dvc(repo, "pull", "data.dvc")
+    return repo / "data"
+
+
+def _stage(repo: Path, stage: Path) -> None:
+    (stage / "data").mkdir(parents=True)
+    if not (repo / "data.dvc").exists():
+        return
+    for file in check_out(repo).iterdir():
+        os.link(file, stage / "data" / file.name)
+
+
+def _record(repo: Path, stage: Path) -> None:
+    """Put the new version into DVC's cache and write its data.dvc, in a DVC project of the stage's own."""
+    if not (stage / ".dvc").exists():
+        dvc(stage, "init", "--no-scm", "--quiet")
+    share_cache(repo, stage)
+    dvc(stage, "add", "--quiet", "data")
+    _keep_settings(repo / "data.dvc", stage / "data.dvc")
+    (stage / READY).touch()
+    _sync(stage)
+
+
+def _keep_settings(old: Path, new: Path) -> None:
+    """Carry over what a person wrote into data.dvc; the embedded remote is for the embedded data set alone."""
+    if not old.exists():
+        return
+    before, after = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (old, new))
+    kept = {
+        key: value for key, value in before["outs"][0].items() if key in ("remote", "desc", "type", "labels", "meta")
+    }
+    if kept.get("remote") == EMBEDDED and before["outs"][0]["md5"] != after["outs"][0]["md5"]:
+        del kept["remote"]
+    after["outs"][0] |= kept
+    new.write_text(yaml.safe_dump(after, sort_keys=False), encoding="utf-8")
+
+
+def _swap(repo: Path, stage: Path) -> None:
+    """Put the stage's data/ and data.dvc in place; each step may find the ones before it done."""
+    if (stage / "data").exists():
+        if (repo / "data").exists():
+            (repo / "data").rename(stage / "before")
+        (stage / "data").rename(repo / "data")
+    if (stage / "data.dvc").exists():
+        (stage / "data.dvc").replace(repo / "data.dvc")
+    _sync(repo)
+    _clear(stage)
+
+
+def _sync(folder: Path) -> None:
+    """Make renames last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,183 @@
+"""Taking a batch in: nothing is lost, nothing is taken twice, and what is wrong is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fuseline.config import Task
+from fuseline.data import facts, intake, shards
+from fuseline.data.intake import begin, forget, take_in
+from fuseline.errors import DataError
+from tests.data.test_contract import rules
+
+TASK = Task(kind="classification", labels=["red", "green", "blue"])
+DRAFT = pa.schema([
+    *(pa.field(n, pa.binary() if n in shards.FILES else pa.string()) for n in shards.SCHEMA.names if n != "source"),
+    pa.field("where", pa.string()), pa.field("problem", pa.string()),
+])  # fmt: skip
+
+
+def draft(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist([{"where": f"line {n}"} | row for n, row in enumerate(rows, start=1)], DRAFT)
+
+
+def row(text: str, target: str | None = "red", **more: Any) -> dict[str, Any]:
+    return {"text": text, "target": target} | more
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Give an empty data set."""
+    begin(tmp_path, "made up", TASK)
+    return tmp_path
+
+
+def take(folder: Path, *rows: dict[str, Any], **changes: Any) -> intake.Taken:
+    return take_in(folder, [draft(*rows)], "test", TASK, rules(max_text_chars=50, **changes))
+
+
+def texts(folder: Path) -> list[str]:
+    return list(shards.read_examples(folder)["text"].to_pylist())
+
+
+def refused(folder: Path) -> list[dict[str, Any]]:
+    entry = shards.read_manifest(folder).shards[-1].quarantine
+    return [] if entry is None else pq.read_table(folder / entry.file).to_pylist()
+
+
+def test_a_batch_becomes_a_shard_with_facts(folder: Path, picture: Callable[..., bytes]) -> None:
+    taken = take(folder, row("a"), row("b", image=picture()))
+    assert (taken.read, taken.accepted, taken.quarantined) == (2, 2, 0)
+    shard = shards.read_manifest(folder).shards[0]
+    assert shards.read_shard(folder, shard)["image"].to_pylist()[1]["bytes"] == picture()
+    assert facts.read_facts(folder, shard).equals(facts.find_facts(shards.read_shard(folder, shard)))
+    assert {path.name for path in folder.iterdir()} == set(intake.listed_files(shards.read_manifest(folder)))
+
+
+def test_rows_without_an_id_get_one_that_is_made_of_their_content(folder: Path, tmp_path_factory: Any) -> None:
+    take(folder, row("a"), row("b"))
+    other = tmp_path_factory.mktemp("other")
+    begin(other, "other", TASK)
+    take(other, row("b"), row("a"))
+    found, again = (shards.read_examples(place).to_pylist() for place in (folder, other))
+    assert {r["text"]: r["id"] for r in found} == {r["text"]: r["id"] for r in again}
+    assert all(r["group"] == r["id"] for r in found)
+
+
+def test_the_same_batch_changes_nothing(folder: Path) -> None:
+    take(folder, row("a"), row("b", "pink"), max_quarantined=0.5)
+    before = shards.read_manifest(folder)
+    taken = take(folder, row("a"), row("b", "pink"), max_quarantined=0.5)
+    assert taken.known_as == before.shards[0].file
+    assert not taken.changes
+    assert shards.read_manifest(folder) == before
+
+
+def test_known_rows_are_left_out_of_a_new_batch(folder: Path) -> None:
+    take(folder, row("a"), row("b"))
+    taken = take(folder, row("b"), row("c"), row("c"))
+    assert (taken.accepted, taken.unchanged) == (1, 2)
+    assert texts(folder) == ["a", "b", "c"]
+
+
+def test_a_corrected_label_replaces_the_old_row_and_the_manifest_says_so(folder: Path) -> None:
+    take(folder, row("a", id="1"), row("b", id="2"))
+    taken = take(folder, row("a", "blue", id="1"))
+    assert (taken.accepted, taken.superseded) == (1, 1)
+    manifest = shards.read_manifest(folder)
+    assert (manifest.rows, manifest.shards[1].supersedes) == (2, 1)
+    assert {r["id"]: r["target"] for r in shards.read_examples(folder).to_pylist()} == {"1": "blue", "2": "red"}
+    assert take(folder, row("a", "green", id="1")).superseded == 1
+    assert {r["id"]: r["target"] for r in shards.read_examples(folder).to_pylist()} == {"1": "green", "2": "red"}
+
+
+def test_what_was_corrected_may_be_corrected_back(folder: Path) -> None:
+    take(folder, row("a", id="1"))
+    take(folder, row("a", "blue", id="1"))
+    assert take(folder, row("a", id="1"), row("z", id="9")).superseded == 1
+    assert {r["id"]: r["target"] for r in shards.read_examples(folder).to_pylist()} == {"1": "red", "9": "red"}
+
+
+def test_bad_rows_go_to_quarantine_each_with_its_reasons(folder: Path) -> None:
+    taken = take(folder, row("a"), row("b", "pink"), row(None, None, problem="not JSON"), max_quarantined=0.7)
+    assert (taken.accepted, taken.quarantined) == (1, 2)
+    pink, broken = refused(folder)
+    assert (pink["where"], pink["text"], pink["rules"]) == ("line 2", "b", ["target"])
+    assert pink["reasons"] == ["target 'pink' is not one of the 3 labels of params.yaml"]
+    assert broken["rules"][0] == "reading"
+    assert broken["reasons"][0] == "not JSON"
+
+
+def test_two_rows_of_one_id_that_differ_are_both_refused(folder: Path) -> None:
+    taken = take(folder, row("a", id="1"), row("b", id="1"), row("c", id="2"), max_quarantined=0.7)
+    assert (taken.accepted, taken.quarantined) == (1, 2)
+    assert [r["rules"] for r in refused(folder)] == [["id_unique"], ["id_unique"]]
+
+
+def test_too_many_bad_rows_leave_the_data_set_as_it_was(folder: Path) -> None:
+    take(folder, row("a"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        DataError, match=r"1 of 2 rows would be quarantined \(50.0%\), at most 5.0% allowed(.|\n)*line 2: target 'pink'"
+    ):
+        take(folder, row("b"), row("c", "pink"))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_labels_may_be_added_and_none_may_go(folder: Path) -> None:
+    take(folder, row("a"))
+    more = Task(kind="classification", labels=["red", "green", "blue", "pink"])
+    take_in(folder, [draft(row("b", "pink"))], "test", more, rules())
+    assert shards.read_manifest(folder).labels == more.labels
+    with pytest.raises(DataError, match="holds labels that task.labels of params.yaml lacks: pink"):
+        take(folder, row("c"))
+
+
+def test_another_kind_of_task_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="examples for classification, task.kind is qa"):
+        take_in(folder, [draft(row("a"))], "test", Task(kind="qa", labels=[]), rules())
+
+
+def test_an_empty_batch_changes_nothing(folder: Path) -> None:
+    assert not take_in(folder, [], "test", TASK, rules()).changes
+    assert shards.read_manifest(folder).shards == []
+
+
+def test_a_batch_comes_in_tables_of_any_size(folder: Path) -> None:
+    parts = [draft(row("a")), draft(row("b", "pink"), row("c"))]
+    taken = take_in(folder, parts, "test", TASK, rules(max_quarantined=0.5))
+    assert (taken.accepted, taken.quarantined) == (2, 1)
+    assert texts(folder) == ["a", "c"]
+
+
+def test_what_is_forgotten_is_in_no_file(folder: Path) -> None:
+    take(folder, row("secret one", id="1"), row("b", id="2"))
+    take(folder, row("secret two", id="1"), row("secret three", "pink", id="3"), max_quarantined=0.5)
+    assert forget(folder, ["1", "3"]) == 2
+    assert texts(folder) == ["b"]
+    manifest = shards.read_manifest(folder)
+    assert (manifest.rows, manifest.forgotten, [s.supersedes for s in manifest.shards]) == (1, 2, [0, 0])
+    assert manifest.shards[1].quarantine is None
+    for path in folder.glob("*.parquet"):
+        assert "secret" not in json.dumps(pq.read_table(path).to_pylist(), default=str)
+    assert {path.name for path in folder.iterdir()} == set(intake.listed_files(manifest))
+
+
+def test_an_unknown_id_is_told_and_nothing_is_deleted(folder: Path) -> None:
+    take(folder, row("a", id="1"))
+    with pytest.raises(DataError, match="no example has the id 2"):
+        forget(folder, ["1", "2"])
+    assert texts(folder) == ["a"]
+
+
+def test_what_was_forgotten_may_come_again(folder: Path) -> None:
+    take(folder, row("a", id="1"), row("b", id="2"))
+    forget(folder, ["1"])
+    assert take(folder, row("a", id="1"), row("b", id="2")).accepted == 1

@@ -1,0 +1,123 @@
+"""data/ and data.dvc move forward together, whatever happens in between."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fuseline.errors import LineageError
+from fuseline.lineage import data as versions
+from fuseline.lineage.dvc import data_digest, dvc, refuse_changed_data
+
+
+@pytest.fixture
+def project(repo: Path) -> Path:
+    """Give a repository whose data/ is under DVC."""
+    (repo / "data").mkdir()
+    (repo / "data/one.txt").write_text("one")
+    dvc(repo, "init", "--quiet")
+    dvc(repo, "add", "--quiet", "data")
+    return repo
+
+
+def add_two(repo: Path) -> None:
+    with versions.locked(repo), versions.next_version(repo) as folder:
+        (folder / "two.txt").write_text("two")
+
+
+def held(repo: Path) -> set[str]:
+    return {path.name for path in (repo / "data").iterdir()}
+
+
+def test_a_new_version_is_recorded_and_checked_out(project: Path) -> None:
+    before = data_digest(project)
+    add_two(project)
+    assert data_digest(project) != before
+    assert held(project) == {"one.txt", "two.txt"}
+    refuse_changed_data(project)
+
+
+def test_an_error_leaves_everything_as_it_was(project: Path) -> None:
+    before = data_digest(project)
+
+    def fail() -> None:
+        with versions.locked(project), versions.next_version(project) as folder:
+            (folder / "two.txt").write_text("two")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert (data_digest(project), held(project)) == (before, {"one.txt"})
+    refuse_changed_data(project)
+
+
+STEPS = ["rename", "replace", "touch", "rmtree", "unlink"]
+
+
+def _killed(repo: Path, step: str, count: int) -> None:
+    """Make a version, and be killed at the given call of a file operation."""
+    calls = 0
+
+    def trap(real: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*arguments: object, **options: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        return wrapped
+
+    if step == "rmtree":
+        versions.shutil.rmtree = trap(versions.shutil.rmtree)
+    else:
+        setattr(Path, step, trap(getattr(Path, step)))
+    add_two(repo)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_leaves_the_old_version_or_the_new_one(step: str, project: Path) -> None:
+    before = data_digest(project)
+    outcomes = set()
+    for count in range(1, 4):
+        process = multiprocessing.get_context("fork").Process(target=_killed, args=(project, step, count))
+        process.start()
+        process.join()
+        versions.finish_swap(project)
+        refuse_changed_data(project)
+        files = held(project)
+        assert files == ({"one.txt"} if data_digest(project) == before else {"one.txt", "two.txt"})
+        outcomes.add(process.exitcode)
+        with versions.locked(project), versions.next_version(project) as folder:  # back to the start
+            (folder / "two.txt").unlink(missing_ok=True)
+        assert data_digest(project) == before
+    assert -signal.SIGKILL in outcomes  # else the step was never reached, and nothing was tested
+
+
+def test_two_processes_do_not_change_the_data_at_once(project: Path) -> None:
+    with versions.locked(project), pytest.raises(LineageError, match="being changed by another process"):
+        add_two(project)
+    add_two(project)
+
+
+def test_data_changed_by_hand_is_not_overwritten(project: Path) -> None:
+    (project / "data/mine.txt").write_text("mine")
+    with pytest.raises(LineageError, match="differs from data.dvc"):
+        add_two(project)
+    assert (project / "data/mine.txt").read_text() == "mine"
+
+
+def test_new_data_leaves_the_embedded_remote_and_keeps_another(project: Path) -> None:
+    for remote, kept in (("embedded", False), ("store", True)):
+        document = yaml.safe_load((project / "data.dvc").read_text())
+        document["outs"][0]["remote"] = remote
+        (project / "data.dvc").write_text(yaml.safe_dump(document))
+        with versions.locked(project), versions.next_version(project) as folder:
+            (folder / f"{remote}.txt").write_text(remote)
+        assert ("remote" in yaml.safe_load((project / "data.dvc").read_text())["outs"][0]) == kept
