@@ -4,6 +4,8 @@ SHELL := /bin/bash
 # Compiled modules make every stage start seconds faster.
 unexport PYTHONDONTWRITEBYTECODE
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
+# A new SQLite file is locked while it is set up; a busy machine needs longer for that than the 10 seconds of the default.
+export PREFECT_SERVER_DATABASE_TIMEOUT ?= 60
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 export PREFECT_LOGGING_SERVER_LEVEL ?= ERROR
 export DO_NOT_TRACK ?= 1
@@ -26,7 +28,7 @@ install: .venv/.installed ## install everything, versions and hashes from requir
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
-retrain: install ## train, judge, publish; says so where there is nothing to do
+retrain: install ## train, judge, publish; `Error 3` is a refusal, no fault
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m flows.retrain $(ARGS)
 
 test: install ## run all tests
