@@ -21,7 +21,7 @@ install: .venv/.installed ## install everything, versions and hashes from requir
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@touch $@
 
-retrain: install ## train, judge, publish; says so where there is nothing to do
+retrain: install ## train, judge, publish; `Error 3` is a refusal, no fault
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m flows.retrain $(ARGS)
 
 test: install ## run all tests

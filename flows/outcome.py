@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -74,8 +76,8 @@ def _way_out(judged: Run, champion: str | None) -> str:
     return f" {since}; `fuseline promote {judged.version}` brings {judged.version} back."
 
 
-def tell(outcome: Outcome) -> Outcome:
-    """Show the outcome in the terminal and as Prefect artifacts."""
+def tell(outcome: Outcome) -> State[Outcome]:
+    """Show the outcome in the terminal and as Prefect artifacts; return the state in which the run ends."""
     console = Console()
     console.width = min(console.width, 120) if console.is_terminal else 120
     console.print()
@@ -93,7 +95,12 @@ def tell(outcome: Outcome) -> Outcome:
             kept.as_uri(), key="report", link_text="report.html",
             description=f"Run {outcome.workspace.run}; browsers open files from a terminal alone: `open {kept}`",
         )  # fmt: skip
-    return outcome
+    return end(outcome)
+
+
+def end(outcome: Outcome) -> State[Outcome]:
+    """Return the completed state that Prefect shows: Published, Refused or Unchanged, each with its reason."""
+    return Completed(name=outcome.outcome.capitalize(), message=outcome.why, data=outcome)
 
 
 def _headline(outcome: Outcome) -> Text:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow
+from prefect import State, flow
 
 from flows import tasks
 from flows.outcome import Outcome, tell
 
 
 @flow(name="retrain", log_prints=True, validate_parameters=True)
-def retrain(repo: str = ".", force: bool = False) -> Outcome:
+def retrain(repo: str = ".", force: bool = False) -> State[Outcome]:
     """Bring the champion up to date with data, params and code.
 
     Args:

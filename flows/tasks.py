@@ -21,14 +21,17 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.outcome import Outcome
 from fuseline import config
-from fuseline.errors import DISK_FULL, FuselineError, NotInstalledError, is_disk_full
-from fuseline.lineage import dvc, git, registry, runs
+from fuseline.errors import DISK_FULL, FuselineError, LineageError, NotInstalledError, is_disk_full
+from fuseline.lineage import champion, dvc, git, registry, runs
 from fuseline.lineage.publish import conclude
 from fuseline.lineage.workspace import Workspace, close_workspace, keep_validation, open_workspace, sweep
 from fuseline.progress import parse
 
 if TYPE_CHECKING:
     from fuseline.judge import Judgement
+
+REFUSED = 3
+"""Exit code of a run whose bundle was refused: all went well, and nothing was published."""
 
 
 @task(task_run_name="look", cache_policy=NO_CACHE)
@@ -136,7 +139,8 @@ def recorded(workspace: Workspace) -> Iterator[Outcome]:
         keep_validation(workspace)
         close_workspace(workspace)
     except BaseException as error:
-        outcome.outcome, outcome.why = "failed", str(error) or type(error).__name__
+        if outcome.outcome == "failed":  # what was published or refused is so, whatever came after
+            outcome.why = str(error) or type(error).__name__
         keep_validation(workspace)
         raise
     finally:
@@ -145,7 +149,10 @@ def recorded(workspace: Workspace) -> Iterator[Outcome]:
 
 
 def main(flow: Any) -> None:
-    """Run a flow from the command line; an error that the user can mend is told in plain words."""
+    """Run a flow from the command line; an error that the user can mend is told in plain words.
+
+    Exit codes: 0 published, or nothing to do; REFUSED; 1 an error.
+    """
     parser = argparse.ArgumentParser(description=flow.description)
     parser.add_argument("--force", action="store_true", help="train again even if these inputs were judged before")
     arguments = parser.parse_args()
@@ -154,17 +161,36 @@ def main(flow: Any) -> None:
     # Prefect ends a terminated run with the handler it found: this one lets its temporary server be stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        git.refuse_shallow(git.root(Path.cwd()))
-        config.load(git.root(Path.cwd()) / "params.yaml")  # before a server starts for nothing
-        flow(force=arguments.force)
-    except NotInstalledError as error:
+        root = git.root(Path.cwd())
+    except LineageError as error:
+        sys.exit(f"\nerror: {error}")
+    with _told_plainly(root):
+        git.refuse_shallow(root)
+        config.load(root / "params.yaml")  # before a server starts for nothing
+        outcome = flow(force=arguments.force)
+    if outcome.outcome == "refused":
+        sys.exit(REFUSED)
+
+
+@contextmanager
+def _told_plainly(repo: Path) -> Iterator[None]:
+    """End the program with an error's own words, and with the champion's fate as tags and link have it."""
+    before = champion.trace(repo)
+    try:
+        yield
+    except NotInstalledError as error:  # it says itself what became champion, and where
         sys.exit(f"\nerror: {error}")
     except FuselineError as error:
-        sys.exit(f"\nerror: {error}\nThe champion is untouched.")
+        told = str(error)
     except OSError as error:
         if not is_disk_full(error):
             raise
-        sys.exit(f"\nerror: {DISK_FULL}\nThe champion is untouched.")
+        told = DISK_FULL
+    else:
+        return
+    changed = champion.trace(repo) != before
+    fate = "The champion is another than before: see `fuseline status`." if changed else "The champion is untouched."
+    sys.exit(f"\nerror: {told}\n{fate}")
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

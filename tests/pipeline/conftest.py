@@ -66,6 +66,7 @@ def environment(repo: Path) -> dict[str, str]:
         "GIT_CONFIG_SYSTEM": os.devnull,
         "PREFECT_HOME": str(repo.parent / "prefect"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "OMP_WAIT_POLICY": "PASSIVE",

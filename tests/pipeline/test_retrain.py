@@ -4,11 +4,13 @@ import json
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -84,12 +86,19 @@ def test_a_refused_challenger_leaves_the_champion_and_its_record(published):
     edit(published / "params.yaml", gate=[{"name": "perfect", "metric": "evaluation.ensemble.accuracy", "min": 1.01}])
     before = (published / "champion").resolve()
     done = retrain(published)
-    assert done.returncode == 0
+    assert done.returncode == 3
+    assert state_names(published) == ["Refused"]
     assert "Refused" in done.stdout
     assert "1 rule failed: perfect" in done.stdout
     assert (published / "champion").resolve() == before
     assert git(published, "tag").split() == ["fusion#champion#1", "fusion@v1.0.0"]
     assert "Verdict: refused" in git(published, "log", "--all", "--format=%B")
+
+
+def state_names(repo: Path) -> list[str]:
+    """Return how the project's runs ended, as Prefect's own database has it."""
+    with closing(sqlite3.connect(repo.parent / "prefect" / "prefect.db")) as database:
+        return [name for (name,) in database.execute("SELECT state_name FROM flow_run ORDER BY created")]
 
 
 def test_an_uncommitted_edit_is_run_on_and_said_and_rolled_back(published):
@@ -229,6 +238,7 @@ def test_a_run_shares_its_version_and_tells_a_server_of_itself(published, tmp_pa
         assert "Published v1.1.0" in done.stdout, done.stderr
         assert "temporary server" not in done.stdout + done.stderr
         artifacts = {one["key"]: one for one in post(f"{api}/artifacts/latest/filter")}
+        assert [run["state_name"] for run in post(f"{api}/flow_runs/filter")] == ["Published"]
     finally:
         server.terminate()
         server.wait(30)

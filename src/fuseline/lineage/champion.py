@@ -11,7 +11,7 @@ from pathlib import Path
 from fuseline.errors import BundleError, LineageError, NotInstalledError, PublishError
 from fuseline.lineage.dvc import dvc, share_cache
 from fuseline.lineage.git import fetch_tags, git
-from fuseline.lineage.registry import assign, versions
+from fuseline.lineage.registry import STAGE, assign, versions
 from fuseline.lineage.workspace import STATE
 from fuseline.runtime.bundle import read_bundle
 
@@ -143,6 +143,12 @@ def _share(repo: Path, remote: str, tag: str) -> None:
     except LineageError:
         git(repo, "tag", "--delete", tag)  # what others do not know of did not happen
         raise
+
+
+def trace(repo: Path) -> tuple[str | None, str]:
+    """Return what is another as soon as the champion is: where its link points, and the tags that assign it."""
+    link = repo / LINK
+    return (os.readlink(link) if link.is_symlink() else None), git(repo, "tag", "--list", f"*#{STAGE}*")
 
 
 def describe_installed(repo: Path, version: str) -> str:
