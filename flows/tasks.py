@@ -61,6 +61,7 @@ def prepare_workspace(workspace: Workspace) -> None:
     """Clone the snapshot, pull the data set and the champion's bundle."""
     from fuseline.judge import fetch_champion  # here and below: three seconds that a run with nothing to do is spared
 
+    get_run_logger().info(f"This is run {workspace.run}.")
     open_workspace(workspace)
     fetch_champion(workspace, config.load(workspace.clone / "params.yaml").publish.name)
 
@@ -133,7 +134,6 @@ def recorded(workspace: Workspace) -> Iterator[Outcome]:
         ))  # fmt: skip
 
     write("running")  # it stays where the process is killed
-    get_run_logger().info(f"This is run {workspace.run}.")
     try:
         yield outcome
         keep_validation(workspace)

@@ -62,7 +62,7 @@ def copied() -> list[str]:
 
 
 def test_the_dockerfile_copies_files_of_the_tree() -> None:
-    assert len(copied()) == 5
+    assert len(copied()) == 4
     assert [source for source in copied() if not (ROOT / source).is_file()] == []
 
 
@@ -209,10 +209,3 @@ def test_a_second_run_waits_for_the_first() -> None:
     limit = DEPLOYMENTS[0]["concurrency_limit"]
     assert limit["limit"] == 1
     assert ConcurrencyLimitStrategy(limit["collision_strategy"]) is ConcurrencyLimitStrategy.ENQUEUE
-
-
-def test_the_s3_lock_adds_packages_and_changes_none() -> None:
-    base, extra = versions(ROOT / "requirements.lock"), versions(INFRA / "requirements-s3.lock")
-    assert "dvc-s3" in extra
-    assert base.keys() & extra.keys() == set()
-    assert extra["s3fs"] == base["fsspec"], "make infra/requirements-s3.lock again: its first lines say how"
