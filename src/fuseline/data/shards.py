@@ -36,6 +36,8 @@ FILES = ("image", "image_pair", "audio", "audio_pair")
 """Columns that hold encoded files."""
 BATCH_ROWS = 4096
 """Rows that are held in memory at once where a data set is gone through."""
+BATCH_BYTES = 64 << 20
+"""Fewer are where they are large, as long as the file's row groups are not larger themselves."""
 
 
 def read_manifest(folder: Path) -> DataManifest:
@@ -121,7 +123,7 @@ def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
 def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     schema = _schema(columns)
     held = [name for name in columns if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=held or ["id"]):
+    for batch in file.iter_batches(batch_size=_batch_rows(file), columns=held or ["id"]):
         arrays = [
             batch.column(name).cast(schema.field(name).type)
             if name in held
@@ -129,6 +131,11 @@ def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.Record
             for name in columns
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _batch_rows(file: pq.ParquetFile) -> int:
+    size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * file.metadata.num_rows // max(size, 1)))
 
 
 def _schema(columns: Sequence[str]) -> pa.Schema:
