@@ -26,7 +26,7 @@ def clone(tmp_path: Path, bundle: Path, prepared: Path, evaluation: Evaluation) 
     shutil.copytree(prepared, build / "prepare")
     evaluation.write(build / "evaluate" / "evaluation.json")
     predictor = Predictor(bundle, ["CPUExecutionProvider"])
-    answers = predictor.predict(read_parquet(prepared / "test.parquet", predictor.bundle.modalities))
+    answers = predictor.predict(read_parquet(prepared / "test", predictor.bundle.modalities))
     probabilities = [list(map(float, answer.probabilities)) for answer in answers]
     table = pa.table({"label": pa.array([0] * len(probabilities)), "probabilities": probabilities})
     write_table(table, build / "evaluate" / "predictions.parquet")

@@ -88,7 +88,8 @@ class Validate(Section):
 
 
 class Duplicates(Section):
-    """Which examples count as one and the same: they go to one split, as examples of one group do."""
+    """Which examples count as one and the same: they go to one split, as examples of one group do. Another setting
+    deals them anew: do not change it in the life of a champion."""
 
     match: Literal["all", "any"]
     """all: both hold the same modalities, and match in each. any: one modality in which they match is enough; where
@@ -96,7 +97,7 @@ class Duplicates(Section):
     text_similarity: Annotated[float, Field(gt=0, le=1)]
     """Share of six-letter stretches in common from which texts match; 1 takes those only that differ in nothing but
     case, punctuation and spacing, as short texts are compared anyway."""
-    image_distance: Share
+    image_distance: Annotated[float, Field(ge=0, le=0.5)]
     """Root mean square difference of two pictures' thumbnails, as a share of their contrast, up to which they match;
     0 takes pictures only whose pixels are the same."""
 

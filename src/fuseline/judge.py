@@ -124,7 +124,7 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comp
     if set(predictor.bundle.modalities) != set(Bundle.read(clone / "build/export/bundle/bundle.json").modalities):
         return Comparison(version, None, f"champion {version} sees other modalities, so it cannot be compared{remedy}")
     ours = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
-    test = read_parquet(clone / "build" / "prepare" / "test.parquet", predictor.bundle.modalities)
+    test = read_parquet(clone / "build" / "prepare" / "test", predictor.bundle.modalities)
     progress, probs = Progress(f"judge: champion {version}", ours.num_rows), []
     for done, answer in enumerate(predictor.predict(test), start=1):
         probs.append(answer.probabilities)

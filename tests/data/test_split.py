@@ -73,7 +73,7 @@ def test_a_share_of_zero_takes_nothing() -> None:
 
 
 @given(st.text(), shares, shares)
-def test_a_group_that_comes_too_late_for_test_is_dealt_to_the_others_and_no_other_group_moves(
+def test_a_group_too_late_for_test_is_dealt_to_the_others_and_no_other_group_moves(
     group: str, val: float, test: float
 ) -> None:
     before, late = split_of(group, "salt", val, test), split_without_test(group, "salt", val, test)
@@ -89,7 +89,8 @@ def test_late_groups_are_dealt_by_what_is_left_of_the_shares() -> None:
 # --- families -----------------------------------------------------------------------------------------------------
 
 SETTINGS = Prepare.model_validate(
-    yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["prepare"] | {"salt": "salt", "val": 0.2, "test": 0.2}
+    yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["prepare"]
+    | {"salt": "salt", "val": 0.2, "test": 0.2}
 )
 
 
@@ -207,7 +208,7 @@ def test_a_frozen_test_split_takes_no_new_groups() -> None:
     assert set(place([row("b")], many, freeze=1)[1]) == {"train", "val"}
 
 
-def test_a_frozen_test_split_takes_corrections_and_holds_out_its_copies_and_its_groups_new_rows() -> None:
+def test_a_frozen_test_split_takes_corrections_and_holds_out_copies_and_group_members() -> None:
     late = [row("b", content="mended"), row("x", content="b"), row("y", "b"), row("z", declared="test"), row("a")]
     assert place([row("b")], late, freeze=1)[1] == ["test", "held out", "held out", "held out", "train"]
     held = _place([[row("b")], late], 1)[1].held_out

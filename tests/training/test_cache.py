@@ -140,7 +140,9 @@ def test_what_killed_runs_left_is_removed_and_what_others_write_is_not(folder: P
 
 def test_a_bound_that_is_no_number_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSELINE_CACHE_GB", "20 GB")
-    with pytest.raises(ConfigError, match="FUSELINE_CACHE_GB: expected a number of gigabytes such as 20, found '20 GB'"):
+    with pytest.raises(
+        ConfigError, match="FUSELINE_CACHE_GB: expected a number of gigabytes such as 20, found '20 GB'"
+    ):
         cache.fetch("things", ["a"], Maker())
 
 

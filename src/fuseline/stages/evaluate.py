@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -35,16 +33,14 @@ def main(params: Params) -> None:
     side, labels = params.encoders.image.size, params.task.labels
     tokenizer = load_saved_tokenizer(entry.TRAIN, ensemble)
     collate = Collator(tokenizer, side, len(labels))
-    with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
-        read = partial(Examples, cache=Path(cache), side=side)
-        test = read(entry.PREPARE / "test.parquet", modalities=params.members.modalities())
-        ids, truth_N, present = list(test.rows["id"]), test.labels, test.present()
-        probs_NC, members_NMC = predict_ensemble(ensemble, test, collate)
-        patterns: dict[str, Floats] = {
-            modality: predict_ensemble(ensemble, test, collate, [modality])[0]
-            for modality in params.members.modalities()
-        }
-        before = _predict_before(params, read, collate)
+    read = partial(Examples, side=side)
+    test = read(entry.PREPARE / "test", modalities=params.members.modalities())
+    ids, truth_N, present = test.column("id"), test.labels, test.present()
+    probs_NC, members_NMC = predict_ensemble(ensemble, test, collate)
+    patterns: dict[str, Floats] = {
+        modality: predict_ensemble(ensemble, test, collate, [modality])[0] for modality in params.members.modalities()
+    }
+    before = _predict_before(params, read, collate)
     folder = entry.fresh(entry.EVALUATE)
     write_table(
         pa.table({"id": ids, "label": truth_N, "probabilities": list(probs_NC)}), folder / "predictions.parquet"
@@ -63,7 +59,7 @@ def _predict_before(params: Params, read: Callable[..., Examples], collate: Coll
     """Predict with a linear head on each member's encoders as they were loaded, before any fine-tuning."""
     experts, encoders = params.members.experts, params.encoders
     used = params.members.modalities()
-    train, test = (read(entry.PREPARE / f"{split}.parquet", modalities=used) for split in ("train", "test"))
+    train, test = (read(entry.PREPARE / split, modalities=used) for split in ("train", "test"))
     train.thin(params.evaluate.probe_rows)
     features, progress = {}, Progress("evaluate before fine-tuning", len(experts))
     for done, (name, recipe) in enumerate(experts.items(), start=1):
