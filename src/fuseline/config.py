@@ -88,8 +88,10 @@ class Validate(Section):
 
 
 class Duplicates(Section):
-    """Which examples count as one and the same: they go to one split, as examples of one group do. Another setting
-    deals them anew: do not change it in the life of a champion."""
+    """Which examples count as one and the same: they go to one split, as those of one group do.
+
+    Another setting deals examples anew: do not change it in the life of a champion.
+    """
 
     match: Literal["all", "any"]
     """all: both hold the same modalities, and match in each. any: one modality in which they match is enough; where

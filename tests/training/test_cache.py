@@ -106,11 +106,18 @@ def test_processes_that_make_the_same_at_once_all_get_it_whole(folder: Path) -> 
     assert len(list(folder.rglob("*-*"))) == 1
 
 
+def age(folder: Path, seconds: int) -> None:
+    for path in folder.rglob("*-*"):
+        found = path.stat()
+        os.utime(path, (found.st_atime - seconds, found.st_mtime))
+
+
 def test_the_files_that_were_not_used_for_longest_go_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSELINE_CACHE_GB", "3.5e-7")  # 350 bytes
     make = Maker("x" * 100)
     for name in ("a", "b", "c", "a", "d"):
         cache.fetch("things", [name], make)
+        age(folder, 100)
     assert make.calls == 4
     cache.fetch("things", ["a"], make)
     cache.fetch("things", ["c"], make)
@@ -120,11 +127,15 @@ def test_the_files_that_were_not_used_for_longest_go_first(folder: Path, monkeyp
     assert sum(path.stat().st_size for path in folder.rglob("*-*")) == 300
 
 
-def test_a_file_larger_than_the_bound_is_still_there_for_its_maker(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_was_just_used_stays_whatever_the_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSELINE_CACHE_GB", "0")
-    assert cache.fetch("things", ["a"], Maker()).read_text() == "dear"
+    first, second = (cache.fetch("things", [name], Maker()) for name in "ab")
+    assert first.exists()
+    assert second.read_text() == "dear"
+    age(folder, 100)
+    cache.fetch("things", ["c"], Maker())
+    assert not first.exists()
+    assert not second.exists()
 
 
 def test_what_killed_runs_left_is_removed_and_what_others_write_is_not(folder: Path) -> None:

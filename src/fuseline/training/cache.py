@@ -23,6 +23,8 @@ FOLDER = "FUSELINE_CACHE"
 LIMIT = "FUSELINE_CACHE_GB"
 """Environment variable with the size, in gigabytes, above which the files that were not used for longest go."""
 DEFAULT_LIMIT_GB = 20.0
+RECENT_S = 60
+"""A file used so lately stays, whatever the bound: another run may be about to open it."""
 ABANDONED_S = 24 * 3600
 """Age from which an unfinished file is taken for a killed run's."""
 
@@ -58,7 +60,7 @@ def fetch(kind: str, made_from: Sequence[str], make: Callable[[Path], None]) -> 
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    trim(find_folder(), keep=path)
+    trim(find_folder())
     return path
 
 
@@ -85,25 +87,24 @@ def _digest(path: Path, size: int, mtime_ns: int, inode: int) -> str:
     return sha256_of(path)
 
 
-def trim(folder: Path, keep: Path) -> None:
+def trim(folder: Path) -> None:
     """Remove the files that were not used for longest, until the others fit; and what killed runs left."""
-    files = []
+    files, now = [], time.time()
     for path in folder.glob("*/*"):
         try:
             found = path.stat()
         except FileNotFoundError:
             continue
         if path.suffix != ".part":
-            files.append((found.st_atime_ns, found.st_size, path))
-        elif time.time() - found.st_mtime > ABANDONED_S:
+            files.append((found.st_atime, found.st_size, path))
+        elif now - found.st_mtime > ABANDONED_S:
             path.unlink(missing_ok=True)
     total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if total <= limit_bytes():
+    for used, size, path in sorted(files):
+        if total <= limit_bytes() or now - used < RECENT_S:
             return
-        if path != keep:
-            path.unlink(missing_ok=True)
-            total -= size
+        path.unlink(missing_ok=True)
+        total -= size
 
 
 def limit_bytes() -> float:
