@@ -111,7 +111,7 @@ def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
             "the shard was altered: restore it with `dvc checkout --force data.dvc`"
         )
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, pre_buffer=False)  # else the whole file comes into memory
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from error
     _check_schema(path, file.schema_arrow)

@@ -20,7 +20,9 @@ def read_parquet(split: Path, modalities: Sequence[str]) -> Iterator[Row]:
     import pyarrow.parquet as pq  # here: serving JSON does not need it
 
     for file in files_of(split):
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS, columns=["text", "image"]):
+        for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(
+            batch_size=BATCH_ROWS, columns=["text", "image"]
+        ):
             for row in batch.to_pylist():
                 if any(row[name] is not None for name in modalities):
                     yield Row(row["text"], row["image"] and row["image"]["bytes"])

@@ -119,7 +119,7 @@ def _how() -> str:
 
 
 def _decode(file: Path, target: Path, side: int) -> None:
-    prepared = pq.ParquetFile(file)
+    prepared = pq.ParquetFile(file, pre_buffer=False)
     schema = pa.schema(
         pa.field(field.name, pa.binary() if field.name == "image" else field.type)
         for field in prepared.schema_arrow
