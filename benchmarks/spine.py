@@ -178,7 +178,7 @@ def measure_latency(clone: Path) -> dict[str, Any]:
     torch.set_num_threads(2)
     ensemble = load_ensemble(Path("build/train"), Combination.read(Path("build/combine/combination.json")))
     predictor = Predictor(Path("build/export/bundle"), ["CPUExecutionProvider"], threads=2)
-    rows = list(read_parquet(Path("build/prepare/test.parquet"), predictor.bundle.modalities))
+    rows = list(read_parquet(Path("build/prepare/test"), predictor.bundle.modalities))
     found: dict[str, Any] = {"parity": Parity.read(Path("build/export/parity.json")).model_dump()}
     for size in load().benchmark.batch_sizes:
         times_ms = {"graph": [], "torch": []}  # type: dict[str, list[float]]

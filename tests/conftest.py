@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,14 @@ from fuseline.training.pretrained import build_member, digest_of, load_tokenizer
 LABELS = ["red", "green", "blue"]
 WORDS = {"red": ["rose", "cherry", "brick"], "green": ["leaf", "frog", "lime"], "blue": ["sky", "sea", "jeans"]}
 COLORS = {"red": (210, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 220)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what the tests cache out of the repository."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUSELINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +82,14 @@ def _example(number: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def prepared(examples: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder as the prepare stage leaves it: 24 rows to train on, 9 to validate, 9 to test."""
+    """Give a folder as the prepare stage leaves it, from two shards: 24 rows to train on, 9 to validate, 9 to test."""
     folder = tmp_path_factory.mktemp("prepared")
     numbers = pa.array([LABELS.index(target) for target in examples["target"].to_pylist()], pa.int64())
     table = examples.append_column("label", numbers)
     for split, (start, rows) in {"train": (0, 24), "val": (24, 9), "test": (33, 9)}.items():
-        write_table(table.slice(start, rows), folder / f"{split}.parquet")
+        half = rows // 2
+        write_table(table.slice(start, half), folder / split / "shard-00000-a.parquet")
+        write_table(table.slice(start + half, rows - half), folder / split / "shard-00001-b.parquet")
     return folder
 
 
@@ -164,12 +174,11 @@ def build(encoders: config.Encoders) -> Callable[..., FusionModel]:
 
 
 @pytest.fixture(scope="session")
-def read(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Examples]:
+def read(prepared: Path) -> Callable[..., Examples]:
     """Give the reader of a prepared split."""
-    cache = tmp_path_factory.mktemp("cache")
 
     def examples(split: str = "train", **options: Any) -> Examples:
-        return Examples(prepared / f"{split}.parquet", cache, 32, **options)
+        return Examples(prepared / split, 32, **options)
 
     return examples
 

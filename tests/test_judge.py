@@ -54,7 +54,7 @@ def test_a_champion_that_answers_alike_is_neither_better_nor_worse_whatever_torc
 def test_labels_in_another_order_are_compared_by_name(clone: Path, bundle: Path, tmp_path: Path) -> None:
     turned = describe(Path(shutil.copytree(bundle, tmp_path / "turned")), labels=["blue", "red", "green"])
     comparison = compare("v1.0.0", turned, clone, SETTINGS)
-    probs = answer(Predictor(bundle), clone / "build/prepare/test.parquet", 9, "anybody")
+    probs = answer(Predictor(bundle), clone / "build/prepare/test", 9, "anybody")
     rows = np.array(TRUTH), np.array(list("aabbccdde"))
     expected = estimate_gain(probs, probs[:, [1, 2, 0]], *rows, SETTINGS.resamples, SETTINGS.confidence)
     assert comparison.gain is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fuseline.errors import FuselineError
-from fuseline.records import Combination, Estimate, Evaluation, Validation, sha256_of, write_json
+from fuseline.records import Combination, Estimate, Evaluation, Validation, files_of, sha256_of, write_json
 
 COMBINATION = Combination(weights={"text": 0.25, "image": 0.75}, temperature=1.5, pool="geometric")
 
@@ -97,3 +97,14 @@ def test_the_digest_is_sha256(path: Path) -> None:
 def test_words_of_all_scripts_stay_readable(path: Path) -> None:
     Validation(passed=True, why="größer · 猫", rows=1, quarantined=0, expectations=[]).write(path)
     assert "größer · 猫" in path.read_text(encoding="utf-8")
+
+
+def test_the_files_of_a_split_come_in_the_order_of_their_shards(tmp_path: Path) -> None:
+    for name in ("shard-00010-a.parquet", "shard-00002-b.parquet", "note.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in files_of(tmp_path)] == ["shard-00002-b.parquet", "shard-00010-a.parquet"]
+
+
+def test_a_split_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FuselineError, match="holds no Parquet file; the prepare stage writes them"):
+        files_of(tmp_path / "test")

@@ -92,6 +92,23 @@ class Validate(Section):
     only where chance does not explain it (chi-squared test, p < 0.001): small batches differ by nature."""
 
 
+class Duplicates(Section):
+    """Which examples count as one and the same: they go to one split, as those of one group do.
+
+    Another setting deals examples anew: do not change it in the life of a champion.
+    """
+
+    match: Literal["all", "any"]
+    """all: both hold the same modalities, and match in each. any: one modality in which they match is enough; where
+    many examples share a question, that joins them all."""
+    text_similarity: Annotated[float, Field(gt=0, le=1)]
+    """Share of six-letter stretches in common from which texts match; 1 takes those only that differ in nothing but
+    case, punctuation and spacing, as short texts are compared anyway."""
+    image_distance: Annotated[float, Field(ge=0, le=0.5)]
+    """Root mean square difference of two pictures' thumbnails, as a share of their contrast, up to which they match;
+    0 takes pictures only whose pixels are the same."""
+
+
 class Prepare(Section):
     """How examples are dealt to the splits, by a stable hash of their group."""
 
@@ -100,7 +117,11 @@ class Prepare(Section):
     val: Annotated[float, Field(gt=0, lt=1)]
     """Share of groups for validation: early stopping, ensemble weights, temperature."""
     test: Annotated[float, Field(gt=0, lt=1)]
-    """Share of groups for the test split: evaluation and gate only."""
+    """Share of groups for the test split: evaluation and gate only. An example's own `split` wins over the hash."""
+    freeze_test: Count | None
+    """Shards from which the test split is drawn: later ones add no example to it, they only correct those that it
+    has. null lets it grow."""
+    duplicates: Duplicates
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:

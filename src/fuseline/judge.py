@@ -139,7 +139,7 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comp
         remedy = "to accept that, take the margin rules out of params.yaml for one run"
         return Comparison(version, None, f"champion {version} {why_not}, so it cannot be compared; {remedy}")
     rows = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet", columns=["group", "label"])
-    test = clone / "build" / "prepare" / "test.parquet"
+    test = clone / "build" / "prepare" / "test"
     after_NC = answer(ours, test, rows.num_rows, "challenger")
     before_NC = answer(theirs, test, rows.num_rows, f"champion {version}")
     columns_C = [theirs.bundle.labels.index(label) for label in ours.bundle.labels]

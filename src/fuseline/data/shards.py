@@ -36,6 +36,8 @@ FILES = ("image", "image_pair", "audio", "audio_pair")
 """Columns that hold encoded files."""
 BATCH_ROWS = 4096
 """Rows that are held in memory at once where a data set is gone through."""
+BATCH_BYTES = 64 << 20
+"""Fewer are where they are large, as long as the file's row groups are not larger themselves."""
 
 
 def read_manifest(folder: Path) -> DataManifest:
@@ -109,7 +111,7 @@ def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
             "the shard was altered: restore it with `dvc checkout --force data.dvc`"
         )
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, pre_buffer=False)  # else the whole file comes into memory
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from error
     _check_schema(path, file.schema_arrow)
@@ -121,7 +123,7 @@ def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
 def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     schema = _schema(columns)
     held = [name for name in columns if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=held or ["id"]):
+    for batch in file.iter_batches(batch_size=_batch_rows(file), columns=held or ["id"]):
         arrays = [
             batch.column(name).cast(schema.field(name).type)
             if name in held
@@ -129,6 +131,12 @@ def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.Record
             for name in columns
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _batch_rows(file: pq.ParquetFile) -> int:
+    size: int = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
+    rows: int = file.metadata.num_rows
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1)))
 
 
 def _schema(columns: Sequence[str]) -> pa.Schema:

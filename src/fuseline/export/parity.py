@@ -24,8 +24,8 @@ TORCH_BATCH = 7
 """Batch size on the torch side: unlike any usual one, so that padding and neighbours differ on the two sides."""
 
 
-def compare(folder: Path, ensemble: Ensemble, file: Path, evaluated_NC: Floats, batch_sizes: Sequence[int]) -> Parity:
-    """Run every row of `file` through both, the graph at each batch size.
+def compare(folder: Path, ensemble: Ensemble, split: Path, evaluated_NC: Floats, batch_sizes: Sequence[int]) -> Parity:
+    """Run every row of a prepared split through both, the graph at each batch size.
 
     Args:
         evaluated_NC: the probabilities that the evaluation of these rows rests on. It sees pictures resized and
@@ -35,7 +35,7 @@ def compare(folder: Path, ensemble: Ensemble, file: Path, evaluated_NC: Floats, 
         ExportError: a number on either side is not finite.
     """
     predictor = Predictor(folder, ["CPUExecutionProvider"])
-    rows = list(read_parquet(file, predictor.bundle.modalities))
+    rows = list(read_parquet(split, predictor.bundle.modalities))
 
     def logits_NC(what: str, size: int, run: Run | None = None) -> Floats:
         progress, found = Progress(f"export parity, {what}", len(rows)), []

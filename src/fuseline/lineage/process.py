@@ -95,4 +95,10 @@ def python_env(source: Path) -> dict[str, str]:
         "PYTHONPATH": str(source / "src"),
         "PYTHONUNBUFFERED": "1",
         "DVC_NO_ANALYTICS": "1",
+        "FUSELINE_CACHE": os.environ.get("FUSELINE_CACHE") or str(_state_of(source) / "cache"),
     }
+
+
+def _state_of(source: Path) -> Path:
+    """Return the .fuseline folder of a repository, or that of the one whose run a clone serves: runs share a cache."""
+    return next((folder for folder in source.parents if folder.name == ".fuseline"), source / ".fuseline")

@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from fuseline.errors import DataError
+from fuseline.records import files_of
 from fuseline.runtime.predictor import Row
 
+BATCH_ROWS = 64
+"""Rows that are held in memory at once: pictures may be large."""
 
-def read_parquet(file: Path, modalities: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of a prepared split that have any of `modalities`, a batch in memory at a time."""
+
+def read_parquet(split: Path, modalities: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a prepared split, a folder, that have any of `modalities`, a batch in memory at a time."""
     import pyarrow.parquet as pq  # here: serving JSON does not need it
 
-    for batch in pq.ParquetFile(file).iter_batches(columns=["text", "image"]):
-        for row in batch.to_pylist():
-            if any(row[name] is not None for name in modalities):
-                yield Row(row["text"], row["image"] and row["image"]["bytes"])
+    for file in files_of(split):
+        for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(
+            batch_size=BATCH_ROWS, columns=["text", "image"]
+        ):
+            for row in batch.to_pylist():
+                if any(row[name] is not None for name in modalities):
+                    yield Row(row["text"], row["image"] and row["image"]["bytes"])
 
 
 def read_jsonl(file: Path) -> Iterator[tuple[dict[str, Any], Row]]:

@@ -17,9 +17,7 @@ ROWS = 256
 
 def main(params: Params) -> None:
     """build/export/bundle, build/prepare → build/benchmark: benchmark.json."""
-    rows = list(
-        islice(read_parquet(entry.PREPARE / "test.parquet", read_bundle(entry.EXPORT / "bundle").modalities), ROWS)
-    )
+    rows = list(islice(read_parquet(entry.PREPARE / "test", read_bundle(entry.EXPORT / "bundle").modalities), ROWS))
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark)
     benchmark.write(entry.fresh(entry.BENCHMARK) / "benchmark.json")
     for latency in benchmark.batches.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from fuseline.config import Expert, Member, Params
 from fuseline.models.combine import combine, usable
 from fuseline.progress import say
-from fuseline.records import Combination
+from fuseline.records import Combination, files_of
 from fuseline.stages import entry
 from fuseline.training.combine import fit_temperature, fit_weights
 
@@ -38,7 +39,8 @@ def read_validation(members: dict[str, Member]) -> tuple[Tensor, Tensor, Tensor]
     Returns:
         log-probabilities, float64 [N, M, C]; which member can say anything, bool [N, M]; labels [N].
     """
-    columns = pq.read_table(entry.PREPARE / "val.parquet", columns=["label", "text", "image"])
+    needed = ["label", "text", "image.path"]  # the pictures' presence, not their bytes
+    columns = pa.concat_tables(pq.ParquetFile(file).read(needed) for file in files_of(entry.PREPARE / "val"))
     present = {name: torch.tensor(columns[name].is_valid().to_numpy()) for name in ("text", "image")}
     usable_NM = usable([member.modalities for member in members.values()], present)
     said = [np.load(_folder(name, member) / "validation.npy", allow_pickle=False) for name, member in members.items()]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -67,20 +65,19 @@ def predict(params: Params, combination: Combination) -> Predicted:
     ensemble = load_ensemble(entry.TRAIN, combination)
     side, used = params.encoders.image.size, params.members.modalities()
     collate = Collator(load_saved_tokenizer(entry.TRAIN, ensemble), side, len(params.task.labels))
-    with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
-        read = partial(Examples, cache=Path(cache), side=side, modalities=used)
-        test = read(entry.PREPARE / "test.parquet")
-        ensemble_NC, members_NMC = predict_ensemble(ensemble, test, collate)
-        return Predicted(
-            ids=list(test.rows["id"]),
-            groups_N=np.array(list(test.rows["group"])),
-            labels_N=test.labels,
-            present=test.present(),
-            ensemble_NC=ensemble_NC,
-            members={name: members_NMC[:, index] for index, name in enumerate(combination.weights)},
-            before=_predict_before(params, read(entry.PREPARE / "train.parquet"), test, collate),
-            patterns={modality: predict_ensemble(ensemble, test, collate, [modality])[0] for modality in used},
-        )
+    read = partial(Examples, side=side, modalities=used)
+    test = read(entry.PREPARE / "test")
+    ensemble_NC, members_NMC = predict_ensemble(ensemble, test, collate)
+    return Predicted(
+        ids=list(test.column("id")),
+        groups_N=np.array(list(test.column("group"))),
+        labels_N=test.labels,
+        present=test.present(),
+        ensemble_NC=ensemble_NC,
+        members={name: members_NMC[:, index] for index, name in enumerate(combination.weights)},
+        before=_predict_before(params, read(entry.PREPARE / "train"), test, collate),
+        patterns={modality: predict_ensemble(ensemble, test, collate, [modality])[0] for modality in used},
+    )
 
 
 def _predict_before(params: Params, train: Examples, test: Examples, collate: Collator) -> dict[str, Floats]:

@@ -39,7 +39,7 @@ def main(params: Params) -> None:
     predictions = pq.read_table(entry.EVALUATE / "predictions.parquet", columns=["probabilities"])
     evaluated_NC = np.stack(predictions["probabilities"].to_numpy())
     parity = compare(
-        folder / "bundle", ensemble, entry.PREPARE / "test.parquet", evaluated_NC, params.export.parity_batch_sizes
+        folder / "bundle", ensemble, entry.PREPARE / "test", evaluated_NC, params.export.parity_batch_sizes
     )
     parity.write(folder / "parity.json")
     say(

@@ -1,30 +1,60 @@
-"""Deal the accepted examples to train, val and test."""
+"""Deal the accepted examples to train, val and test, duplicates together."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fuseline.config import Params, Task
-from fuseline.config import Prepare as Shares
-from fuseline.data.shards import read_examples, write_table
-from fuseline.data.split import SPLITS, split_of
+from fuseline.data.arrivals import Rows, read_rows
+from fuseline.data.duplicates import Bools, Ints, find_links, read_contents
+from fuseline.data.facts import workers
+from fuseline.data.leakage import report
+from fuseline.data.shards import SCHEMA, iter_shard, open_writer, read_manifest
+from fuseline.data.split import ABSENT, HELD_OUT, SPLITS, Codes, deal
 from fuseline.errors import DataError
-from fuseline.progress import say
-from fuseline.records import Preparation, Validation
+from fuseline.progress import Progress, say
+from fuseline.records import DataManifest, Leakage, Preparation, Shard, Validation
 from fuseline.stages import entry
-
-COLUMNS = ("id", "group", "text", "image", "target", "split", "meta", "source")
-UNSEEN = ("text_pair", "image_pair", "audio", "audio_pair")
-"""What members cannot look at yet."""
 
 
 def main(params: Params) -> None:
-    """Write train, val and test .parquet and preparation.json to build/prepare, from data and build/validate."""
+    """Write SHARD.parquet to build/prepare/{train,val,test}, and preparation.json and leakage.json beside them."""
+    refuse_unfit_data()
+    manifest = read_manifest(entry.DATA)
+    labelled = params.task.kind == "classification"
+    with workers() as pool:
+        rows = read_rows(entry.DATA, manifest, labelled, pool)
+    prepared = deal_rows(rows, params, quarantined_rows(rows.live_N))
+    labels_N = number_labels(rows, params.task) if labelled else np.full(len(rows.live_N), ABSENT)
+    refuse_poor_splits(prepared.splits_N, labels_N, params.task.labels if labelled else [])
+    check_modalities(count_modalities(rows, prepared.splits_N), params.members.modalities())
+    folder = entry.fresh(entry.PREPARE)
+    write_splits(folder, manifest, prepared.splits_N, params.task)
+    preparation = describe(prepared, rows.arrivals.groups_N, labels_N, params.task.labels if labelled else [])
+    preparation.write(folder / "preparation.json")
+    prepared.leakage.write(folder / "leakage.json")
+    say(f"prepare: {', '.join(f'{count:,} {name}' for name, count in preparation.rows.items())} rows")
+    if preparation.duplicates or preparation.held_out:
+        say(
+            f"prepare: {preparation.duplicates:,} rows repeat an earlier one, {preparation.held_out:,} are held out; "
+            "see build/prepare/leakage.json"
+        )
+
+
+def refuse_unfit_data() -> None:
+    """Refuse a data set that broke its contract.
+
+    Raises:
+        DataError: it did.
+    """
     validation = Validation.read(entry.VALIDATE / "validation.json")
     if not validation.passed:
         raise DataError(
@@ -32,62 +62,83 @@ def main(params: Params) -> None:
             "See build/validate/quarantine.parquet (of a run: .fuseline/runs/RUN/), mend or remove those rows, "
             "or raise validate.max_quarantined"
         )
-    bad = pq.read_table(entry.VALIDATE / "quarantine.parquet", columns=["row"])["row"]
-    tell_unseen(read_examples(entry.DATA, UNSEEN))
-    examples = read_examples(entry.DATA, COLUMNS)
-    accepted = examples.filter(pc.invert(pc.is_in(pa.array(range(examples.num_rows)), value_set=bad)))
-    splits = deal(accepted, params.task, params.prepare)
-    check_modalities(splits, params.members.modalities())
-    folder = entry.fresh(entry.PREPARE)
-    for name, table in splits.items():
-        write_table(table, folder / f"{name}.parquet")
-    preparation = describe(splits)
-    preparation.write(folder / "preparation.json")
-    say(f"prepare: {', '.join(f'{rows:,} {name}' for name, rows in preparation.rows.items())} rows")
 
 
-def tell_unseen(columns: pa.Table) -> None:
-    """Say what the data set holds that no member can look at yet."""
-    held = {name: columns.num_rows - columns[name].null_count for name in columns.column_names}
-    if any(held.values()):
-        what = ", ".join(f"{name} ({rows:,} rows)" for name, rows in held.items() if rows)
-        say(f"prepare: left out, for no member can look at it: {what}")
+def quarantined_rows(live_N: Bools) -> Ints:
+    """Return the rows in quarantine; the stage before numbers them among those that stand."""
+    bad = pq.read_table(entry.VALIDATE / "quarantine.parquet", columns=["row"])["row"].to_numpy()
+    return np.flatnonzero(live_N)[bad]  # type: ignore[no-any-return]
 
 
-def deal(examples: pa.Table, task: Task, shares: Shares) -> dict[str, pa.Table]:
-    """Split by group, unless a row says itself where it belongs, and number the labels.
+@dataclass(frozen=True)
+class Prepared:
+    """Where each row goes, of all that ever came in."""
+
+    splits_N: Codes
+    """ABSENT for rows in no split: superseded, in quarantine or held out."""
+    held_out: int
+    leakage: Leakage
+
+
+def deal_rows(rows: Rows, params: Params, quarantined: Ints) -> Prepared:
+    """Deal all rows, those in quarantine too, so that no change of the contract moves others; then leave these out."""
+    settings = params.prepare
+    contents = read_contents(rows.facts, settings.duplicates)
+    links = find_links(contents, settings.duplicates.match)
+    dealing = deal(rows.arrivals, links, settings)
+    sound_N = rows.live_N.copy()
+    sound_N[quarantined] = False
+    held_out = [one for one in dealing.held_out if sound_N[one.row]]
+    splits_N = np.where(sound_N & (dealing.splits_N != HELD_OUT), dealing.splits_N, ABSENT).astype(np.int8)
+    leakage = report(rows.names["id"], rows.arrivals.groups_N, splits_N, links, contents, held_out)
+    return Prepared(splits_N, len(held_out), leakage)
+
+
+def number_labels(rows: Rows, task: Task) -> Ints:
+    """Return each row's label as its place in the task's list; ABSENT for another, which is in quarantine."""
+    return (  # type: ignore[no-any-return]
+        pc.index_in(rows.names["target"], value_set=pa.array(task.labels)).fill_null(ABSENT).to_numpy().astype(np.int64)
+    )
+
+
+def refuse_poor_splits(splits_N: Codes, labels_N: Ints, labels: Sequence[str]) -> None:
+    """Refuse a deal that nothing can be trained or measured on.
 
     Raises:
         DataError: a split came out empty, or a class has no training example.
     """
-    index = pc.index_in(examples["target"], value_set=pa.array(task.labels, pa.string())).cast(pa.int64())
-    numbered = examples.append_column("label", index)
-    drawn = pa.array([split_of(group, shares.salt, shares.val, shares.test) for group in examples["group"].to_pylist()])
-    names = pc.if_else(examples["split"].is_valid(), examples["split"], drawn)
-    splits = {name: numbered.filter(pc.equal(names, name)) for name in SPLITS}
-    if empty := [name for name, table in splits.items() if not table.num_rows]:
+    if empty := [name for number, name in enumerate(SPLITS) if not (splits_N == number).any()]:
         raise DataError(
-            f"split {' and '.join(empty)} has no rows: {examples.num_rows} accepted rows are too few, "
-            "or prepare.val or prepare.test is too small"
+            f"split {' and '.join(empty)} has no rows: {(splits_N != ABSENT).sum()} accepted rows are too few, "
+            "prepare.val or prepare.test is too small, or duplicates tie nearly all rows to one family "
+            "(prepare.duplicates)"
         )
-    absent = sorted(set(task.labels) - set(splits["train"]["target"].to_pylist()))
-    if absent and task.kind == "classification":
-        raise DataError(f"no training example for {', '.join(absent)}; add some or take the label out of task.labels")
-    return splits
+    seen = set(labels_N[splits_N == 0].tolist())
+    if absent := [label for number, label in enumerate(labels) if number not in seen]:
+        raise DataError(
+            f"no training example for {', '.join(sorted(absent))}; add some or take the label out of task.labels"
+        )
 
 
-def check_modalities(splits: Mapping[str, pa.Table], modalities: Sequence[str]) -> None:
+def count_modalities(rows: Rows, splits_N: Codes) -> dict[str, dict[str, int]]:
+    """Count the rows of each split that have a text, and that have a picture."""
+    has = {name: rows.facts[fact].is_valid().to_numpy() for name, fact in _FACTS.items()}
+    return {
+        split: {name: int((has_N & (splits_N == number)).sum()) for name, has_N in has.items()}
+        for number, split in enumerate(SPLITS)
+    }
+
+
+_FACTS = {"text": "text_chars", "image": "image_error"}
+
+
+def check_modalities(counts: Mapping[str, Mapping[str, int]], modalities: Sequence[str]) -> None:
     """Refuse splits on which a later stage would fail: training, the fit of the ensemble, the evaluation.
 
     Raises:
         DataError: naming every modality that no row of some split has.
     """
-    absent = [
-        f"{modality} in {name}"
-        for name, table in splits.items()
-        for modality in modalities
-        if table[modality].null_count == table.num_rows
-    ]
+    absent = [f"{name} in {split}" for split, found in counts.items() for name in modalities if not found[name]]
     if absent:
         raise DataError(
             f"no row with {', none with '.join(absent)}; expected some in each split, of every modality that a member "
@@ -95,12 +146,52 @@ def check_modalities(splits: Mapping[str, pa.Table], modalities: Sequence[str]) 
         )
 
 
-def describe(splits: dict[str, pa.Table]) -> Preparation:
+def write_splits(folder: Path, manifest: DataManifest, splits_N: Codes, task: Task) -> None:
+    """Copy each shard's rows to the split they belong to, in files of the shard's name.
+
+    A shard whose rows stay where they are gives the same bytes as before, whatever else came in.
+    """
+    start, progress = 0, Progress("prepare: writing", len(manifest.shards))
+    for done, shard in enumerate(manifest.shards, start=1):
+        _write_shard(folder, shard, splits_N[start : start + shard.rows], task)
+        start += shard.rows
+        progress.at(done)
+
+
+def _write_shard(folder: Path, shard: Shard, splits: Codes, task: Task) -> None:
+    labelled = task.kind == "classification"
+    schema = SCHEMA.append(pa.field("label", pa.int64())) if labelled else SCHEMA
+    start = 0
+    with ExitStack() as stack:
+        writers = {}
+        for number, name in enumerate(SPLITS):
+            if (splits == number).any():
+                (folder / name).mkdir(exist_ok=True)
+                writers[number] = stack.enter_context(open_writer(folder / name / shard.file, schema))
+        for rows in iter_shard(entry.DATA, shard) if writers else ():
+            here = splits[start : start + rows.num_rows]
+            start += rows.num_rows
+            if labelled:
+                labels = pc.index_in(rows["target"], value_set=pa.array(task.labels)).cast(pa.int64())
+                rows = rows.append_column("label", labels)
+            for number, writer in writers.items():
+                if (here == number).any():
+                    writer.write_table(rows.filter(pa.array(here == number)))
+
+
+def describe(prepared: Prepared, groups_N: Ints, labels_N: Ints, labels: Sequence[str]) -> Preparation:
     """Count rows, groups and labels per split."""
+    chosen = {name: prepared.splits_N == number for number, name in enumerate(SPLITS)}
+    counts = {name: np.bincount(labels_N[rows_N], minlength=len(labels)) for name, rows_N in chosen.items() if labels}
     return Preparation(
-        rows={name: table.num_rows for name, table in splits.items()},
-        groups={name: len(pc.unique(table["group"])) for name, table in splits.items()},
-        labels={name: dict(Counter(table["target"].to_pylist())) for name, table in splits.items()},
+        rows={name: int(rows_N.sum()) for name, rows_N in chosen.items()},
+        groups={name: len(np.unique(groups_N[rows_N])) for name, rows_N in chosen.items()},
+        labels={
+            name: {label: int(count) for label, count in zip(labels, found, strict=True) if count}
+            for name, found in counts.items()
+        },
+        held_out=prepared.held_out,
+        duplicates=prepared.leakage.duplicates,
     )
 
 

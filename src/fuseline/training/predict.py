@@ -5,7 +5,11 @@ Shape letters: N examples, M members, C classes, D feature size.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +20,7 @@ from torch.utils.data import DataLoader
 from fuseline.inputs import MODALITIES
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
+from fuseline.training import cache
 from fuseline.training.examples import Collator, Examples
 
 Floats = NDArray[np.float32]
@@ -52,8 +57,42 @@ def predict_ensemble(
 
 
 def encode(model: FusionModel, examples: Examples, collate: Collator) -> Floats:
-    """Return the concatenated features [N, D] of the encoders; zeros where a modality is missing."""
+    """Return the concatenated features [N, D] of the encoders; zeros where a modality is missing.
 
+    They are kept in the cache, file by file: encoders that stay as they are cost new rows only.
+    """
+    how = _describe_encoders(model, collate)
+
+    def make(part: Examples, target: Path) -> None:
+        with target.open("wb") as file:
+            np.save(file, _encode(model, part, collate))
+
+    found = [
+        np.load(cache.fetch("features", [how, digest], partial(make, part)), allow_pickle=False)
+        for digest, part in examples.by_file()
+    ]
+    return np.concatenate(found)
+
+
+def _describe_encoders(model: FusionModel, collate: Collator) -> str:
+    """Say what, besides the examples, features depend on."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.encoders.state_dict().items()):
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    parts = {
+        "weights": weights.hexdigest(),
+        "config": [model.config.modalities, model.config.text, model.config.image],
+        "tokens": collate.describe_tokens(),
+        "device": str(next(model.parameters()).device),
+        "threads": torch.get_num_threads(),
+        "code": cache.code_of("models/encoders", "models/preprocess", "training/predict"),
+        "versions": cache.versions_of("torch", "torchvision", "transformers", "tokenizers"),
+    }
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def _encode(model: FusionModel, examples: Examples, collate: Collator) -> Floats:
     def features(batch: dict[str, Tensor]) -> Tensor:
         arguments = {"text": (batch["input_ids"], batch["attention_mask"]), "image": (batch["pixels"],)}
         present = {"text": batch["has_text"], "image": batch["has_image"]}

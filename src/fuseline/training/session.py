@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +31,12 @@ def train_member(
     """
     side, classes = encoders.image.size, len(model.config.labels)
     tokenizer = load_tokenizer(encoders.text) if "text" in recipe.modalities else None
-    with tempfile.TemporaryDirectory(prefix="fuseline-examples-") as cache:
-        train, val = (_read(prepared / f"{split}.parquet", Path(cache), side, recipe) for split in ("train", "val"))
-        if recipe.augment is not None:
-            train.change = build_change(recipe.augment)
-        changed, plain = Collator(tokenizer, side, classes, recipe.label_smoothing), Collator(tokenizer, side, classes)
-        epochs = fit(name, model, recipe, common, train, val, changed, plain)
-        log_probs_NC = predict_log_probs(model, Examples(prepared / "val.parquet", Path(cache), side), plain)
+    train, val = (_read(prepared / split, side, recipe) for split in ("train", "val"))
+    if recipe.augment is not None:
+        train.change = build_change(recipe.augment)
+    changed, plain = Collator(tokenizer, side, classes, recipe.label_smoothing), Collator(tokenizer, side, classes)
+    epochs = fit(name, model, recipe, common, train, val, changed, plain)
+    log_probs_NC = predict_log_probs(model, Examples(prepared / "val", side), plain)
     if not all(math.isfinite(epoch.val_loss) for epoch in epochs):
         raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")
     model.cpu().save_pretrained(folder)
@@ -49,8 +47,8 @@ def train_member(
     say(f"train {name}: done, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
 
 
-def _read(file: Path, cache: Path, side: int, recipe: Member) -> Examples:
-    examples = Examples(file, cache, side, recipe.modalities)
+def _read(split: Path, side: int, recipe: Member) -> Examples:
+    examples = Examples(split, side, recipe.modalities)
     if not len(examples):
-        raise DataError(f"{file}: no row with {' or '.join(recipe.modalities)} to train or validate on")
+        raise DataError(f"{split}: no row with {' or '.join(recipe.modalities)} to train or validate on")
     return examples

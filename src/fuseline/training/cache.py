@@ -1,0 +1,136 @@
+"""Keep what is dear to make: files named by what they were made from, and checked by what they hold.
+
+The cache may be deleted at any time. Several runs share it: files are written whole or not at all, and never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import fuseline
+from fuseline.errors import ConfigError
+from fuseline.records import sha256_of
+
+FOLDER = "FUSELINE_CACHE"
+"""Environment variable that names the folder; else it is .fuseline/cache of the repository."""
+LIMIT = "FUSELINE_CACHE_GB"
+"""Environment variable with the size, in gigabytes, above which the files that were not used for longest go."""
+DEFAULT_LIMIT_GB = 20.0
+RECENT_S = 60
+"""A file used so lately stays, whatever the bound: another run may be about to open it."""
+ABANDONED_S = 24 * 3600
+"""Age from which an unfinished file is taken for a killed run's."""
+
+
+def find_folder() -> Path:
+    """Return the cache's folder, whether it exists or not."""
+    if named := os.environ.get(FOLDER):
+        return Path(named)
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+    return root / ".fuseline" / "cache"
+
+
+def fetch(kind: str, made_from: Sequence[str], make: Callable[[Path], None]) -> Path:
+    """Return the file of what `made_from` says; if it is not there, or was damaged, make it.
+
+    Args:
+        kind: the subfolder.
+        made_from: all that the content depends on, in words and digests.
+        make: writes the content to the path that it is given.
+    """
+    folder = find_folder() / kind
+    stem = hashlib.sha256("\0".join(made_from).encode()).hexdigest()
+    for path in sorted(folder.glob(f"{stem}-*")):
+        if _use(path):
+            return path
+        path.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{uuid.uuid4().hex}.part"
+    try:
+        make(part)
+        path = folder / f"{stem}-{sha256_of(part)}"
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    trim(find_folder())
+    return path
+
+
+def _use(path: Path) -> bool:
+    """Say whether a file is as it was written, and note its use."""
+    try:
+        found = path.stat()
+        if digest_of(path) != path.name.rpartition("-")[2]:
+            return False
+        os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
+    except FileNotFoundError:  # another run removed it meanwhile
+        return False
+    return True
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file, read once as long as it stays the same."""
+    found = path.stat()
+    return _digest(path.absolute(), found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=100_000)
+def _digest(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    return sha256_of(path)
+
+
+def trim(folder: Path) -> None:
+    """Remove the files that were not used for longest, until the others fit; and what killed runs left."""
+    files, now = [], time.time()
+    for path in folder.glob("*/*"):
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            continue
+        if path.suffix != ".part":
+            files.append((found.st_atime, found.st_size, path))
+        elif now - found.st_mtime > ABANDONED_S:
+            path.unlink(missing_ok=True)
+    total = sum(size for _, size, _ in files)
+    for used, size, path in sorted(files):
+        if total <= limit_bytes() or now - used < RECENT_S:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def limit_bytes() -> float:
+    """Return the size that the cache may have.
+
+    Raises:
+        ConfigError: the environment variable is no number.
+    """
+    named = os.environ.get(LIMIT)
+    try:
+        return (DEFAULT_LIMIT_GB if named is None else float(named)) * 1e9
+    except ValueError:
+        raise ConfigError(f"{LIMIT}: expected a number of gigabytes such as 20, found {named!r}") from None
+
+
+def code_of(*modules: str) -> str:
+    """Digest the sources of modules of ours: what they made before an edit is not what they would make now.
+
+    Args:
+        modules: such as `training/examples`.
+    """
+    assert fuseline.__file__ is not None
+    package = Path(fuseline.__file__).parent
+    return hashlib.sha256(b"".join((package / f"{name}.py").read_bytes() for name in modules)).hexdigest()
+
+
+def versions_of(*packages: str) -> str:
+    """Name the installed versions of packages."""
+    return " ".join(f"{package} {version(package)}" for package in packages)
