@@ -17,6 +17,8 @@ from fuseline.errors import DataError
 
 MAX_FILE_BYTES = 256 << 20
 """A picture of 64 MP or two hours of speech fit; a file above it is not one example's."""
+CHUNK = 1 << 20
+"""Bytes that are read or written at once."""
 MAX_RECORD_BYTES = 64 << 20
 """A line or a JSON element above it is refused unread: parsed, it may take twenty times its size."""
 
@@ -157,9 +159,6 @@ def iter_lines(file: BufferedReader, limit: int = MAX_RECORD_BYTES) -> Iterator[
             yield number, None
         else:
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-
-
-CHUNK = 1 << 20
 
 
 def refuse_utf16(head: bytes, name: str) -> None:

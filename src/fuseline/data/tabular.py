@@ -60,7 +60,7 @@ class Unread:
     @property
     def meta(self) -> dict[str, Any]:
         """Keep the line's beginning."""
-        return {} if self.line is None else {"line": self.line[:1000].decode("utf-8", "replace")}
+        return {} if self.line is None else {"line": self.line[:1000].decode("utf-8", "replace").rstrip("\r\n")}
 
 
 Record = Mapping[str, Any] | Unread
