@@ -17,7 +17,6 @@ from fuseline.errors import DataError
 
 AT_ONCE = 256
 """Files that are asked for together: one after the other, a store takes minutes for a thousand."""
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 Found = tuple[str, str, int]
 """Path in the store, name in the batch, size in bytes."""
@@ -54,30 +53,32 @@ def fetch(
 
 def _local(source: str | Path) -> Path | None:
     """Return a local path; None if the source is elsewhere."""
-    found = _URL.match(str(source))
-    if isinstance(source, Path) or found is None:
+    if isinstance(source, Path) or "://" not in source:
         return Path(source)
-    if found[1].lower() in ("file", "local"):
-        return Path(str(source)[found.end() :])
-    return None
+    protocol, _, rest = source.partition("://")
+    return Path(rest) if protocol.lower() in ("file", "local") else None
 
 
 def clean_url(source: str | Path) -> str:
     """Return a path or URL without what may be secret: user, password, query and fragment."""
     text = str(source)
-    found = _URL.match(text)
-    if isinstance(source, Path) or found is None:
+    if isinstance(source, Path) or "://" not in text:
         return text
-    rest = re.split(r"[?#]", text[found.end() :])[0]
+    return "::".join(map(_clean, text.split("::")))
+
+
+def _clean(url: str) -> str:
+    protocol, there, rest = url.partition("://")
+    rest = re.split(r"[?#]", rest)[0]
     head, at, tail = rest.rpartition("@")
     if at and ("/" not in head or ":" in head):  # a password may hold a slash
         rest = tail
-    return found[0] + rest
+    return protocol + there + rest
 
 
 def _download(url: str, folder: Path, bounds: Bounds, options: Mapping[str, Any]) -> Path:
     if "::" in url:
-        raise DataError(f"{clean_url(url.split('::')[0])}: chained URLs are not taken; name the file or folder itself")
+        raise DataError(f"{clean_url(url)}: chained URLs are not taken; name the file or folder itself")
     try:
         store, root = fsspec.core.url_to_fs(url, **options)
         return _copy(store, root.rstrip("/"), folder, bounds)

@@ -12,9 +12,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -99,28 +100,28 @@ def _write(archive: Path, folder: Path, bounds: Bounds) -> None:
     limit = max(_SMALL, MAX_RATIO * archive.stat().st_size)
     total = 0
     members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
-    for name, size, source in members(archive):
-        total += size
-        if total > limit:
-            raise DataError(f"unpacks to more than {MAX_RATIO} times its size; a decompression bomb is not read")
-        target = folder / _safe(name)
-        if source is None:
-            target.mkdir(parents=True, exist_ok=True)
+    with closing(members(archive)) as found:
+        for name, size, opener in found:
+            total += size
+            if total > limit:
+                raise DataError(f"unpacks to more than {MAX_RATIO} times its size; a decompression bomb is not read")
+            target = folder / _safe(name)
             bounds.add_file()  # empty folders fill a disk as well
-            continue
-        bounds.add_file()
-        bounds.add(size, folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(source, target, size, name)
+            bounds.add(size, folder)
+            if opener is None:
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(opener, target, size, name)
 
 
-def _copy(source: IO[bytes], target: Path, size: int, name: str) -> None:
+def _copy(opener: Callable[[], IO[bytes]], target: Path, size: int, name: str) -> None:
     """Write a member of the size that it was said to have, and no other."""
     try:
         file = target.open("xb")
     except FileExistsError:
         raise DataError(f"{name[:100]!r} is in it twice") from None
-    with source, file:
+    with file, opener() as source:
         left = size
         while left and (data := source.read(min(CHUNK, left))):
             file.write(data)
@@ -136,11 +137,11 @@ def _safe(name: str) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-Member = tuple[str, int, IO[bytes] | None]
-"""Name, size, and where its bytes are read; None for a folder."""
+Member = tuple[str, int, Callable[[], IO[bytes]] | None]
+"""Name, size, and what opens it; None for a folder."""
 
 
-def _zip_members(path: Path) -> Iterator[Member]:
+def _zip_members(path: Path) -> Generator[Member, None, None]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             mode = stat.S_IFMT(info.external_attr >> 16)
@@ -148,18 +149,19 @@ def _zip_members(path: Path) -> Iterator[Member]:
                 raise DataError(f"{info.filename[:100]!r} is a link or a device; only files and folders are unpacked")
             if info.flag_bits & 1:
                 raise DataError(f"{info.filename[:100]!r} is encrypted; send it as it is")
-            yield info.filename, info.file_size, None if info.is_dir() else archive.open(info)
+            yield info.filename, info.file_size, None if info.is_dir() else partial(archive.open, info)
 
 
-def _tar_members(path: Path) -> Iterator[Member]:
+def _tar_members(path: Path) -> Generator[Member, None, None]:
     with _decompressed(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in archive:
             if not (member.isreg() or member.isdir()):
                 raise DataError(f"{member.name[:100]!r} is a link or a device; only files and folders are unpacked")
             if member.size < 0:
                 raise DataError(f"{member.name[:100]!r} has no size")
-            yield member.name, member.size if member.isreg() else 0, archive.extractfile(member)
-            archive.members.clear()  # tarfile keeps them all otherwise
+            opener: Any = partial(archive.extractfile, member) if member.isreg() else None
+            yield member.name, member.size if opener else 0, opener
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all otherwise
 
 
 class _Careful(io.RawIOBase):

@@ -41,7 +41,12 @@ def test_tags_of_each_scheme_become_spans(tags: str, spans: list[Any]) -> None:
 def test_a_sentence_is_its_tokens_with_a_space_between(write: Write, rows_of: Rows) -> None:
     path = write("train.conll", "-DOCSTART- -X- O O\n\nAnn NNP B-NP B-PER\r\nmet VBD B-VP O\n\n\nBob NNP B-NP B-PER\n")
     first, second = rows_of(path, kind="ner")
-    assert first == {"id": "train.conll:1", "text": "Ann met", "target": '[[0, 3, "PER"]]', "where": "train.conll, line 3"}
+    assert first == {
+        "id": "train.conll:1",
+        "text": "Ann met",
+        "target": '[[0, 3, "PER"]]',
+        "where": "train.conll, line 3",
+    }
     assert (second["id"], second["text"], second["where"]) == ("train.conll:2", "Bob", "train.conll, line 7")
     assert all(first["text"][s:e] == "Ann" for s, e, _ in json.loads(first["target"]))
 

@@ -64,7 +64,9 @@ def test_a_nul_is_a_character_like_any_other(write: Write, rows_of: Rows) -> Non
 
 
 def test_quotes_that_are_never_closed_do_not_swallow_the_file(write: Write, rows_of: Rows) -> None:
-    path = write("rows.csv", "text,label\n" + "".join(f'"{n},x\ngood {n},y\n' if n == 2 else f"{n},x\n" for n in range(5)))
+    path = write(
+        "rows.csv", "text,label\n" + "".join(f'"{n},x\ngood {n},y\n' if n == 2 else f"{n},x\n" for n in range(5))
+    )
     rows = rows_of(path)
     assert [row.get("text") for row in rows] == ["0", "1", None, "good 2", "3", "4"]
 

@@ -41,7 +41,13 @@ def export(write: Write) -> Callable[..., Path]:
 def test_a_choice_is_a_label_and_other_data_is_meta(export: Callable[..., Path], rows_of: Rows) -> None:
     path = export(task({"text": "a rose", "site": "A"}, by(1, choice("red")), meta={"shift": 2}))
     assert rows_of(path) == [
-        {"id": "11", "text": "a rose", "target": "red", "meta": '{"shift": 2, "site": "A"}', "where": "export.json, task 1"}
+        {
+            "id": "11",
+            "text": "a rose",
+            "target": "red",
+            "meta": '{"shift": 2, "site": "A"}',
+            "where": "export.json, task 1",
+        }
     ]
 
 

@@ -19,7 +19,9 @@ Write = Callable[[str, str | bytes], Path]
 
 
 def test_fields_are_known_by_their_usual_names_and_the_rest_is_meta(write: Write, rows_of: Rows) -> None:
-    path = write("rows.jsonl", '{"key": 7, "sentence": "a rose", "label": "red", "split": "dev", "site": "A", "n": 2}\n')
+    path = write(
+        "rows.jsonl", '{"key": 7, "sentence": "a rose", "label": "red", "split": "dev", "site": "A", "n": 2}\n'
+    )
     assert rows_of(path) == [
         {"id": "7", "text": "a rose", "target": "red", "split": "val", "meta": '{"site": "A", "n": 2}',
          "where": "rows.jsonl, line 1"}

@@ -49,12 +49,17 @@ def test_a_class_that_has_no_name_is_a_problem(store: Callable[..., Path], rows_
     metadata = {"huggingface": json.dumps({"info": {"features": {"label": label}}})}
     path = store({"text": ["a", "b"], "label": [0, 7]})
     pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
-    assert [row.get("problem") for row in rows_of(path)] == [None, "label 7 is none of its 1 classes; target is missing"]
+    assert [row.get("problem") for row in rows_of(path)] == [
+        None,
+        "label 7 is none of its 1 classes; target is missing",
+    ]
 
 
 def test_pictures_may_be_bytes_or_paths(store: Callable[..., Path], write: Write, rows_of: Rows) -> None:
     write("a.png", b"a")
-    struct = pa.array([{"bytes": None, "path": "a.png"}, None], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    struct = pa.array(
+        [{"bytes": None, "path": "a.png"}, None], pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    )
     path = store({"image": [b"b", None], "image_pair": struct, "audio": ["a.png", "../x"], "label": ["x", "y"]})
     first, second = rows_of(path)
     assert (first["image"], first["image_pair"], first["audio"]) == (b"b", b"a", b"a")

@@ -71,4 +71,4 @@ def test_an_article_without_paragraphs_is_not_lost(write: Write, rows_of: Rows) 
 @pytest.mark.parametrize("cut", [1, 30, 120])
 def test_a_truncated_document_is_refused(write: Write, rows_of: Rows, cut: int) -> None:
     with pytest.raises(DataError, match="not JSON that can be read"):
-        rows_of(write("a.json", document(answer(12, "red"))[:-cut - 20]), "squad")
+        rows_of(write("a.json", document(answer(12, "red"))[: -cut - 20]), "squad")
