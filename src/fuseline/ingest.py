@@ -51,7 +51,7 @@ def ingest(
         DataError: the batch cannot be read, or too many of its rows break the contract.
     """
     with tempfile.TemporaryDirectory(prefix="fuseline-batch-") as scratch, versions.locked(repo):
-        drafts = adapters.read(fetch(batch, Path(scratch)), form, columns or {})
+        drafts = adapters.read(fetch(batch, Path(scratch)), form, columns, task.kind)
         before = _revision(repo)
         if dry_run:
             folder = Path(scratch) / "data-set"

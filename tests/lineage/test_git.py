@@ -85,3 +85,11 @@ def test_a_shallow_clone_is_refused_for_it_may_lack_the_champions_tags(repo, tmp
     refuse_shallow(repo)
     with pytest.raises(LineageError, match="git fetch --unshallow --tags"):
         refuse_shallow(tmp_path / "shallow")
+
+
+def test_an_edit_of_the_same_size_in_the_same_second_is_not_missed(repo):
+    for number in range(10, 20):
+        (repo / "a.txt").write_text(f"{number}\n")
+        git(repo, "commit", "--quiet", "--all", "-m", "Edit")
+        (repo / "a.txt").write_text(f"{number + 10}\n")
+        assert git(repo, "show", f"{take_snapshot(repo)}:a.txt") == str(number + 10)

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 
 from fuseline.data.files import CHUNK
 from fuseline.data.unpack import MAX_BYTES, MAX_FILES, Bounds, is_archive, unpack

@@ -62,7 +62,7 @@ def take_snapshot(repo: Path) -> str:
         index = {"GIT_INDEX_FILE": f"{scratch}/index"}
         own = repo / git(repo, "rev-parse", "--git-path", "index")
         if own.exists():
-            shutil.copy(own, f"{scratch}/index")
+            shutil.copy2(own, f"{scratch}/index")  # its time tells git which files it has to look into again
         else:
             git(repo, "read-tree", "HEAD", env=index)
         git(repo, "update-index", "-q", "--unmerged", "--really-refresh", env=index)  # finds edits held back by a flag

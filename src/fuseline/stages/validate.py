@@ -84,7 +84,7 @@ def read_frame(manifest: DataManifest, params: Params) -> tuple[pd.DataFrame, li
     masks = live_rows(ids, [shard.supersedes for shard in manifest.shards])
     with workers() as pool:
         for done, (shard, mask) in enumerate(zip(manifest.shards, masks, strict=True), start=1):
-            live = pa.array([True] * shard.rows) if mask is None else mask.combine_chunks()
+            live = pa.repeat(True, shard.rows) if mask is None else mask.combine_chunks()
             scalars = read_shard(entry.DATA, shard, SCALARS).filter(live)
             frames.append(describe(scalars, read_facts(entry.DATA, shard, pool).filter(live), params.task))
             parts.append(Part(parts[-1].stop if parts else 0, live, frozenset(shard.waives)))

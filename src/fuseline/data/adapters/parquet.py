@@ -126,7 +126,8 @@ def _drafts(
 
 def _cells(column: pa.Array) -> list[Any]:
     try:
-        return column.to_pylist()
+        cells: list[Any] = column.to_pylist()
+        return cells
     except UnicodeDecodeError:  # Parquet does not check that a string is one
         plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
         return [_cell(plain[row]) for row in range(len(plain))]
