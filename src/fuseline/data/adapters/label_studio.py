@@ -158,7 +158,7 @@ def _results(annotation: Result, kind: str, question: str | None) -> list[Result
     results = [result for result in (given if isinstance(given, list) else []) if isinstance(result, Mapping)]
     asked = [result for result in results if question is None or result.get("from_name") == question]
     wanted = {"labels"} if kind == "ner" else KINDS - {"labels"}
-    found = [result for result in asked if result.get("type") in wanted]
+    found = [result for result in asked if str(result.get("type")) in wanted]
     if asked and not found:
         types = ", ".join(sorted({str(result.get("type")) for result in asked}))
         raise DataError(f"annotated with {clip(types)}; {kind} takes {' or '.join(sorted(wanted))}")

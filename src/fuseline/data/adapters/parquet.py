@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from typing import Any
@@ -19,7 +20,7 @@ from fuseline.data.tabular import Batch, Reader
 from fuseline.errors import DataError
 
 MAX_RATIO = 1000
-"""Columns of more than BOMB_BYTES that were packed more tightly than this are refused: Parquet's reader unpacks pages
+"""A file of more than BOMB_BYTES that was packed more tightly than this is refused: Parquet's reader unpacks pages
 whole, however large they are."""
 BOMB_BYTES = 256 << 20
 
@@ -34,13 +35,13 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
     with open_file(batch.root, name) as file:
         try:
             yield from _read(reader, file)
-        except (pa.ArrowException, OSError, OverflowError, MemoryError) as error:
+        except (pa.ArrowException, OSError, OverflowError, MemoryError, UnicodeDecodeError) as error:
             raise DataError(f"{name}: not a whole Parquet file: {clip(str(error), 300)}") from error
 
 
 def _read(reader: Reader, file: BufferedReader) -> Iterator[pa.Table]:
     metadata = pq.read_metadata(file)
-    _check(metadata, reader.name)
+    _check(metadata, os.fstat(file.fileno()).st_size, reader.name)
     parquet = pq.ParquetFile(file, metadata=metadata, read_dictionary=_packed(metadata), buffer_size=1 << 20)
     reader.resolve(parquet.schema_arrow.names)
     classes = _classes(parquet.schema_arrow)
@@ -55,19 +56,13 @@ def _read(reader: Reader, file: BufferedReader) -> Iterator[pa.Table]:
         raise DataError(f"{reader.name}: {row:,} rows; its footer says {metadata.num_rows:,}")
 
 
-def _check(metadata: pq.FileMetaData, name: str) -> None:
+def _check(metadata: pq.FileMetaData, packed: int, name: str) -> None:
     names = metadata.schema.to_arrow_schema().names
     if twice := [column for column in dict.fromkeys(names) if names.count(column) > 1]:
         raise DataError(f"{name}: column {clip(twice[0])!r} is there twice")
-    for group in range(metadata.num_row_groups):
-        for number in range(metadata.num_columns):
-            column = metadata.row_group(group).column(number)
-            size = column.total_uncompressed_size
-            if size > BOMB_BYTES and size > MAX_RATIO * column.total_compressed_size:
-                raise DataError(
-                    f"{name}: column {clip(column.path_in_schema)!r} unpacks {column.total_compressed_size:,} bytes "
-                    f"to {size:,}; a decompression bomb is not read"
-                )
+    size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    if size > BOMB_BYTES and size > MAX_RATIO * packed:
+        raise DataError(f"{name}: unpacks {packed:,} bytes to {size:,}; a decompression bomb is not read")
 
 
 def _packed(metadata: pq.FileMetaData) -> list[str]:
