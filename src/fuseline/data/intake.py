@@ -268,7 +268,7 @@ def _write(
     shard_part, bad_part = folder / "shard.part", folder / "quarantine.part"
     offset = 0
     with open_writer(shard_part, SCHEMA) as accepted, open_writer(bad_part, QUARANTINE) as refused:
-        for rows in pq.ParquetFile(batch.file).iter_batches(batch_size=BATCH_ROWS):
+        for rows in pq.ParquetFile(batch.file, pre_buffer=False).iter_batches(batch_size=BATCH_ROWS):
             table = pa.Table.from_batches([rows])
             here = slice(offset, offset + len(rows))
             offset += len(rows)
@@ -385,7 +385,7 @@ def _copy(source: Path, target: Path, schema: pa.Schema, keep: pa.Array) -> None
     """Copy the rows to keep of a Parquet file, in bounded memory."""
     offset = 0
     with open_writer(target, schema) as writer:
-        for rows in pq.ParquetFile(source).iter_batches(batch_size=BATCH_ROWS):
+        for rows in pq.ParquetFile(source, pre_buffer=False).iter_batches(batch_size=BATCH_ROWS):
             table = pa.Table.from_batches([rows])
             table = table.filter(keep[offset : offset + len(rows)])
             offset += len(rows)
