@@ -119,7 +119,7 @@ def broken(compute: Callable[..., Any]) -> Callable[..., Any]:
 def test_parity_refuses_what_is_not_finite_on_the_side_of_the(
     side: str, bundle: Path, ensemble: Ensemble, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluated = probabilities_of(bundle, prepared / "test.parquet")
+    evaluated = probabilities_of(bundle, prepared / "test")
     if side == "evaluation":
         evaluated[2] = np.nan
     elif side == "graph":
@@ -129,7 +129,7 @@ def test_parity_refuses_what_is_not_finite_on_the_side_of_the(
     what = {"graph": "graph at batch 4: logits", "torch": "torch at batch 7: logits", "evaluation": "the evaluation"}
     words = rf"{what[side]}.* not finite for \d of 9 test rows, first for row \d: \[nan"
     with pytest.raises(ExportError, match=words):
-        compare(bundle, ensemble, prepared / "test.parquet", evaluated, [1, 4])
+        compare(bundle, ensemble, prepared / "test", evaluated, [1, 4])
 
 
 def test_the_description_lists_every_file_with_its_digest_and_size(bundle: Path) -> None:
