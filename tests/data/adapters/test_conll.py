@@ -90,7 +90,7 @@ def test_columns_cannot_be_named(write: Write, rows_of: Rows) -> None:
 def test_a_sentence_without_end_is_cut(write: Write, rows_of: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     from fuseline.data.adapters import conll
 
-    monkeypatch.setattr(conll, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(conll, "MAX_SENTENCE_BYTES", 100)
     rows = rows_of(write("a.conll", "token O\n" * 40))
     assert len(rows) > 2
     assert "is longer than 100 bytes" in rows[0]["problem"]

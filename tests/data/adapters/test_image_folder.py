@@ -96,7 +96,7 @@ def test_links_pipes_and_folders_in_a_class_are_problems(write: Write, rows_of: 
     assert "link out of the batch" in rows["cat/1.png"]
     assert "is a folder" in rows["cat/3.png"]
     assert "not found" in rows["cat/4.png"]
-    assert "a device, a pipe or a socket" in rows["cat/5.png"]
+    assert "a device, a pipe, a socket" in rows["cat/5.png"]
 
 
 def test_metadata_that_is_a_link_out_of_the_batch_is_refused(write: Write, rows_of: Rows, batch: Path) -> None:

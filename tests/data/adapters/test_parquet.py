@@ -118,12 +118,15 @@ def test_one_large_value_in_all_rows_does_not_fill_memory(
 
 
 def test_a_decompression_bomb_is_refused(
-    store: Callable[..., Path], rows_of: Rows, monkeypatch: pytest.MonkeyPatch
+    store: Callable[..., Path], batch: Path, rows_of: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = store({"text": ["x" * 5_000_000], "label": ["x"]}, compression="zstd", use_dictionary=False)
     monkeypatch.setattr(parquet, "BOMB_BYTES", 1_000_000)
+    store({"text": ["x" * 5_000_000], "label": ["x"]}, compression="zstd", use_dictionary=False)
     with pytest.raises(DataError, match="decompression bomb"):
-        rows_of(path)
+        rows_of(batch)
+    store({"text": ["x" * 500_000] * 1000, "label": ["x"] * 1000}, compression="zstd")
+    with pytest.raises(DataError, match="decompression bomb"):
+        rows_of(batch)
 
 
 def test_a_giant_text_is_left_out(store: Callable[..., Path], rows_of: Rows, monkeypatch: pytest.MonkeyPatch) -> None:

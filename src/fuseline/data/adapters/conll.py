@@ -10,11 +10,14 @@ import pyarrow as pa
 
 from fuseline.data.columns import refuse_columns
 from fuseline.data.drafts import Row, to_tables
-from fuseline.data.files import MAX_RECORD_BYTES, clip, iter_lines, open_file, refuse_utf16
+from fuseline.data.files import clip, iter_lines, open_file, refuse_utf16
 from fuseline.data.tabular import Batch
 
 TAG = re.compile(r"O|[BIESLUM]-\S+")
 """IO, IOB1, BIO, BIOES, BILOU: outside, or a place in a span and its label."""
+
+MAX_SENTENCE_BYTES = 1 << 20
+"""What is longer is no sentence: blank lines are missing."""
 
 Line = tuple[int, str]
 Span = tuple[int, int, str]
@@ -25,7 +28,10 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
     refuse_columns(batch.columns, "CoNLL")
     with open_file(batch.root, name) as file:
         refuse_utf16(file.peek(4), name)
-        rows = (_row(name, number, lines, split) for number, lines in enumerate(_sentences(iter_lines(file)), start=1))
+        rows = (
+            _row(name, number, lines, split)
+            for number, lines in enumerate(_sentences(iter_lines(file, MAX_SENTENCE_BYTES)), start=1)
+        )
         yield from to_tables(rows)
 
 
@@ -35,7 +41,7 @@ def _sentences(lines: Iterable[tuple[int, bytes | None]]) -> Iterator[list[Line]
     size = 0
     for number, data in lines:
         line = "" if data is None else data.decode("utf-8", "surrogateescape").strip(" \t\r\n")
-        if data is None or size > MAX_RECORD_BYTES:
+        if data is None or size > MAX_SENTENCE_BYTES:
             held.append((number, ""))
         elif line and not line.startswith("-DOCSTART-"):
             if held or not _is_comment(line):
@@ -71,7 +77,7 @@ def _row(name: str, number: int, lines: Sequence[Line], split: str | None) -> Ro
 
 def _problem(number: int, part: Sequence[str]) -> str | None:
     if part == [""]:
-        return f"line {number}: sentence or line is longer than {MAX_RECORD_BYTES:,} bytes"
+        return f"line {number}: sentence or line is longer than {MAX_SENTENCE_BYTES:,} bytes"
     if len(part) < 2:
         return f"line {number}: {clip(part[0], 40)!r} stands alone; expected a token and its tag"
     if " " in part[0]:

@@ -12,16 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from fuseline.data.drafts import TABLE_BYTES, join
-from fuseline.data.files import clip, open_file
+from fuseline.data.files import CHUNK, clip, open_file
 from fuseline.data.shards import BATCH_ROWS
 from fuseline.data.tabular import Batch, Reader
 from fuseline.errors import DataError
 
 MAX_RATIO = 1000
-"""A file of more than BOMB_BYTES that was packed more tightly than this is refused: Parquet's reader unpacks pages
-whole, however large they are."""
+"""A file that holds this many times its size, more than BOMB_BYTES, is refused: a page is unpacked whole, however large
+it is, and a value that is stored once may stand in every row."""
 BOMB_BYTES = 256 << 20
 
 
@@ -41,52 +42,80 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
 
 def _read(reader: Reader, file: BufferedReader) -> Iterator[pa.Table]:
     metadata = pq.read_metadata(file)
-    _check(metadata, os.fstat(file.fileno()).st_size, reader.name)
-    parquet = pq.ParquetFile(file, metadata=metadata, read_dictionary=_packed(metadata), buffer_size=1 << 20)
+    most = max(BOMB_BYTES, MAX_RATIO * os.fstat(file.fileno()).st_size)
+    _check(metadata, most, reader.name)
+    parquet = pq.ParquetFile(file, metadata=metadata, buffer_size=CHUNK)
+    packed = pq.ParquetFile(file, metadata=metadata, buffer_size=CHUNK, read_dictionary=_leaves(metadata))
     reader.resolve(parquet.schema_arrow.names)
     classes = _classes(parquet.schema_arrow)
-    row = 0
-    for rows in parquet.iter_batches(batch_size=_batch_rows(metadata)):
-        for start, stop in _spans(rows):
-            part = rows.slice(start, stop - start)
-            wheres = [f"{reader.name}, row {row + number}" for number in range(start + 1, stop + 1)]
-            yield from _drafts(reader, part, classes, wheres)
-        row += rows.num_rows
+    row = held = 0
+    for group in range(metadata.num_row_groups):
+        size = _batch_rows(metadata.row_group(group), packed, group)
+        for rows in parquet.iter_batches(batch_size=size, row_groups=[group]):
+            sizes = sum(map(_sizes, rows.columns), np.zeros(rows.num_rows, np.int64))
+            held += int(sizes.sum())
+            if held > most:
+                raise _bomb(reader.name, most)
+            for start, stop in _spans(sizes):
+                wheres = [f"{reader.name}, row {row + number}" for number in range(start + 1, stop + 1)]
+                yield from _drafts(reader, rows.slice(start, stop - start), classes, wheres)
+            row += rows.num_rows
     if row != metadata.num_rows:
         raise DataError(f"{reader.name}: {row:,} rows; its footer says {metadata.num_rows:,}")
 
 
-def _check(metadata: pq.FileMetaData, packed: int, name: str) -> None:
+def _check(metadata: pq.FileMetaData, most: int, name: str) -> None:
     names = metadata.schema.to_arrow_schema().names
     if twice := [column for column in dict.fromkeys(names) if names.count(column) > 1]:
         raise DataError(f"{name}: column {clip(twice[0])!r} is there twice")
     size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
-    if size > BOMB_BYTES and size > MAX_RATIO * packed:
-        raise DataError(f"{name}: unpacks {packed:,} bytes to {size:,}; a decompression bomb is not read")
+    if size > most:
+        raise _bomb(name, most)
 
 
-def _packed(metadata: pq.FileMetaData) -> list[str]:
-    """Name the columns to be read as dictionaries: one large value that stands in all rows is then held once."""
+def _bomb(name: str, most: int) -> DataError:
+    return DataError(f"{name}: holds more than {most:,} bytes, packed too tightly; a decompression bomb is not read")
+
+
+def _leaves(metadata: pq.FileMetaData) -> list[str]:
+    """Name the columns, parts of structs among them, that may be read as dictionaries."""
     schema = metadata.schema
     leaves = [schema.column(number) for number in range(metadata.num_columns)]
     return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.max_repetition_level == 0]
 
 
-def _batch_rows(metadata: pq.FileMetaData) -> int:
-    """Return how many rows of the widest row group make about TABLE_BYTES."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    widest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
-    return int(min(max(TABLE_BYTES / max(widest, 1), 1), BATCH_ROWS))
+def _batch_rows(group: pq.RowGroupMetaData, packed: pq.ParquetFile, number: int) -> int:
+    """Return how many rows of a row group come to TABLE_BYTES at most, or nearly so.
+
+    A value that is stored once, in a column's dictionary, may stand in every row: all rows may be as large as the
+    largest of these. One row, read as a dictionary, shows the whole of it.
+    """
+    largest = group.total_byte_size / max(group.num_rows, 1)
+    for rows in packed.iter_batches(batch_size=1, row_groups=[number]):
+        largest = max(largest, sum(map(_largest, rows.columns)))
+        break
+    return int(min(max(TABLE_BYTES / max(largest, 1), 1), BATCH_ROWS))
 
 
-def _spans(rows: pa.RecordBatch) -> list[tuple[int, int]]:
-    """Cut rows where their values, written out, come to TABLE_BYTES."""
-    sizes = np.zeros(rows.num_rows, np.int64)
-    for column in rows.columns:
-        sizes += _sizes(column)
+def _largest(column: pa.Array) -> int:
+    """Return the bytes of the largest value in a column's dictionary; 0 for a column that has none."""
+    if pa.types.is_struct(column.type):
+        return sum(map(_largest, column.flatten()))
+    if not pa.types.is_dictionary(column.type) or not _is_bytes(column.dictionary.type):
+        return 0
+    return pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _spans(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut rows of these sizes where they come to TABLE_BYTES."""
     spans, start = [], 0
     ends = np.cumsum(sizes)
-    while start < rows.num_rows:
+    while start < len(sizes):
         before = ends[start - 1] if start else 0
         stop = max(int(np.searchsorted(ends, before + TABLE_BYTES, side="right")), start + 1)
         spans.append((start, stop))
@@ -99,11 +128,10 @@ def _sizes(column: pa.Array) -> Any:
     if pa.types.is_struct(column.type):
         return sum((_sizes(part) for part in column.flatten()), np.zeros(len(column), np.int64))
     if pa.types.is_dictionary(column.type):
-        sizes = pc.take(pc.binary_length(column.dictionary), column.indices)
-    elif pa.types.is_binary(column.type) or pa.types.is_string(column.type):
-        sizes = pc.binary_length(column)
-    else:
+        column = column.dictionary_decode()
+    if not _is_bytes(column.type):
         return np.zeros(len(column), np.int64)
+    sizes = pc.binary_length(column)
     return pc.fill_null(sizes, 0).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
@@ -111,21 +139,20 @@ def _drafts(
     reader: Reader, rows: pa.RecordBatch, classes: Mapping[str, Sequence[str]], wheres: list[str]
 ) -> Iterator[pa.Table]:
     problems: list[str | None] = [None] * rows.num_rows
-    columns = [_cells(column) for column in rows.columns]
-    for number, name in enumerate(rows.schema.names):
-        if name in classes:
-            columns[number] = _named(columns[number], name, classes[name], problems)
-    records = [dict(zip(rows.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
-    yield from reader.read(records, wheres, problems)
+    columns = {name: _cells(column) for name, column in zip(rows.schema.names, rows.columns, strict=True)}
+    for name, names in classes.items():
+        columns[name] = _named(columns[name], name, names, problems)
+    yield from reader.tables(reader.block_of_columns(columns, wheres, problems))
 
 
 def _cells(column: pa.Array) -> list[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     try:
         cells: list[Any] = column.to_pylist()
         return cells
     except UnicodeDecodeError:  # Parquet does not check that a string is one
-        plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        return [_cell(plain[row]) for row in range(len(plain))]
+        return [_cell(column[row]) for row in range(len(column))]
     except (ValueError, OverflowError) as error:  # a date beyond Python's
         raise DataError(f"a column of type {column.type} cannot be read: {error}") from error
 
