@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 # Compiled modules make every stage start seconds faster.
 unexport PYTHONDONTWRITEBYTECODE
+# The system's certificates, as pip and git use them: networks that inspect TLS have one of their own.
+export UV_SYSTEM_CERTS ?= true
 
 PYTHON ?= python3
 BIN := .venv/bin
