@@ -143,7 +143,9 @@ def expert() -> Callable[..., config.Expert]:
 
     def write(modality: str = "text", **changes: Any) -> config.Expert:
         rates = {"encoder": 1e-3, "head": 1e-2}
-        return config.Expert.model_validate(COMMON | {"modality": modality, "learning_rate": rates} | changes)
+        return config.Expert.model_validate(
+            COMMON | {"modality": modality, "tuning": "full", "learning_rate": rates} | changes
+        )
 
     return write
 
@@ -155,7 +157,7 @@ def fusion() -> Callable[..., config.Fusion]:
     def write(**changes: Any) -> config.Fusion:
         own = {
             "modalities": ["text", "image"], "fusion": "concat", "hidden": 12, "modality_dropout": 0.0, "start": {},
-            "learning_rate": {"text": 1e-3, "image": 2e-3, "head": 1e-2},
+            "tuning": {"text": "full", "image": "full"}, "learning_rate": {"text": 1e-3, "image": 2e-3, "head": 1e-2},
         }  # fmt: skip
         return config.Fusion.model_validate(COMMON | own | changes)
 

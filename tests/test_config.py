@@ -169,6 +169,7 @@ def test_a_rollback_is_told_what_is_wrong_with_the_publish_section(text: str, wo
 
 EXPERTS = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["members"]["experts"]
 FUSION = "members.fusions.fusion"
+LORA = {"rank": 8, "alpha": 16, "dropout": 0.0, "targets": "attention"}
 WRONG = {
     "a label may not be listed twice": (put("task.labels", ["a", "b", "a"]), "a label is listed twice"),
     "one label is no problem to solve": (put("task.labels", ["a"]), "classification takes 2 or more, 1 found"),
@@ -211,6 +212,27 @@ WRONG = {
     "a rule has one bound": (put("gate.0.max", 1), "set exactly one of min, max and margin"),
     "a learning rate of zero is not null": (put("members.experts.text.learning_rate.encoder", 0), "greater than 0"),
     "the head is never frozen": (put("members.experts.text.learning_rate.head", None), "valid number"),
+    "a frozen encoder has no learning rate": (
+        put("members.experts.text.tuning", "frozen"),
+        "tuning is frozen, but learning_rate.encoder is not null",
+    ),
+    "an encoder without a learning rate is frozen": (
+        put(f"{FUSION}.learning_rate.image", None),
+        "tuning.image is trained, but learning_rate.image is null",
+    ),
+    "a fusion member tunes each of its modalities": (
+        put(f"{FUSION}.tuning", {"text": "full"}),
+        "tuning: expected text, image; found text",
+    ),
+    "an unknown tuning is refused": (
+        put("members.experts.text.tuning", "lora"),
+        "Input should be 'full', 'bitfit' or 'frozen' (found 'lora')",
+    ),
+    "adapters need all their numbers": (put("members.experts.text.tuning", {"rank": 8}), "tuning.lora.alpha: missing"),
+    "a decay of one is no decay": (
+        put("members.experts.text.learning_rate.encoder", {"top": 1.0e-4, "decay": 1.0}),
+        "less than 1",
+    ),
     "a dropout of one leaves nothing": (put("members.experts.text.dropout", 1.0), "less than 1"),
     "patience of zero is not null": (put("members.experts.text.patience", 0), "greater than or equal to 1"),
     "a batch size is whole": (put("members.experts.text.batch_size", 2.5), "integer"),
@@ -234,7 +256,14 @@ RIGHT = {
     "no gate rule": put("gate", []),
     "a fusion member that starts as loaded": put(f"{FUSION}.start", {}),
     "no augmentation": put("members.experts.image.augment", None),
-    "frozen encoders": put(f"{FUSION}.learning_rate", {"text": None, "image": None, "head": 1.0e-3}),
+    "frozen encoders": lambda document: document["members"]["fusions"]["fusion"].update(
+        tuning={"text": "frozen", "image": "frozen"}, learning_rate={"text": None, "image": None, "head": 1.0e-3}
+    ),
+    "adapters": put("members.experts.text.tuning", LORA),
+    "the last layers": put("members.experts.image.tuning", {"layers": 2}),
+    "a learning rate that falls from layer to layer": put(
+        "members.experts.text.learning_rate.encoder", {"top": 1.0e-4, "decay": 0.8}
+    ),
     "a network of its own depth": put("encoders.image.blocks", None),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from fuseline.errors import ConfigError
@@ -202,6 +202,71 @@ class Augment(Section):
     """Probability of erasing a random rectangle."""
 
 
+class Lora(Section):
+    """Low-rank adapters beside the encoder's own weights, which stay (Hu et al. 2021); merged when training is over."""
+
+    rank: Count
+    """Rank of each adapter."""
+    alpha: Positive
+    """The adapters' sum is scaled by alpha / rank."""
+    dropout: Share
+    """Before the adapters."""
+    targets: Literal["attention", "all"]
+    """Which layers get adapters. attention: the projections that PEFT names for the kind of text model, query and value
+    in BERT; all: every linear layer and convolution."""
+
+
+class LastLayers(Section):
+    """The last layers alone are trained."""
+
+    layers: Count
+    """How many: blocks of a transformer, stages of a convolutional network."""
+
+
+def _kind_of_tuning(value: Any) -> str:
+    if isinstance(value, str):
+        return "name"
+    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Section) else ()
+    return "layers" if "layers" in keys else "lora"
+
+
+Tuning = Annotated[
+    Annotated[Literal["full", "bitfit", "frozen"], Tag("name")]
+    | Annotated[Lora, Tag("lora")]
+    | Annotated[LastLayers, Tag("layers")],
+    Discriminator(_kind_of_tuning),
+]
+"""Which of an encoder's weights are trained: all; its biases (BitFit, Ben Zaken et al. 2022); none, so that fusion and
+head alone learn; low-rank adapters; or the last layers. Norms and dropout of what is frozen behave as in evaluation."""
+
+
+class Decayed(Section):
+    """A learning rate that falls from an encoder's last layer to its first."""
+
+    top: Positive
+    """Of the last layer and what follows it."""
+    decay: Annotated[float, Field(gt=0, lt=1)]
+    """Factor from each layer to the one below it; embeddings, or a stem, count as a layer."""
+
+
+def _kind_of_rate(value: Any) -> str:
+    return "decayed" if isinstance(value, dict | Decayed) else "number"
+
+
+Rate = Annotated[Annotated[Positive, Tag("number")] | Annotated[Decayed, Tag("decayed")], Discriminator(_kind_of_rate)]
+"""Peak learning rate of an encoder: one for all of it, or one that falls layer by layer."""
+
+
+def _check_rates(rates: dict[str, tuple[str, Any, Any]]) -> None:
+    """Refuse a rate without effect, and a tuning without a rate; names lead to (key of the rate, tuning, rate)."""
+    for where, (key, tuning, rate) in rates.items():
+        if (tuning == "frozen") != (rate is None):
+            raise ValueError(
+                f"{where} is {'frozen' if tuning == 'frozen' else 'trained'}, but {key} is "
+                f"{'null' if rate is None else 'not null'}; an encoder has a learning rate unless it is frozen"
+            )
+
+
 class Recipe(Section):
     """Training of one member, by transformers.Trainer with AdamW."""
 
@@ -230,8 +295,8 @@ class Recipe(Section):
 class ExpertRates(Section):
     """Peak learning rates of an expert."""
 
-    encoder: Positive | None
-    """null keeps the encoder frozen."""
+    encoder: Rate | None
+    """null with the tuning `frozen`, and only with it."""
     head: Positive
 
 
@@ -239,7 +304,13 @@ class Expert(Recipe):
     """A member on one modality."""
 
     modality: Modality
+    tuning: Tuning
     learning_rate: ExpertRates
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> Self:
+        _check_rates({"tuning": ("learning_rate.encoder", self.tuning, self.learning_rate.encoder)})
+        return self
 
     @model_validator(mode="after")
     def _augments_pictures_only(self) -> Self:
@@ -252,12 +323,22 @@ class Expert(Recipe):
         """The one modality, as a list."""
         return [self.modality]
 
+    @property
+    def tunings(self) -> dict[Modality, Tuning]:
+        """Tuning by modality."""
+        return {self.modality: self.tuning}
+
+    @property
+    def rates(self) -> dict[Modality, float | Decayed | None]:
+        """Peak learning rate of the encoder by modality."""
+        return {self.modality: self.learning_rate.encoder}
+
 
 class FusionRates(Section):
-    """Peak learning rates of a fusion member; null keeps an encoder frozen."""
+    """Peak learning rates of a fusion member; null with the tuning `frozen`, and only with it."""
 
-    text: Positive | None
-    image: Positive | None
+    text: Rate | None
+    image: Rate | None
     head: Positive
     """Fusion and head."""
 
@@ -274,6 +355,8 @@ class Fusion(Recipe):
     """Probability, per example and modality, of hiding it in training; never hides all."""
     start: dict[Modality, Name]
     """Modality to the trained expert whose encoder it starts from; modalities left out start as loaded."""
+    tuning: dict[Modality, Tuning]
+    """By modality, one for each of the member's."""
     learning_rate: FusionRates
 
     @model_validator(mode="after")
@@ -281,6 +364,28 @@ class Fusion(Recipe):
         if len(set(self.modalities)) != len(self.modalities):
             raise ValueError("a modality is listed twice")
         return self
+
+    @model_validator(mode="after")
+    def _tunings_fit(self) -> Self:
+        if set(self.tuning) != set(self.modalities):
+            raise ValueError(f"tuning: expected {', '.join(self.modalities)}; found {', '.join(self.tuning) or 'none'}")
+        _check_rates(
+            {
+                f"tuning.{name}": (f"learning_rate.{name}", tuning, self.rates[name])
+                for name, tuning in self.tuning.items()
+            }
+        )
+        return self
+
+    @property
+    def tunings(self) -> dict[Modality, Tuning]:
+        """Tuning by modality."""
+        return self.tuning
+
+    @property
+    def rates(self) -> dict[Modality, float | Decayed | None]:
+        """Peak learning rate of each encoder by modality."""
+        return {name: getattr(self.learning_rate, name) for name in self.modalities}
 
 
 Member = Expert | Fusion

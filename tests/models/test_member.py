@@ -13,7 +13,6 @@ from torch import Tensor
 from fuseline.config import Expert, Fusion
 from fuseline.models.member import FusionModel, hide_some
 from fuseline.training.checkpoints import load_member
-from fuseline.training.trainer import build_optimizer
 
 Build = Callable[..., FusionModel]
 Batch = dict[str, Tensor]
@@ -139,18 +138,6 @@ def test_every_weight_of_a_fusion_member_has_a_gradient(member: FusionModel, bat
     # Attention's softmax does not see a shift of all keys, and no second segment is ever given.
     assert all(name.endswith("key.bias") for name in still), still
     assert len(reached) > 60
-
-
-def test_what_is_frozen_has_no_gradient(build: Build, fusion: Callable[..., Fusion], batch: Batch) -> None:
-    recipe = fusion(learning_rate={"text": 1e-3, "image": None, "head": 1e-2})
-    model = build(recipe, freeze_embeddings=True)
-    build_optimizer(model, recipe)
-    model.train()(**batch)["loss"].backward()
-    without = {name for name, p in model.named_parameters() if p.grad is None}
-    embeddings = "encoders.text.backbone.embeddings.word_embeddings.weight"
-    assert without == {embeddings} | {
-        name for name, _ in model.named_parameters() if name.startswith("encoders.image.")
-    }
 
 
 def present(*columns: list[bool]) -> dict[str, Tensor]:

@@ -138,6 +138,8 @@ CASES: dict[str, tuple[str, Any]] = {
     f"{EXPERTS}.image.modality": ("train", lambda document: alone(document, "image", "text")),
     **{f"{EXPERTS}.{name}.learning_rate.{part}": ("train", 0.05)
        for name in ("text", "image") for part in ("encoder", "head")},
+    **{f"{EXPERTS}.{name}.tuning": ("train", "bitfit") for name in ("text", "image")},
+    **{f"{FUSION}.tuning.{name}": ("fuse", "bitfit") for name in ("text", "image")},
     **{f"{EXPERTS}.image.augment.{key}": ("train", value) for key, value in AUGMENT.items()},
     **{f"{FUSION}.{key}": ("fuse", value) for key, value in RECIPE.items()},
     **{f"{FUSION}.augment.{key}": ("fuse", value) for key, value in AUGMENT.items()},
@@ -155,6 +157,15 @@ CASES: dict[str, tuple[str, Any]] = {
     "evaluate.probe_penalty": ("evaluate", 0.5),
     "evaluate.probe_steps": ("evaluate", 1),
 }  # fmt: skip
+
+TEXT = f"{EXPERTS}.text"
+SECTIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "adapters": (f"{TEXT}.tuning", {"rank": 2, "alpha": 4.0, "dropout": 0.0, "targets": "all"},
+                 {"rank": 3, "alpha": 9.0, "dropout": 0.5, "targets": "attention"}),
+    "last layers": (f"{EXPERTS}.image.tuning", {"layers": 1}, {"layers": 2}),
+    "a falling rate": (f"{TEXT}.learning_rate.encoder", {"top": 0.01, "decay": 0.9}, {"top": 0.02, "decay": 0.2}),
+}  # fmt: skip
+"""Sections that may stand where params.yaml has a name or a number: place, section, and another value of each key."""
 
 
 def leaves(node: Any, path: str = "") -> list[str]:
@@ -318,6 +329,21 @@ def test_a_key_changes_a_result_of_its_stage(
     assert made
     places = {Path(name).parts[0] for name in made}  # of a member's stage, the members that did not run apart
     assert made != {name: digest for name, digest in before.items() if Path(name).parts[0] in places}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_each_key_of_a_section_that_stands_for_a_name_changes_the_trained_member(
+    name: str, document: dict[str, Any], beside: Callable[[str], None]
+) -> None:
+    place, section, others = SECTIONS[name]
+    assert section.keys() == others.keys()
+    beside("train")
+    plain = put(document, place, section)
+    made = []
+    for changed in [plain, *(put(plain, f"{place}.{key}", value) for key, value in others.items())]:
+        run("train", changed, member=member_of(place))
+        made.append(digests(Path(PLACES["train"]) / member_of(place))["model.safetensors"])
+    assert len(set(made)) == len(made)
 
 
 @pytest.mark.parametrize("stage", sorted({stage for stage, _ in CASES.values()}))

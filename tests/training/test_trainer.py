@@ -17,6 +17,7 @@ from fuseline.records import Epoch
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.predict import predict_log_probs
 from fuseline.training.trainer import build_arguments, build_optimizer, fit, set_up
+from fuseline.training.tuning import tune
 
 Recipe = Callable[..., Any]
 Build = Callable[..., FusionModel]
@@ -36,6 +37,7 @@ def train(build: Build, read: Callable[..., Examples], tokenizer: Tokenizer) -> 
 
     def run(recipe: Member, seed: int = 0, val: str = "val", **options: Any) -> tuple[FusionModel, list[Epoch]]:
         model = build(recipe, **options)
+        tune(model, recipe)
         splits = (read(split, modalities=recipe.modalities) for split in ("train", val))
         common = COMMON.model_copy(update={"seed": seed})
         changed, plain = Collator(tokenizer, 32, 3, recipe.label_smoothing), Collator(tokenizer, 32, 3)
@@ -98,10 +100,11 @@ def test_frozen_embeddings_stay_as_loaded_and_the_rest_moves(
     assert not torch.equal(after[position], before[position])
 
 
-def test_an_encoder_without_a_learning_rate_stays_as_loaded(
-    train: Callable[..., Any], fusion: Recipe, build: Build
-) -> None:
-    recipe = fusion(learning_rate={"text": None, "image": 1e-3, "head": 1e-2}, weight_decay=0.1)
+def test_a_frozen_encoder_stays_as_loaded(train: Callable[..., Any], fusion: Recipe, build: Build) -> None:
+    recipe = fusion(
+        tuning={"text": "frozen", "image": "full"}, learning_rate={"text": None, "image": 1e-3, "head": 1e-2},
+        weight_decay=0.1,
+    )  # fmt: skip
     before, after = build(recipe).state_dict(), train(recipe)[0].state_dict()
     moved = {
         name.split(".")[1]
@@ -149,8 +152,11 @@ def test_matrices_decay_and_biases_and_norms_and_absences_do_not(build: Build, f
 
 
 def test_what_is_frozen_is_in_no_group(build: Build, fusion: Callable[..., Fusion]) -> None:
-    recipe = fusion(learning_rate={"text": 1e-3, "image": None, "head": 1e-2})
+    recipe = fusion(
+        tuning={"text": "full", "image": "frozen"}, learning_rate={"text": 1e-3, "image": None, "head": 1e-2}
+    )
     model = build(recipe, freeze_embeddings=True)
+    tune(model, recipe)
     found = groups(model, recipe)
     assert not [name for name in found if name.startswith("encoders.image") or "word_embeddings" in name]
     assert found.keys() == {name for name, parameter in model.named_parameters() if parameter.requires_grad}

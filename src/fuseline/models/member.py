@@ -5,6 +5,7 @@ Shape letters: B batch, S tokens, H height, W width, C classes, D feature size.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
@@ -14,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from fuseline.models.encoders import ImageEncoder, TextEncoder
 from fuseline.models.fusion import FUSIONS
+from fuseline.models.modes import in_evaluation, rest_frozen
 
 
 class FusionConfig(PretrainedConfig):
@@ -78,11 +80,10 @@ class FusionModel(PreTrainedModel):
         self.all_tied_weights_keys: dict[str, str] = {}
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training; encoders without a trainable weight stay as in evaluation, norms and dropout too."""
+        """Switch to training; what is frozen stays as in evaluation, norms and dropout too."""
         super().train(mode)
         for encoder in self.encoders.values():
-            if not any(parameter.requires_grad for parameter in encoder.parameters()):
-                encoder.eval()
+            rest_frozen(encoder)
         return self
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -149,14 +150,9 @@ class FusionModel(PreTrainedModel):
 
 def run_encoder(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     """Encode rows; a single row in training runs as in evaluation, for batch norm cannot learn from one."""
-    if not (encoder.training and len(inputs[0]) == 1):
+    alone = encoder.training and len(inputs[0]) == 1
+    with in_evaluation(encoder) if alone else nullcontext():
         features_BD: Tensor = encoder(*inputs)
-        return features_BD
-    encoder.eval()
-    try:
-        features_BD = encoder(*inputs)
-    finally:
-        encoder.train()
     return features_BD
 
 

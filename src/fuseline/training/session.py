@@ -17,6 +17,7 @@ from fuseline.training.examples import Collator, Examples
 from fuseline.training.predict import predict_log_probs
 from fuseline.training.pretrained import load_tokenizer
 from fuseline.training.trainer import fit
+from fuseline.training.tuning import merge, tune
 
 
 def train_member(
@@ -35,7 +36,9 @@ def train_member(
     if recipe.augment is not None:
         train.change = build_change(recipe.augment)
     changed, plain = Collator(tokenizer, side, classes, recipe.label_smoothing), Collator(tokenizer, side, classes)
+    adapters = tune(model, recipe)
     epochs = fit(name, model, recipe, common, train, val, changed, plain)
+    merge(adapters)
     log_probs_NC = predict_log_probs(model, Examples(prepared / "val", side), plain)
     if not all(math.isfinite(epoch.val_loss) for epoch in epochs):
         raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")

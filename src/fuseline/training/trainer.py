@@ -22,12 +22,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from fuseline.config import Expert, Member, Train
+from fuseline.config import Decayed, Member, Train
 from fuseline.errors import ConfigError
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
 from fuseline.records import Epoch
 from fuseline.training.examples import Collator, Examples
+from fuseline.training.layers import depths
 
 
 def fit(
@@ -119,29 +120,33 @@ def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArg
 
 
 def build_optimizer(model: FusionModel, recipe: Member) -> torch.optim.Optimizer:
-    """Build AdamW with a learning rate per part, and no decay on biases, norms and embeddings of absence.
-
-    A part whose learning rate is null is frozen.
-    """
-    rates = encoder_rates(recipe)
+    """Build AdamW over what is trained, with learning rates per part and layer; no decay on biases, norms, absences."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    rates = rates_by_name(model, recipe)
     for name, parameter in model.named_parameters():
-        part = ".".join(name.split(".")[:2])
-        rate = rates.get(part, recipe.learning_rate.head)
-        parameter.requires_grad_(parameter.requires_grad and rate is not None)
-        if rate is not None and parameter.requires_grad:
+        if parameter.requires_grad:
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+            groups.setdefault((rates.get(name, recipe.learning_rate.head), decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()], fused=True
     )
 
 
-def encoder_rates(recipe: Member) -> dict[str, float | None]:
-    """Return the learning rate of each encoder by the prefix of its parameters' names."""
-    if isinstance(recipe, Expert):
-        return {f"encoders.{recipe.modality}": recipe.learning_rate.encoder}
-    return {"encoders.text": recipe.learning_rate.text, "encoders.image": recipe.learning_rate.image}
+def rates_by_name(model: FusionModel, recipe: Member) -> dict[str, float]:
+    """Return the peak learning rate of each encoder parameter that has one, by its name in the model.
+
+    Layer-wise decay: Howard and Ruder 2018 (discriminative fine-tuning), by a factor from layer to layer.
+    """
+    found: dict[str, float] = {}
+    for modality, rate in recipe.rates.items():
+        encoder = model.encoders[modality]
+        if isinstance(rate, Decayed):
+            depth, layers = depths(encoder.backbone)  # type: ignore[arg-type]
+            own = {f"backbone.{name}": rate.top * rate.decay ** max(0, layers - at) for name, at in depth.items()}
+        else:
+            own = {} if rate is None else {name: rate for name, _ in encoder.named_parameters()}
+        found |= {f"encoders.{modality}.{name}": each for name, each in own.items()}
+    return found
 
 
 def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
