@@ -85,20 +85,35 @@ def describe(examples: pa.Table, facts: pa.Table, task: Task) -> pd.DataFrame:
     frame["aspect"] = frame["long_side"] / frame["short_side"]
     for name in ("image_error", "audio_error"):
         frame[name] = pc.if_else(pc.equal(facts[name], ""), None, facts[name]).to_pandas()
-    frame["meta_error"] = pd.Series([meta_error(cell) for cell in examples["meta"].to_pylist()], dtype="str")
-    frame["target_error"] = pd.Series(_target_errors(examples, task), dtype="str")
+    frame["meta_error"] = _sparse(examples.num_rows, _meta_errors(examples["meta"]))
+    frame["target_error"] = _sparse(examples.num_rows, _target_errors(examples, task))
     return frame
 
 
-def _target_errors(examples: pa.Table, task: Task) -> list[str | None]:
+def _sparse(rows: int, cells: Mapping[int, str | None]) -> pd.Series:
+    """Make a column of a few cells by row; what cannot be wrong need not be looked at."""
+    column = np.full(rows, None, object)
+    for row, cell in cells.items():
+        column[row] = cell
+    return pd.Series(column, dtype="str")
+
+
+def _meta_errors(column: pa.ChunkedArray) -> dict[int, str | None]:
+    given = pc.fill_null(pc.not_equal(column, "{}"), False)
+    rows = np.flatnonzero(given.to_numpy())
+    cells = column.take(pa.array(rows)).to_pylist()
+    return {row: meta_error(cell) for row, cell in zip(rows.tolist(), cells, strict=True)}
+
+
+def _target_errors(examples: pa.Table, task: Task) -> dict[int, str | None]:
+    columns = [examples[name] for name in ("target", "text", "text_pair")]
+    rows = np.arange(examples.num_rows)
     if task.kind == "classification":
-        known = pc.is_in(examples["target"], value_set=pa.array(task.labels)).to_pylist()
-        return [
-            None if ok else target_error(task.kind, task.labels, target, None, None)
-            for ok, target in zip(known, examples["target"].to_pylist(), strict=True)
-        ]
-    columns = (examples[name].to_pylist() for name in ("target", "text", "text_pair"))
-    return [target_error(task.kind, task.labels, *cells) for cells in zip(*columns, strict=True)]
+        known = pc.is_in(examples["target"], value_set=pa.array(task.labels, pa.string()))
+        rows = np.flatnonzero(~known.to_numpy(zero_copy_only=False))
+    columns = [column.take(pa.array(rows)).to_pylist() for column in columns]
+    cells = zip(rows.tolist(), *columns, strict=True)
+    return {row: target_error(task.kind, task.labels, *rest) for row, *rest in cells}
 
 
 def check(frame: pd.DataFrame, task: Task, rules: Validate, newest: int = 0) -> Report:

@@ -112,25 +112,27 @@ def digests(examples: pa.Table) -> list[bytes]:
     """Digest all that each row holds, but its id and where it came from; a group that is the id says nothing."""
     groups = pc.if_else(pc.equal(examples["group"], examples["id"]), None, examples["group"])
     examples = examples.set_column(examples.column_names.index("group"), "group", groups)
-    names = [name for name in examples.column_names if name not in ("id", "source")]
-    cells = zip(*(_content(examples[name]) for name in names), strict=True)
-    return [_digest(row) for row in cells]
+    cells = [_measured(examples[name]) for name in examples.column_names if name not in ("id", "source")]
+    if not any(isinstance(cell, pa.ChunkedArray) for cell in cells):  # joined, scalars alone would be one row
+        cells[0] = pa.repeat(cells[0], examples.num_rows)
+    rows = pc.binary_join_element_wise(*cells, pa.scalar(b"", pa.large_binary()))
+    return [hashlib.blake2b(row, digest_size=16).digest() for row in rows.to_pylist()]
 
 
-def _content(column: pa.ChunkedArray) -> list[Any]:
+def _measured(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Scalar:
+    """Write each cell with its length before it, so that rows which differ are not one when joined; null as a zero."""
+    if column.null_count == len(column):
+        return pa.scalar(b"\0", pa.large_binary())
+    data = _bytes(column)
+    sizes = pc.cast(pc.cast(pc.binary_length(data), pa.string()), pa.large_binary())
+    colon = pa.scalar(b":", pa.large_binary())
+    return pc.fill_null(pc.binary_join_element_wise(sizes, data, colon), b"\0")
+
+
+def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_struct(column.type):
         column = pa.chunked_array([chunk.field("bytes") for chunk in column.chunks], pa.binary())
-    cells: list[Any] = column.to_pylist()
-    return cells
-
-
-def _digest(cells: Sequence[Any]) -> bytes:
-    whole = hashlib.blake2b(digest_size=16)
-    for cell in cells:
-        data = b"" if cell is None else cell.encode() if isinstance(cell, str) else cell
-        whole.update(b"\0" if cell is None else b"%d:" % len(data))
-        whole.update(data)
-    return whole.digest()
+    return column.cast(pa.large_binary())
 
 
 def _key(data: bytes) -> int:
@@ -206,7 +208,7 @@ def _file_facts(
     examples: pa.Table, names: tuple[str, str], describe: Any, pool: ProcessPoolExecutor | None
 ) -> dict[str, list[Any]]:
     """Describe each row's files, on all cores where there are many; rows without any get nulls."""
-    first, second = (_content(examples[name]) for name in names)
+    first, second = (_bytes(examples[name]).to_pylist() for name in names)
     held = [examples[name].is_valid().to_pylist() for name in names]
     rows = [i for i in range(examples.num_rows) if held[0][i] or held[1][i]]
     files = [[cells[i] for cells, there in ((first, held[0]), (second, held[1])) if there[i]] for i in rows]

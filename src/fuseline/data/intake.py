@@ -79,8 +79,10 @@ class Batch:
     def digest(self) -> str:
         """Digest of the rows, whatever they were read from."""
         whole = hashlib.sha256()
-        for row in zip(self.frame["id"].tolist(), self.facts["digest"].to_pylist(), self.problems, strict=True):
-            whole.update(repr(row).encode())
+        for cells in (self.frame["id"].tolist(), self.problems):
+            whole.update(np.array([-1 if cell is None else len(cell) for cell in cells], "<i8").tobytes())
+            whole.update("".join(filter(None, cells)).encode())
+        whole.update(b"".join(self.facts["digest"].to_pylist()))
         return whole.hexdigest()
 
 
@@ -144,7 +146,7 @@ def refuse_other_task(manifest: DataManifest, task: Task) -> None:
 def _read(part: Path, drafts: Iterable[pa.Table], source: str, task: Task) -> Batch:
     """Copy a batch's rows to a file in bounded memory, and find out what there is to know of each."""
     frames, facts, problems, where = [], [], [], []
-    with open_writer(part, SCHEMA) as writer, fact.workers() as pool:
+    with open_writer(part, SCHEMA, compression="none") as writer, fact.workers() as pool:
         for draft in drafts:
             rows = _to_examples(draft, source)
             found = fact.find_facts(rows, pool)

@@ -185,6 +185,6 @@ def write_table(table: pa.Table, path: Path) -> None:
         writer.write_table(table)
 
 
-def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+def open_writer(path: Path, schema: pa.Schema, compression: str = "zstd") -> pq.ParquetWriter:
     """Open a file to write tables to, one after the other."""
-    return pq.ParquetWriter(path, schema, compression="zstd", write_page_index=False)
+    return pq.ParquetWriter(path, schema, compression=compression, write_page_index=False)

@@ -77,6 +77,7 @@ class Reader:
 
     def __init__(self, batch: Batch, name: str, split: str | None = None, needs: Collection[str] = ("target",)) -> None:
         self.batch, self.name, self.split, self.needs = batch, name, split, needs
+        self._base = posixpath.dirname(name)
         self._checked = False
 
     def resolve(self, there: Collection[str]) -> Mapping[str, Sequence[str]]:
@@ -159,35 +160,37 @@ class Reader:
     def _files(self, block: Block, start: int) -> tuple[dict[str, list[bytes | None]], int]:
         """Read the files of rows from `start` on; return them by column, and the row to go on from."""
         given = [name for name in (*FILES, "file") if name in block.fields]
-        if not given:
-            return {}, len(block.wheres)
-        read: dict[str, list[bytes | None]] = {name: [] for name in FILES}
-        size, row = 0, start
-        while row < len(block.wheres) and size < TABLE_BYTES:
-            for name, value in self._file_cells(block, row, given).items():
-                data = _try(block, row, name, self._to_file, value)
+        rows = len(block.wheres) - start
+        read: dict[str, list[bytes | None]] = {name: [None] * rows for name in FILES} if given else {}
+        cells_of_files = zip(*(block.fields[name][start:] for name in given), strict=True)
+        size = 0
+        for row, values in enumerate(cells_of_files):
+            if values.count(None) == len(values):
+                continue
+            for name, value in _by_column(block, start + row, given, values):
+                data = read[name][row] = _try(block, start + row, name, self._to_file, value)
                 size += len(data or b"")
-                read[name].append(data)
-            row += 1
-        return read, row
+            if size >= TABLE_BYTES:
+                return {name: files[: row + 1] for name, files in read.items()}, start + row + 1
+        return read, len(block.wheres)
 
     def _to_file(self, value: Any) -> bytes | None:
-        base = posixpath.dirname(self.name)
         if self.batch.seen is not None and isinstance(value, str):
-            self.batch.seen.add(posixpath.normpath(posixpath.join(base, value.replace("\\", "/"))))
-        return cells.to_file(value, self.batch.root, base)
+            self.batch.seen.add(posixpath.normpath(posixpath.join(self._base, value.replace("\\", "/"))))
+        return cells.to_file(value, self.batch.root, self._base)
 
-    def _file_cells(self, block: Block, row: int, given: Sequence[str]) -> dict[str, Any]:
-        found = dict.fromkeys(FILES) | {name: block.fields[name][row] for name in given}
-        name = found.pop("file", None)
-        if name is None:
-            return found
+
+def _by_column(block: Block, row: int, given: Sequence[str], values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield a row's file cells by the column they go to; one named just `file` goes where its suffix says."""
+    found = {name: value for name, value in zip(given, values, strict=True) if value is not None}
+    name = found.pop("file", None)
+    if name is not None:
         kind = "audio" if isinstance(name, str) and suffix_of(name) in AUDIO_SUFFIXES else "image"
-        if found[kind] is None:
-            found[kind] = name
-        else:
+        if kind in found:
             block.problems[row] = join(block.problems[row], f"file_name and {kind} are both given")
-        return found
+        else:
+            found[kind] = name
+    yield from found.items()
 
 
 def _fill(found: list[Any], meta: Sequence[dict[str, Any]], column: str) -> None:
