@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,6 +54,17 @@ def sha256_of(path: Path) -> str:
     """Return the hex sha256 of a file, read in bounded memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Return the hex sha256 of a file, read once in the life of a process as long as it stays the same."""
+    found = path.stat()
+    return _digest(path.absolute(), found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=100_000)
+def _digest(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    return sha256_of(path)
 
 
 class DataFile(Record):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fuseline import records
 from fuseline.errors import ConfigError
 from fuseline.training import cache
 
@@ -66,7 +67,7 @@ def flip_unnoticed(path: Path) -> None:
     before = path.stat()
     flip(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    cache._digest.cache_clear()  # as in another process
+    records._digest.cache_clear()  # as in another process
 
 
 @pytest.mark.parametrize("damage", [cut, empty, flip, flip_unnoticed, Path.unlink], ids=lambda one: one.__name__)

@@ -39,7 +39,7 @@ def read_rows(folder: Path, manifest: DataManifest, targets: bool, pool: Process
     names, facts, progress = [], [], Progress("prepare: reading", len(manifest.shards))
     for done, shard in enumerate(manifest.shards, start=1):
         names.append(read_shard(folder, shard, columns))
-        facts.append(_without_pairs(folder, shard, read_facts(folder, shard, pool).select([*COLUMNS, "text_chars"])))
+        facts.append(_without_pairs(folder, shard, read_facts(folder, shard, pool, [*COLUMNS, "text_chars"])))
         progress.at(done)
     masks = live_rows([table["id"] for table in names], [shard.supersedes for shard in manifest.shards])
     live = [np.ones(len(t), bool) if m is None else m.to_numpy() for t, m in zip(names, masks, strict=True)]

@@ -13,7 +13,7 @@ import itertools
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +31,7 @@ from rensa import RMinHash
 from fuseline.data.shards import iter_shard
 from fuseline.errors import DataError
 from fuseline.inputs import decode_image
-from fuseline.records import Shard, sha256_of
+from fuseline.records import Shard, digest_of
 
 VERSION = "1"
 """Another one makes all facts be found out anew: raise it with any change of what a fact means."""
@@ -88,20 +88,24 @@ def find_facts(examples: pa.Table, pool: ProcessPoolExecutor | None = None) -> p
     return pa.table([_column(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 
-def read_facts(folder: Path, shard: Shard, pool: ProcessPoolExecutor | None = None) -> pa.Table:
-    """Return the facts of a shard's rows: those that stand beside it, or found out anew.
+def read_facts(
+    folder: Path, shard: Shard, pool: ProcessPoolExecutor | None = None, columns: Collection[str] = SCHEMA.names
+) -> pa.Table:
+    """Return facts of a shard's rows: those that stand beside it, or found out anew.
 
     Raises:
         DataError: they are missing or altered.
     """
     if shard.facts is not None:
         path = folder / shard.facts.file
-        if not path.is_file() or sha256_of(path) != shard.facts.sha256:
+        if not path.is_file() or digest_of(path) != shard.facts.sha256:
             raise DataError(f"{path}: missing or altered; restore it with `dvc checkout --force data.dvc`")
-        found = pq.read_table(path)
+        schema = pa.schema([field for field in SCHEMA if field.name in columns])
+        found = pq.read_table(path, columns=schema.names)
         if (found.schema.metadata or {}).get(b"facts") == VERSION.encode():
-            return found.cast(SCHEMA)
-    return pa.concat_tables([find_facts(rows, pool) for rows in iter_shard(folder, shard)] or [SCHEMA.empty_table()])
+            return found.cast(schema)
+    found = pa.concat_tables([find_facts(rows, pool) for rows in iter_shard(folder, shard)] or [SCHEMA.empty_table()])
+    return found.select([field.name for field in SCHEMA if field.name in columns])
 
 
 def _column(cells: Any, kind: pa.DataType) -> pa.Array:

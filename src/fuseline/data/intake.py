@@ -228,7 +228,11 @@ def held_digests(folder: Path, manifest: DataManifest) -> pd.Series:
     masks = live_rows(ids, [shard.supersedes for shard in manifest.shards])
     parts = []
     for shard, column, mask in zip(manifest.shards, ids, masks, strict=True):
-        part = pd.Series(fact.read_facts(folder, shard)["digest"].to_pylist(), index=column.to_pylist(), dtype=object)
+        part = pd.Series(
+            fact.read_facts(folder, shard, columns=["digest"])["digest"].to_pylist(),
+            index=column.to_pylist(),
+            dtype=object,
+        )
         parts.append(part if mask is None else part[mask.to_numpy(zero_copy_only=False)])
     return pd.concat(parts) if parts else pd.Series(dtype=object)
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from datasets import Audio, Features, Image, Value
 
 from fuseline.errors import DataError
-from fuseline.records import DataManifest, Shard, sha256_of
+from fuseline.records import DataManifest, Shard, digest_of, sha256_of
 
 FEATURES = Features(
     {
@@ -105,7 +105,7 @@ def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
     path = folder / shard.file
     if not path.is_file():
         raise DataError(f"{path}: listed in manifest.json but not found; run `dvc checkout data.dvc`")
-    if (found := sha256_of(path)) != shard.sha256:
+    if (found := digest_of(path)) != shard.sha256:
         raise DataError(
             f"{path}: sha256 {found[:12]}… is not the manifest's {shard.sha256[:12]}…; "
             "the shard was altered: restore it with `dvc checkout --force data.dvc`"

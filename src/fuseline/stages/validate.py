@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fuseline.config import Params, Validate
-from fuseline.data.contract import SCALARS, Report, check, describe
+from fuseline.data.contract import FACTS, SCALARS, Report, check, describe
 from fuseline.data.docs import write_docs
 from fuseline.data.facts import read_facts, workers
 from fuseline.data.shards import SCHEMA, iter_shard, live_rows, open_writer, read_manifest, read_shard
@@ -85,8 +85,9 @@ def read_frame(manifest: DataManifest, params: Params) -> tuple[pd.DataFrame, li
     with workers() as pool:
         for done, (shard, mask) in enumerate(zip(manifest.shards, masks, strict=True), start=1):
             live = pa.repeat(True, shard.rows) if mask is None else mask.combine_chunks()
-            scalars = read_shard(entry.DATA, shard, SCALARS).filter(live)
-            frames.append(describe(scalars, read_facts(entry.DATA, shard, pool).filter(live), params.task))
+            seen = read_shard(entry.DATA, shard, SCALARS), read_facts(entry.DATA, shard, pool, FACTS)
+            scalars, facts = seen if mask is None else (table.filter(live) for table in seen)
+            frames.append(describe(scalars, facts, params.task))
             parts.append(Part(parts[-1].stop if parts else 0, live, frozenset(shard.waives)))
             progress.at(done)
     return pd.concat(frames, ignore_index=True), parts

@@ -10,13 +10,12 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
 import fuseline
 from fuseline.errors import ConfigError
-from fuseline.records import sha256_of
+from fuseline.records import digest_of, sha256_of
 
 FOLDER = "FUSELINE_CACHE"
 """Environment variable that names the folder; else it is .fuseline/cache of the repository."""
@@ -74,17 +73,6 @@ def _use(path: Path) -> bool:
     except FileNotFoundError:  # another run removed it meanwhile
         return False
     return True
-
-
-def digest_of(path: Path) -> str:
-    """Return the sha256 of a file, read once as long as it stays the same."""
-    found = path.stat()
-    return _digest(path.absolute(), found.st_size, found.st_mtime_ns, found.st_ino)
-
-
-@lru_cache(maxsize=100_000)
-def _digest(path: Path, size: int, mtime_ns: int, inode: int) -> str:
-    return sha256_of(path)
 
 
 def trim(folder: Path) -> None:

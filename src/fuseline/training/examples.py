@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from fuseline.inputs import MODALITIES, decode_image, encode_texts
 from fuseline.models.preprocess import resize
-from fuseline.records import files_of
+from fuseline.records import digest_of, files_of
 from fuseline.training import cache
 
 Picture = Tensor
@@ -107,7 +107,7 @@ class _Decoded:
     """One prepared file with its pictures decoded and resized, memory-mapped from the cache."""
 
     def __init__(self, file: Path, side: int) -> None:
-        self.digest = f"{cache.digest_of(file)} side {side} {_how()}"
+        self.digest = f"{digest_of(file)} side {side} {_how()}"
         path = cache.fetch("pictures", [self.digest], lambda target: _decode(file, target, side))
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self.batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
