@@ -35,7 +35,8 @@ class Task(Section):
 
     kind: Literal["classification", "ner", "qa", "generation"]
     """What a target is: a label; a JSON list of [start, end, label] character spans of the text; a JSON list of
-    [start, answer] in text_pair, with the question in text; or a text. Members can be trained for classification."""
+    [start, answer] in text_pair, each of them right, with the question in text; or a text. Members can be trained for
+    classification."""
     labels: list[str]
     """All classes, in the order of the model's outputs; for ner the span labels; empty for qa and generation."""
 
@@ -121,6 +122,9 @@ class Prepare(Section):
     freeze_test: Count | None
     """Shards from which the test split is drawn: later ones add no example to it, they only correct those that it
     has. null lets it grow."""
+    val_from_train: bool
+    """Whether groups whose rows name the train split give their share, `val`, to validation: for data sets with an
+    official test split and none for validation."""
     duplicates: Duplicates
 
     @model_validator(mode="after")
@@ -564,6 +568,11 @@ def load(path: Path = Path("params.yaml")) -> Params:
     """
     with _reader(path) as reader:
         document = reader.get_single_data()
+    return check(path, document)
+
+
+def check(path: Path, document: Any) -> Params:
+    """Check what stands, or would stand, in params.yaml; raises as load does."""
     return _check(path, Params, document)
 
 

@@ -36,7 +36,8 @@ class Ingested:
 
 def ingest(
     repo: Path, batch: str, task: Task, rules: Validate, *,
-    form: str | None = None, columns: Mapping[str, str] | None = None, new: str | None = None, dry_run: bool = False,
+    form: str | None = None, columns: Mapping[str, str] | None = None, files: Path | None = None,
+    names: str | None = None, new: str | None = None, dry_run: bool = False,
 ) -> Ingested:  # fmt: skip
     """Take a batch into the data set.
 
@@ -44,6 +45,8 @@ def ingest(
         batch: a local path or any fsspec URL.
         form: the batch's format; None finds it out.
         columns: field of an example → the batch's name for it.
+        files: folder that paths in rows start from; None: where the batch lies.
+        names: pattern of the files' names, in a folder without metadata.
         new: begin a new data set of this name instead of adding to the present one.
         dry_run: only say what would happen.
 
@@ -51,7 +54,7 @@ def ingest(
         DataError: the batch cannot be read, or too many of its rows break the contract.
     """
     with tempfile.TemporaryDirectory(prefix="fuseline-batch-") as scratch, versions.locked(repo):
-        drafts = adapters.read(fetch(batch, Path(scratch)), form, columns, task.kind)
+        drafts = adapters.read(fetch(batch, Path(scratch)), form, columns, task.kind, files, names)
         before = _revision(repo)
         if dry_run:
             folder = Path(scratch) / "data-set"

@@ -60,6 +60,7 @@ ELSEWHERE = {
             "max_missing.audio",
         )
     },
+    "prepare.val_from_train": "tests/stages/test_prepare.py: test_train_gives_val_its_share_where_nothing_else_does",
     "prepare.duplicates.text_similarity": "tests/stages/test_prepare.py: test_how_near_a_text_may_be_is_the_config_s",
     "prepare.duplicates.image_distance": "tests/stages/test_prepare.py: test_how_near_a_picture_may_be_is_the_config_s",
     "train.threads": "test_threads_of_torch_are_those_of_the_config, below",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -226,6 +227,36 @@ def test_copies_of_test_rows_that_name_train_are_held_out() -> None:
     assert [one.why for one in leakage().held_out["declared"].examples] == [
         "it names a split that its family is not in: 'b' in test"
     ]
+
+
+def test_train_gives_val_its_share_where_nothing_else_does() -> None:
+    made = rows(60, split="train") + rows(20, 60, split="test")
+    made[1] |= {"text": made[0]["text"], "image": made[0]["image"]}  # a family, whatever split it comes to
+    made[2] |= {"text": made[60]["text"], "image": made[60]["image"]}  # of a row in test
+    with pytest.raises(DataError, match="split val has no rows"):
+        prepare(made)
+    splits = placed(prepare(made, val_from_train=True))
+    counts = Counter(splits.values())
+    assert counts["test"] == 20
+    assert counts["val"] + counts["train"] == 59
+    assert counts["val"] / 59 == pytest.approx(0.3, abs=0.15)
+    assert splits["e0"] == splits["e1"]
+    assert "e2" not in splits
+    later = placed(prepare(made, rows(20, 80, split="train"), val_from_train=True))
+    assert later.items() >= splits.items()
+
+
+def test_a_row_that_names_val_is_tied_to_train_by_no_share() -> None:
+    made = rows(30, split="train") + rows(10, 30, split="val") + rows(10, 40, split="test")
+    splits = placed(prepare(made, val_from_train=True))
+    assert {splits[f"e{number}"] for number in range(30, 40)} == {"val"}
+
+
+def test_data_that_no_member_is_trained_on_needs_no_modality_of_theirs() -> None:
+    made = rows(40, image=None)
+    with pytest.raises(DataError, match="no row with image in train"):
+        prepare(made)
+    assert len(placed(prepare(made, kind="generation"))) == 40
 
 
 def test_a_frozen_test_split_stays_the_same_to_the_byte() -> None:

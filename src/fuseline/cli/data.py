@@ -24,6 +24,13 @@ def ingest(
     column: Annotated[
         list[str] | None, typer.Option(help="FIELD=NAME: the batch's own name for a field, as text=question.")
     ] = None,
+    files: Annotated[
+        Path | None, typer.Option(help="Folder that paths in the batch's rows start from, if not the batch's own.")
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(help="What the files' names tell, in a folder without metadata: '{target}_{group}_{}.wav'."),
+    ] = None,
     new: Annotated[str | None, typer.Option(help="Begin a new data set of this name with the batch.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be accepted.")] = False,
     repo: Repo = Path(),
@@ -36,8 +43,9 @@ def ingest(
     root = git.root(repo.resolve())
     params = config.load(root / "params.yaml")
     done = room.ingest(
-        root, batch, params.task, params.validate_, form=form, columns=_pairs(column or []), new=new, dry_run=dry_run
-    )
+        root, batch, params.task, params.validate_,
+        form=form, columns=_pairs(column or []), files=files, names=names, new=new, dry_run=dry_run,
+    )  # fmt: skip
     _tell(done, dry_run)
 
 

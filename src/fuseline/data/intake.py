@@ -6,6 +6,7 @@ A pure function of files: it writes the next version of a data set into a folder
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -246,14 +247,15 @@ def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndar
     return Taken(
         read=len(fate), accepted=int(counts[NEW] + counts[NEWER]), unchanged=int(counts[KNOWN]),
         superseded=int(counts[NEWER]), quarantined=int(counts[BAD]),
-        reasons=Counter(_kind(reason) for why in reasons.values() for reason in why.values()),
+        reasons=Counter(_kind(rule, reason) for why in reasons.values() for rule, reason in why.items()),
         targets=Counter(accepted.tolist()), examples=examples,
     )  # fmt: skip
 
 
-def _kind(reason: str) -> str:
-    """Cut a reason down to what rows have in common."""
-    return reason.partition(":")[0] if len(reason) < 200 else reason[:60]
+def _kind(rule: str, reason: str) -> str:
+    """Cut a reason down to what rows have in common: what it quotes and counts differs from one to the next."""
+    common = re.sub(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\d[\d,.]*", "…", reason.partition(";")[0])
+    return f"{rule}: {common[:100]}"
 
 
 def _refuse_too_many(taken: Taken, allowed: float) -> None:

@@ -98,7 +98,8 @@ def deal(arrivals: Arrivals, links: Links, settings: Prepare) -> Dealing:
 
     A family goes where the rows are that it is tied to; if these are in several splits, to none. One that is tied to
     nothing yet goes where its rows say they belong, to test rather than val rather than train, and its rows that say
-    otherwise to none; one that says nothing, by the hash of the group that came first.
+    otherwise to none; one that says nothing, by the hash of the group that came first. With `val_from_train`, rows
+    that say train may be in val as well, where that hash sends val's share of those that say nothing else.
 
     Args:
         links: duplicates; those between a row and earlier ones depend on these alone.
@@ -113,7 +114,7 @@ def deal(arrivals: Arrivals, links: Links, settings: Prepare) -> Dealing:
         here = slice(*np.searchsorted(later_P, [start, start + size]))
         batch = _gather(arrivals, dealt, slice(start, start + size), Links(later_P[here], earlier_P[here]))
         frozen = settings.freeze_test is not None and shard >= settings.freeze_test
-        _deal_batch(batch, dealt, _choose(batch, arrivals, settings, frozen), frozen)
+        _deal_batch(batch, dealt, _choose(batch, arrivals, settings, frozen), frozen, settings.val_from_train)
         start += size
     return Dealing(dealt.splits_N, dealt.held_out)
 
@@ -203,17 +204,23 @@ def _choose(batch: _Batch, arrivals: Arrivals, settings: Prepare, frozen: bool) 
     last_K = 2 - named_KS[:, ::-1].argmax(1)
     targets_K[free & named_KS.any(1)] = last_K[free & named_KS.any(1)]
     split = split_without_test if frozen else split_of
-    for family in np.flatnonzero(free & ~names):
+    shared_K = free & names & (targets_K == TRAIN) & settings.val_from_train
+    for family in np.flatnonzero(free & ~names | shared_K):
         group = arrivals.groups_N[batch.heads_K[family]]
         name = arrivals.names_G[group] if group != ABSENT else ""
-        targets_K[family] = SPLITS.index(split(name, settings.salt, settings.val, settings.test))
+        if shared_K[family]:
+            targets_K[family] = SPLITS.index(split_of(name, settings.salt, settings.val, 0))
+        else:
+            targets_K[family] = SPLITS.index(split(name, settings.salt, settings.val, settings.test))
     return targets_K
 
 
-def _deal_batch(batch: _Batch, dealt: _Dealt, targets_K: Codes, frozen: bool) -> None:
+def _deal_batch(batch: _Batch, dealt: _Dealt, targets_K: Codes, frozen: bool, val_from_train: bool) -> None:
     """Put the rows of a shard where their families go, as far as they may."""
     target_B = targets_K[batch.family_B]
     disagrees_B = (batch.declared_B != ABSENT) & (batch.declared_B != target_B)
+    if val_from_train:
+        disagrees_B &= (batch.declared_B != TRAIN) | (target_B != VAL)
     late_B = (target_B == TEST) & ~batch.corrects_B & frozen
     splits_B = np.where(disagrees_B | late_B, HELD_OUT, target_B).astype(np.int8)
     dealt.splits_N[batch.rows] = splits_B

@@ -32,6 +32,8 @@ class Batch:
     columns: Columns = field(default_factory=Columns)
     kind: str = "classification"
     """The problem, as `task.kind` in params.yaml: it tells a list of references from a list of spans."""
+    files: Path | None = None
+    """Folder that paths in rows start from; None: that of the file that gives them. Nothing outside is read either."""
     seen: set[str] | None = None
     """Takes in the names of files that rows give, where that is asked for."""
 
@@ -175,6 +177,8 @@ class Reader:
         return read, len(block.wheres)
 
     def _to_file(self, value: Any) -> bytes | None:
+        if self.batch.files is not None:
+            return cells.to_file(value, self.batch.files, "")
         if self.batch.seen is not None and isinstance(value, str):
             self.batch.seen.add(posixpath.normpath(posixpath.join(self._base, value.replace("\\", "/"))))
         return cells.to_file(value, self.batch.root, self._base)

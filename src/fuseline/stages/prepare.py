@@ -35,7 +35,8 @@ def main(params: Params) -> None:
     prepared = deal_rows(rows, params, quarantined_rows(rows.live_N))
     labels_N = number_labels(rows, params.task) if labelled else np.full(len(rows.live_N), ABSENT)
     refuse_poor_splits(prepared.splits_N, labels_N, params.task.labels if labelled else [])
-    check_modalities(count_modalities(rows, prepared.splits_N), params.members.modalities())
+    if labelled:  # the problem that members are trained for
+        check_modalities(count_modalities(rows, prepared.splits_N), params.members.modalities())
     folder = entry.fresh(entry.PREPARE)
     write_splits(folder, manifest, prepared.splits_N, params.task)
     preparation = describe(prepared, rows.arrivals.groups_N, labels_N, params.task.labels if labelled else [])

@@ -43,6 +43,7 @@ def test_a_sentence_is_its_tokens_with_a_space_between(write: Write, rows_of: Ro
     first, second = rows_of(path, kind="ner")
     assert first == {
         "id": "train.conll:1",
+        "group": "train.conll, document 1",
         "text": "Ann met",
         "target": '[[0, 3, "PER"]]',
         "where": "train.conll, line 3",
@@ -53,6 +54,15 @@ def test_a_sentence_is_its_tokens_with_a_space_between(write: Write, rows_of: Ro
 
 def test_a_document_ends_a_sentence(write: Write, rows_of: Rows) -> None:
     assert [row["text"] for row in rows_of(write("a.conll", "a O\n-DOCSTART- O\nb O\n"))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("mark", ["-DOCSTART- O\n\n", "# newdoc id = 7\n", "-DOCSTART- -X- O O\n"])
+def test_sentences_of_a_document_are_a_group_where_documents_are_told_apart(
+    write: Write, rows_of: Rows, mark: str
+) -> None:
+    rows = rows_of(write("a.conll", f"a O\n\nb O\n\n{mark}c O\n\n{mark}d O\n\ne O\n"))
+    assert [row["group"].removeprefix("a.conll, document ") for row in rows] == ["0", "0", "1", "2", "2"]
+    assert not any("group" in row for row in rows_of(write("b.conll", "a O\n\nb O\n")))
 
 
 def test_comments_are_left_out_and_a_number_sign_may_be_a_token(write: Write, rows_of: Rows) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fuseline.data.targets import target_error
 from fuseline.errors import DataError
 
 Rows = Callable[..., list[dict[str, Any]]]
@@ -29,16 +30,16 @@ def answer(start: Any, text: Any, **more: Any) -> dict[str, Any]:
 def test_a_question_is_an_example_of_its_article(write: Write, rows_of: Rows) -> None:
     (row,) = rows_of(write("a.json", document(answer(12, "red"))))
     assert row == {
-        "id": "q1", "group": "Roses", "text": "Which?", "text_pair": CONTEXT, "target": '[12, "red"]',
+        "id": "q1", "group": "Roses", "text": "Which?", "text_pair": CONTEXT, "target": '[[12, "red"]]',
         "where": "a.json, article 1, paragraph 1, question 1",
     }  # fmt: skip
 
 
-def test_other_answers_are_references_and_none_is_an_answer(write: Write, rows_of: Rows) -> None:
+def test_every_answer_counts_and_none_is_an_answer(write: Write, rows_of: Rows) -> None:
     several = answer(12, "red")
     several["answers"] += [{"answer_start": 12, "text": "red"}, {"answer_start": 0, "text": "The rose"}]
     first, second = rows_of(write("a.json", document(several, {"id": 2, "question": "Why?", "is_impossible": True})))
-    assert json.loads(first["meta"]) == {"references": [[0, "The rose"]]}
+    assert json.loads(first["target"]) == [[12, "red"], [0, "The rose"]]
     assert (second["id"], second["target"]) == ("2", "[]")
 
 
@@ -66,6 +67,11 @@ def test_an_article_without_paragraphs_is_not_lost(write: Write, rows_of: Rows) 
     assert [row["problem"] for row in rows_of(path, "squad")] == [
         "article has no paragraphs", "article has no paragraphs", "paragraph has no questions (qas)",
     ]  # fmt: skip
+
+
+def test_a_target_is_what_the_contract_asks_for(write: Write, rows_of: Rows) -> None:
+    (row,) = rows_of(write("a.json", document(answer(12, "red"))))
+    assert target_error("qa", [], row["target"], row["text"], row["text_pair"]) is None
 
 
 @pytest.mark.parametrize("cut", [1, 30, 120])

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from fuseline.data.adapters import conll, delimited, image_folder, label_studio, lines, parquet, squad
 from fuseline.data.adapters.detect import detect, find_files, locate
+from fuseline.data.adapters.names import Names
 from fuseline.data.adapters.splits import splits_of
 from fuseline.data.columns import Columns
 from fuseline.data.tabular import Batch
@@ -24,11 +25,17 @@ _READERS: Mapping[str, Callable[[Batch, str, str | None], Iterator[pa.Table]]] =
     "parquet": parquet.read,
     "squad": squad.read,
 }
+_GIVING_PATHS = ("delimited", "lines", "parquet")
 FORMATS = ("image_folder", *_READERS)
 
 
 def read(
-    path: Path, format_: str | None = None, columns: Mapping[str, str] | None = None, kind: str = "classification"
+    path: Path,
+    format_: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    kind: str = "classification",
+    files: Path | None = None,
+    names_give: str | None = None,
 ) -> Iterator[pa.Table]:
     """Read a batch, a folder or a file, as tables of `drafts.DRAFT`.
 
@@ -36,6 +43,8 @@ def read(
         format_: one of FORMATS; None leaves it to `detect`.
         columns: fields and the batch's columns that give them, where `columns.ALIASES` do not tell.
         kind: the problem, as `task.kind` in params.yaml.
+        names_give: pattern of the files' names, such as "{target}_{group}_{}.wav", in a folder without metadata.
+        files: a folder that paths in rows start from, where that is not the batch's own.
 
     Raises:
         DataError: at once or while it is read: the batch as a whole cannot be taken. What is wrong with one row
@@ -45,9 +54,17 @@ def read(
         raise DataError(f"format {format_!r} is not known; expected of {', '.join(FORMATS)}")
     root, names = locate(path)
     found = format_ or detect(path)
-    batch = Batch(root, Columns(columns or {}), kind)
+    if files is not None and not files.is_dir():
+        raise DataError(f"{files}: not found, or no folder; expected the one that paths in the batch start from")
+    if files is not None and found not in _GIVING_PATHS:
+        raise DataError(
+            f"a folder of files was named ({files}), but {found} gives no paths; expected of {', '.join(_GIVING_PATHS)}"
+        )
+    batch = Batch(root, Columns(columns or {}), kind, files=files)
     if found == "image_folder":
-        return image_folder.read(batch, names)
+        return image_folder.read(batch, names, None if names_give is None else Names.parse(names_give))
+    if names_give is not None:
+        raise DataError(f"a pattern of names was given ({names_give}), but this is a batch of {found}, whose rows tell")
     return _read_files(batch, find_files(root, names, found), found)
 
 

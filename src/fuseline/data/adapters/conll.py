@@ -19,40 +19,53 @@ TAG = re.compile(r"O|[BIESLUM]-\S+")
 MAX_SENTENCE_BYTES = 1 << 20
 """What is longer is no sentence: blank lines are missing."""
 
+DOCUMENT = re.compile(rb"(\xef\xbb\xbf)?(-DOCSTART-|# newdoc\b)")
+"""A line that begins a document, as CoNLL-2003 and CoNLL-U write it."""
+
 Line = tuple[int, str]
 Span = tuple[int, int, str]
 
 
 def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table]:
-    """Read one file: a sentence is an example, its text the tokens with a space between any two."""
+    """Read one file: a sentence is an example, its text the tokens with a space between any two.
+
+    Where the file tells its documents apart, the sentences of one are a group.
+    """
     refuse_columns(batch.columns, "CoNLL")
     with open_file(batch.root, name) as file:
         refuse_utf16(file.peek(4), name)
-        rows = (
-            _row(name, number, lines, split)
-            for number, lines in enumerate(_sentences(iter_lines(file, MAX_SENTENCE_BYTES)), start=1)
+        grouped = any(map(DOCUMENT.match, (line for _, line in iter_lines(file, MAX_SENTENCE_BYTES) if line)))
+        file.seek(0)
+        sentences = _sentences(iter_lines(file, MAX_SENTENCE_BYTES))
+        yield from to_tables(
+            {**_row(name, number, lines, split), "group": f"{name}, document {document}" if grouped else None}
+            for number, (document, lines) in enumerate(sentences, start=1)
         )
-        yield from to_tables(rows)
 
 
-def _sentences(lines: Iterable[tuple[int, bytes | None]]) -> Iterator[list[Line]]:
-    """Yield each sentence's lines; one that grows too long is cut, in lines that no rule holds for."""
+def _sentences(lines: Iterable[tuple[int, bytes | None]]) -> Iterator[tuple[int, list[Line]]]:
+    """Yield each sentence's lines, with the number of its document, 0 for what stands before the first mark.
+
+    A sentence that grows too long is cut, in lines that no rule holds for.
+    """
     held: list[Line] = []
-    size = 0
+    size = document = 0
     for number, data in lines:
         line = "" if data is None else data.decode("utf-8", "surrogateescape").strip(" \t\r\n")
+        begins = data is not None and DOCUMENT.match(data) is not None
         if data is None or size > MAX_SENTENCE_BYTES:
             held.append((number, ""))
-        elif line and not line.startswith("-DOCSTART-"):
+        elif line and not begins:
             if held or not _is_comment(line):
                 held.append((number, line))
                 size += len(data)
             continue
         if held:
-            yield held
+            yield document, held
         held, size = [], 0
+        document += begins
     if held:
-        yield held
+        yield document, held
 
 
 def _is_comment(line: str) -> bool:

@@ -9,34 +9,44 @@ from dataclasses import replace
 import pyarrow as pa
 
 from fuseline.data.adapters import delimited, lines
+from fuseline.data.adapters.names import Names
 from fuseline.data.adapters.splits import split_of_folder
 from fuseline.data.cells import SPLIT_NAMES
 from fuseline.data.columns import refuse_columns
 from fuseline.data.drafts import Row, join, to_tables
-from fuseline.data.files import AUDIO_SUFFIXES, MEDIA_SUFFIXES, read_file, suffix_of
+from fuseline.data.files import AUDIO_SUFFIXES, MEDIA_SUFFIXES, clip, read_file, suffix_of
 from fuseline.data.tabular import Batch
 from fuseline.errors import DataError
 
 METADATA = {"metadata.jsonl": lines.read, "metadata.csv": delimited.read}
 
 
-def read(batch: Batch, names: Sequence[str]) -> Iterator[pa.Table]:
+def read(batch: Batch, names: Sequence[str], pattern: Names | None = None) -> Iterator[pa.Table]:
     """Read a folder.
 
     Where there is metadata, each of its rows is an example, and a file that none names is a row with a problem. Where
-    there is none, each file is an example, and its folder's name its label.
+    there is none, each file is an example, and its folder's name its label, or its own name tells what it is.
 
     Args:
         names: all files of the batch.
+        pattern: what the files' names tell.
 
     Raises:
-        DataError: a folder holds metadata twice, or columns are named and there is no metadata.
+        DataError: a folder holds metadata twice, columns are named and there is no metadata, or there is and names
+            are to tell.
     """
     metadata = [name for name in names if posixpath.basename(name) in METADATA]
+    if metadata and pattern is not None:
+        raise DataError(f"a pattern of names was given, but {clip(metadata[0])} tells what files are; leave one out")
     if metadata:
         yield from _read_metadata(batch, names, metadata)
         return
     refuse_columns(batch.columns, "a folder without metadata")
+    if pattern is not None:
+        media = (name for name in names if suffix_of(name) in MEDIA_SUFFIXES)
+        rows = ((name, {"split": split_of_folder(name)} | pattern.read(name)) for name in media)
+        yield from to_tables(_opened(batch, name, row) for name, row in rows)
+        return
     yield from to_tables(_labelled(batch, name, label, split) for name, label, split in _labels(names))
 
 
@@ -85,8 +95,12 @@ def _labelled(batch: Batch, name: str, label: str | None, split: str | None) -> 
     problem = None if label else "target is missing: the file lies in no class's folder"
     if suffix_of(name) not in MEDIA_SUFFIXES:
         return {**row, "problem": join("file is neither a picture nor sound, by its suffix", problem)}
+    return _opened(batch, name, {**row, "problem": problem})
+
+
+def _opened(batch: Batch, name: str, row: Row) -> Row:
     column = "audio" if suffix_of(name) in AUDIO_SUFFIXES else "image"
     try:
-        return {**row, column: read_file(batch.root, name), "problem": problem}
+        return {"where": name, **row, column: read_file(batch.root, name)}
     except DataError as error:
-        return {**row, "problem": join(f"{column} {error}", problem)}
+        return {"where": name, **row, "problem": join(f"{column} {error}", row.get("problem"))}

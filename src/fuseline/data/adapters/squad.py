@@ -42,7 +42,7 @@ def _article(name: str, number: int, article: Any) -> Iterator[Row]:
 
 def _question(paragraph: Any, question: Any) -> dict[str, Any]:
     context, text = _text(paragraph, "context"), _text(question, "question")
-    target, others, problem = _answers(question, context or "")
+    target, problem = _answers(question, context or "")
     row = {
         "id": _text(question, "id"),
         "text": text,
@@ -51,26 +51,26 @@ def _question(paragraph: Any, question: Any) -> dict[str, Any]:
             None if context else "context is missing", None if text is not None else "question is missing", problem
         ),
     }
-    return row | ({} if target is None else {"target": target}) | ({"meta": others} if others else {})
+    return row if target is None else row | {"target": target}
 
 
-def _answers(question: Any, context: str) -> tuple[str | None, str | None, str | None]:
-    """Return the first answer as target, the other ones as meta, and what is wrong."""
+def _answers(question: Any, context: str) -> tuple[str | None, str | None]:
+    """Return the answers, any of which is right, as a target; and what is wrong."""
     answers = _list(question, "answers")
     if _get(question, "is_impossible") is True:
-        return "[]", None, None
+        return "[]", None
     if not answers:
-        return None, None, "target is missing: no answer is given, and is_impossible is not true"
+        return None, "target is missing: no answer is given, and is_impossible is not true"
     found: list[list[Any]] = []
     for answer in answers:
         start, text = _get(answer, "answer_start"), _text(answer, "text")
         if type(start) is not int or not text:
-            return None, None, "answer lacks answer_start or text"
+            return None, "answer lacks answer_start or text"
         if start < 0 or not context.startswith(text, start):
-            return None, None, f"answer {text[:60]!r} does not stand at {start} of the context"
+            return None, f"answer {text[:60]!r} does not stand at {start} of the context"
         if [start, text] not in found:
             found.append([start, text])
-    return to_json(found[0]), to_json({"references": found[1:]}) if found[1:] else None, None
+    return to_json(found), None
 
 
 def _get(value: Any, key: str) -> Any:
