@@ -25,7 +25,7 @@ from fuseline.errors import DISK_FULL, FuselineError, LineageError, NotInstalled
 from fuseline.lineage import champion, dvc, git, registry, runs
 from fuseline.lineage.publish import conclude
 from fuseline.lineage.workspace import Workspace, close_workspace, keep_validation, open_workspace, sweep
-from fuseline.progress import parse
+from fuseline.progress import let_go_of_stdout, parse
 
 if TYPE_CHECKING:
     from fuseline.judge import Judgement
@@ -168,6 +168,7 @@ def main(flow: Any) -> None:
         git.refuse_shallow(root)
         config.load(root / "params.yaml")  # before a server starts for nothing
         outcome = flow(force=arguments.force)
+        sys.stdout.flush()
     if outcome.outcome == "refused":
         sys.exit(REFUSED)
 
@@ -185,6 +186,7 @@ def _told_plainly(repo: Path) -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error):
             raise
+        let_go_of_stdout()
         told = DISK_FULL
     else:
         return

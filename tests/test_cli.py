@@ -21,7 +21,10 @@ def rows(tmp_path: Path) -> Path:
 
 def fuseline(*arguments: str | Path, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from fuseline.cli import app; app()", *map(str, arguments)]
-    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=120, env=plain
+    )
 
 
 def test_predict_writes_a_line_per_row(bundle: Path, rows: Path, tmp_path: Path, labels: list[str]) -> None:
@@ -58,8 +61,7 @@ def test_a_full_disk_is_told_in_one_line(bundle: Path, rows: Path) -> None:
     finally:
         os.close(full)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == "error: no disk space left; free some and run again"
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "error: no disk space left; free some and run again\n"
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path, rows: Path) -> None:

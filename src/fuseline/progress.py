@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
+from contextlib import suppress
 
 _LINE = re.compile(r"^\[ *(\d{1,3})%\] (.*)$")
 
@@ -50,3 +52,15 @@ def clock(seconds: float) -> str:
 def say(line: str) -> None:
     """Print a line for the person who watches."""
     print(line, file=sys.stderr, flush=True)
+
+
+def let_go_of_stdout() -> None:
+    """Write what stdout still holds; where that fails, let it go nowhere.
+
+    Python tries once more as it exits, and puts 120 in place of the exit code that it was to end with.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):  # it may be no file, as in a notebook
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

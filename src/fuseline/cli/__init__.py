@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from fuseline.errors import DISK_FULL, DataError, FuselineError, is_disk_full
+from fuseline.progress import let_go_of_stdout
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Keep a multimodal ensemble in service.")  # fmt: skip
@@ -28,6 +29,7 @@ def told_plainly(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
             command(*arguments, **options)
+            sys.stdout.flush()
         except FuselineError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from None
@@ -37,6 +39,7 @@ def told_plainly(command: Callable[..., None]) -> Callable[..., None]:
         except OSError as error:
             if not is_disk_full(error):
                 raise
+            let_go_of_stdout()
             typer.echo(f"error: {DISK_FULL}", err=True)
             raise typer.Exit(1) from None
 
