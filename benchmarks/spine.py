@@ -169,8 +169,6 @@ def measure_latency(clone: Path) -> dict[str, Any]:
     os.chdir(clone)
     import torch
 
-    from fuseline.export.graph import with_absent
-    from fuseline.inputs import decode_image
     from fuseline.runtime.predictor import Predictor
     from fuseline.runtime.rows import read_parquet
     from fuseline.training.checkpoints import load_ensemble
@@ -184,9 +182,8 @@ def measure_latency(clone: Path) -> dict[str, Any]:
         times_ms = {"graph": [], "torch": []}  # type: dict[str, list[float]]
         for call in range(ROUNDS + 10):
             batch = [rows[(call * size + i) % len(rows)] for i in range(size)]
-            pictures = [None if row.image is None else decode_image(row.image) for row in batch]
-            feeds = predictor.feeds(batch, pictures)
-            given = with_absent({name: torch.from_numpy(array) for name, array in feeds.items()})
+            feeds = predictor.feeds([predictor.read(row) for row in batch])
+            given = {name: torch.from_numpy(array) for name, array in feeds.items()}
             sides: list[tuple[str, Callable[[], Any]]] = [
                 ("graph", lambda feeds=feeds: predictor.session.run(None, feeds)),  # type: ignore[misc]
                 ("torch", lambda given=given: ensemble(**given)),  # type: ignore[misc]

@@ -17,7 +17,7 @@ import pyarrow as pa
 from PIL import Image
 
 from fuseline.data.shards import SCHEMA, write_data_set
-from fuseline.inputs import decode_image
+from fuseline.inputs.image import decode_image
 
 COLORS = 128
 """Colours per picture: flat drawings lose nothing that a person sees, and the set fits in 3 MiB."""

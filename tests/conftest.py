@@ -18,12 +18,17 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from fuseline import config
 from fuseline.data.shards import SCHEMA, write_table
 from fuseline.export.bundle import Contents, write_bundle
+from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
 from fuseline.records import Estimate, Evaluation
 from fuseline.runtime.predictor import Row
 from fuseline.training.examples import Collator, Examples
-from fuseline.training.pretrained import build_member, digest_of, load_tokenizer
+from fuseline.training.modalities import build_modalities
+from fuseline.training.modalities.base import Modality
+from fuseline.training.modalities.hub import digest_of
+from fuseline.training.modalities.text import load_tokenizer
+from fuseline.training.pretrained import build_member
 
 LABELS = ["red", "green", "blue"]
 WORDS = {"red": ["rose", "cherry", "brick"], "green": ["leaf", "frog", "lime"], "blue": ["sky", "sea", "jeans"]}
@@ -170,26 +175,38 @@ def build(encoders: config.Encoders) -> Callable[..., FusionModel]:
 
     def make(recipe: config.Member, seed: int = 0, freeze_embeddings: bool = False) -> FusionModel:
         text = encoders.text.model_copy(update={"freeze_embeddings": freeze_embeddings})
-        return build_member(recipe, text, encoders.image, LABELS, seed).eval()
+        return build_member(recipe, encoders.model_copy(update={"text": text}), LABELS, seed).eval()
 
     return make
 
 
 @pytest.fixture(scope="session")
-def read(prepared: Path) -> Callable[..., Examples]:
+def modalities(encoders: config.Encoders) -> dict[str, Modality]:
+    """Give text and image in training, as the tiny encoders take them."""
+    return build_modalities(encoders, ["text", "image"])
+
+
+@pytest.fixture(scope="session")
+def readers(modalities: dict[str, Modality]) -> dict[str, Reader]:
+    """Give the readers of texts and pictures."""
+    return {name: modality.reader for name, modality in modalities.items()}
+
+
+@pytest.fixture(scope="session")
+def read(prepared: Path, modalities: dict[str, Modality]) -> Callable[..., Examples]:
     """Give the reader of a prepared split."""
 
     def examples(split: str = "train", **options: Any) -> Examples:
-        return Examples(prepared / split, 32, **options)
+        return Examples(prepared / split, modalities, **options)
 
     return examples
 
 
 @pytest.fixture
-def batch(read: Callable[..., Examples], tokenizer: Tokenizer) -> dict[str, torch.Tensor]:
+def batch(read: Callable[..., Examples], readers: dict[str, Reader]) -> dict[str, torch.Tensor]:
     """Give the first eight training rows as FusionModel's arguments, labels too; rows 4 and 6 lack a modality."""
     rows = read()
-    return Collator(tokenizer, 32, len(LABELS))([rows[index] for index in range(8)])
+    return Collator(readers, len(LABELS))([rows[index] for index in range(8)])
 
 
 def liven(model: FusionModel, seed: int) -> FusionModel:
@@ -226,15 +243,15 @@ def evaluation() -> Evaluation:
 
 
 @pytest.fixture(scope="session")
-def export(evaluation: Evaluation, tokenizer: Tokenizer) -> Callable[..., Path]:
-    """Give the exporter: a folder, an ensemble and its modalities to a bundle."""
+def export(evaluation: Evaluation, readers: dict[str, Reader]) -> Callable[..., Path]:
+    """Give the exporter: a folder and an ensemble to a bundle."""
 
-    def write(folder: Path, ensemble: Ensemble, modalities: list[str]) -> Path:
+    def write(folder: Path, ensemble: Ensemble) -> Path:
         contents = Contents(
-            name="tiny", task="classification", labels=LABELS, modalities=modalities, members=ensemble.names,
-            max_tokens=12, opset=20, data="0" * 64, evaluation=evaluation,
+            name="tiny", task="classification", labels=LABELS, members=ensemble.names, max_tokens=12, opset=20,
+            data="0" * 64, evaluation=evaluation,
         )  # fmt: skip
-        write_bundle(folder, contents, ensemble, tokenizer if "text" in modalities else None)
+        write_bundle(folder, contents, ensemble, {name: readers[name] for name in ensemble.modalities})
         return folder
 
     return write
@@ -243,7 +260,7 @@ def export(evaluation: Evaluation, tokenizer: Tokenizer) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def bundle(export: Callable[..., Path], ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the ensemble's bundle; copy it before changing anything in it."""
-    return export(tmp_path_factory.mktemp("export") / "bundle", ensemble, ["text", "image"])
+    return export(tmp_path_factory.mktemp("export") / "bundle", ensemble)
 
 
 @pytest.fixture(scope="session")

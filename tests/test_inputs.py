@@ -13,9 +13,10 @@ import pytest
 from PIL import Image, ImageFile
 from tokenizers import Tokenizer
 
-from fuseline import inputs
 from fuseline.errors import DataError
-from fuseline.inputs import decode_image, encode_texts
+from fuseline.inputs import image as inputs
+from fuseline.inputs.image import decode_image
+from fuseline.inputs.text import encode_texts
 
 Paint = Callable[..., bytes]
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -429,7 +429,7 @@ class Members(Section):
     def modalities(self) -> list[Modality]:
         """Return the modalities that any member uses, text first: those of the experts, for each has one."""
         used = {expert.modality for expert in self.experts.values()}
-        return [modality for modality in ("text", "image") if modality in used]
+        return [modality for modality in get_args(Modality) if modality in used]
 
 
 class Train(Section):

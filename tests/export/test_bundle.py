@@ -21,8 +21,9 @@ import torch
 import fuseline
 from fuseline.errors import BundleError, ExportError
 from fuseline.export.card import snippet
-from fuseline.export.graph import example_inputs, write_graph
+from fuseline.export.graph import write_graph
 from fuseline.export.parity import compare
+from fuseline.inputs import inputs_of
 from fuseline.models.ensemble import Ensemble
 from fuseline.records import sha256_of
 from fuseline.runtime.bundle import read_bundle
@@ -196,7 +197,7 @@ def test_the_readmes_snippet_gives_the_same_label_without_torch_or_fuseline(
 def alone(ensemble: Ensemble, export: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Give bundles of one expert each, by modality."""
     folder = tmp_path_factory.mktemp("alone")
-    return {name: export(folder / name, only(ensemble, name), [name]) for name in ("text", "image")}
+    return {name: export(folder / name, only(ensemble, name)) for name in ("text", "image")}
 
 
 def only(ensemble: Ensemble, name: str) -> Ensemble:
@@ -208,7 +209,7 @@ def test_an_ensemble_on_one_modality_takes_only_its_inputs(
     modality: str, alone: dict[str, Path], picture: Callable[..., bytes]
 ) -> None:
     predictor = Predictor(alone[modality], CPU, 1)
-    assert {one.name for one in predictor.session.get_inputs()} == set(example_inputs([modality]))
+    assert {one.name for one in predictor.session.get_inputs()} == set(inputs_of([modality]))
     assert (alone[modality] / "tokenizer.json").exists() == (modality == "text")
     given = Row("the rose") if modality == "text" else Row(None, picture())
     first, second = (answer.logits for answer in predictor.predict([Row("the rose", picture()), given]))
@@ -253,6 +254,6 @@ def test_the_snippet_names_only_what_the_bundle_takes() -> None:
 def test_exporting_again_gives_the_same_graph_to_the_last_bit(
     alone: dict[str, Path], ensemble: Ensemble, tmp_path: Path
 ) -> None:
-    write_graph(only(ensemble, "text"), ["text"], 20, tmp_path / "model.onnx")
+    write_graph(only(ensemble, "text"), 20, tmp_path / "model.onnx")
     for name in ("model.onnx", "model.onnx.data"):
         assert (tmp_path / name).read_bytes() == (alone["text"] / name).read_bytes()

@@ -9,8 +9,9 @@ import torch
 
 from fuseline.config import Encoders
 from fuseline.errors import ModelError
-from fuseline.models.encoders import ImageEncoder, TextEncoder, build_resnet, build_torchvision, drop_classifier, pool
-from fuseline.training.pretrained import IMAGENET_MEAN, IMAGENET_STD
+from fuseline.models.encoders.image import ImageEncoder, build_resnet, build_torchvision, drop_classifier
+from fuseline.models.encoders.text import TextEncoder, pool
+from fuseline.training.modalities.image import IMAGENET_MEAN, IMAGENET_STD
 
 STATES = torch.tensor([[[1.0, 10.0], [2.0, 20.0], [6.0, 60.0], [9.0, 90.0]]])
 MASKS = {
@@ -50,7 +51,7 @@ TINY: dict[str, dict[str, Any]] = {
 def test_encoders_and_decoders_give_one_vector_per_text(kind: str) -> None:
     encoder = TextEncoder({"model_type": kind, **TINY[kind]}, "last").eval()
     ids = torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])
-    assert encoder(ids, (ids > 0).long()).shape == (2, encoder.size) == (2, 16)
+    assert encoder(ids, (ids > 0).long()).vector_BD.shape == (2, encoder.size) == (2, 16)
 
 
 def test_no_pooling_layer_is_built_that_would_never_be_trained() -> None:
@@ -68,7 +69,7 @@ def test_no_pooling_layer_is_built_that_would_never_be_trained() -> None:
 def test_a_torchvision_family_gives_features_instead_of_imagenets_classes(name: str, size: int) -> None:
     encoder = ImageEncoder(name, 48, None, IMAGENET_MEAN, IMAGENET_STD).eval()
     assert encoder.size == size
-    assert encoder(torch.zeros(2, 20, 30, 3, dtype=torch.uint8)).shape == (2, size)
+    assert encoder(torch.zeros(2, 20, 30, 3, dtype=torch.uint8)).vector_BD.shape == (2, size)
 
 
 def test_measuring_the_features_leaves_model_and_random_numbers_as_they_were() -> None:

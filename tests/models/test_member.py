@@ -89,9 +89,22 @@ def test_the_learned_embedding_stands_in_for_a_missing_picture(member: FusionMod
 
 
 def test_training_and_evaluation_put_the_same_embedding(member: FusionModel, batch: Batch) -> None:
-    inputs, absent = (batch["pixels"],), torch.zeros(8, dtype=torch.bool)
-    trained = member.train()._encode("image", inputs, absent)
-    assert torch.equal(member.eval()._encode("image", inputs, absent), trained)
+    absent = torch.zeros(8, dtype=torch.bool)
+    trained = member.train().encode("image", batch, absent)
+    plain = member.eval().encode("image", batch, absent)
+    assert all(torch.equal(*pair) for pair in zip(trained, plain, strict=True))
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["in evaluation", "in training"])
+def test_an_absent_text_has_one_token_and_it_is_the_embedding(
+    member: FusionModel, batch: Batch, training: bool
+) -> None:
+    encoded = member.train(training).encode("text", batch, batch["has_text"])
+    assert batch["has_text"][6].item() is False
+    assert encoded.mask_BT[6].tolist() == [True] + [False] * (encoded.mask_BT.shape[1] - 1)
+    assert torch.equal(encoded.states_BTD[6, 0], member.missing["text"])
+    assert torch.equal(encoded.vector_BD[6], member.missing["text"])
+    assert torch.equal(encoded.mask_BT[0], batch["attention_mask"][0].bool())
 
 
 def test_absent_pictures_do_not_bend_the_batch_norm(member: FusionModel, batch: Batch) -> None:

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from fuseline.data.shards import SCHEMA, write_data_set
-from fuseline.training.pretrained import digest_of
+from fuseline.training.modalities.hub import digest_of
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["circle", "square", "star"]

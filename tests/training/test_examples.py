@@ -12,13 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tokenizers import Tokenizer
 
+from fuseline.config import Encoders
 from fuseline.data.shards import write_table
 from fuseline.errors import FuselineError
-from fuseline.inputs import decode_image
+from fuseline.inputs import inputs_of
+from fuseline.inputs.base import Reader
+from fuseline.inputs.image import decode_image
 from fuseline.training import examples as module
-from fuseline.training.examples import Collator, Examples, to_square
+from fuseline.training.examples import Collator, Examples
+from fuseline.training.modalities import build_modalities, image
+from fuseline.training.modalities.base import Modality
+from fuseline.training.modalities.image import to_square
 
 Read = Callable[..., Examples]
 
@@ -32,9 +37,9 @@ def test_a_split_is_read_in_order(read: Read) -> None:
 
 def test_rows_without_any_of_the_modalities_are_left_out(read: Read) -> None:
     present = read().present()
-    assert len(read(modalities=["text"])) == present["text"].sum() == 21
-    assert len(read(modalities=["image"])) == present["image"].sum() < 24
-    assert len(read(modalities=["text", "image"])) == 24
+    assert len(read(only=["text"])) == present["text"].sum() == 21
+    assert len(read(only=["image"])) == present["image"].sum() < 24
+    assert len(read(only=["text", "image"])) == 24
 
 
 @pytest.mark.parametrize(("rows", "kept"), [(1, 1), (5, 5), (24, 24), (1000, 24)])
@@ -51,86 +56,91 @@ def test_what_is_missing_is_none(read: Read) -> None:
     examples, present = read(), read().present()
     for index in range(24):
         assert (examples[index]["text"] is not None) == present["text"][index]
-        assert (examples[index]["picture"] is not None) == present["image"][index]
+        assert (examples[index]["image"] is not None) == present["image"][index]
 
 
 def test_pictures_come_resized_as_the_graph_would(read: Read) -> None:
-    shown = read()[0]["picture"]
-    assert shown.dtype == torch.uint8
+    shown = read()[0]["image"]
+    assert shown.dtype == np.uint8
     assert shown.shape == (32, 32, 3)
-    assert set(shown.view(-1, 3).unique(dim=0).tolist()[0]) == {210, 30, 40}
+    assert np.unique(shown.reshape(-1, 3), axis=0).tolist() == [[210, 30, 40]]
 
 
 def test_a_picture_of_the_right_size_is_not_touched(picture: Callable[..., bytes]) -> None:
     data = picture((1, 2, 3), 32, 32)
-    assert np.array_equal(to_square(data, 32).numpy(), decode_image(data))
+    assert np.array_equal(to_square(data, 32), decode_image(data))
 
 
 def test_the_change_is_made_anew_each_time_and_only_to_pictures(read: Read) -> None:
     calls = []
-    examples = read(change=lambda picture: calls.append(1) or 255 - picture)
-    assert examples[0]["picture"][0, 0].tolist() == [45, 225, 215]
+    examples = read(changes={"image": lambda picture: calls.append(1) or 255 - picture})
+    assert examples[0]["image"][0, 0].tolist() == [45, 225, 215]
     _ = examples[0], examples[4]  # row 4 has no picture
     assert len(calls) == 2
 
 
 def test_changing_a_picture_leaves_the_data_as_it_is(read: Read) -> None:
     examples = read()
-    examples[0]["picture"].zero_()
-    assert examples[0]["picture"].sum() > 0
+    examples[0]["image"][:] = 0
+    assert examples[0]["image"].sum() > 0
 
 
-def test_rows_of_several_files_come_as_those_of_one(read: Read, prepared: Path, tmp_path: Path) -> None:
+def test_rows_of_several_files_come_as_those_of_one(
+    read: Read, prepared: Path, tmp_path: Path, modalities: dict[str, Modality]
+) -> None:
     tables = [pq.read_table(file) for file in sorted((prepared / "train").iterdir())]
     write_table(pa.concat_tables(tables), tmp_path / "train" / "all.parquet")
-    one, several = Examples(tmp_path / "train", 32), read("train")
+    one, several = Examples(tmp_path / "train", modalities), read("train")
     assert len(tables) == 2
     assert len(one) == len(several) == 24
     for index in range(24):
         first, second = one[index], several[index]
         assert (first["text"], first["label"]) == (second["text"], second["label"])
-        assert (first["picture"] is None) == (second["picture"] is None)
-        assert first["picture"] is None or torch.equal(first["picture"], second["picture"])
+        assert (first["image"] is None) == (second["image"] is None)
+        assert first["image"] is None or np.array_equal(first["image"], second["image"])
     assert one.column("id") == several.column("id")
 
 
 def test_large_pictures_are_decoded_a_few_at_a_time(
-    read: Read, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    read: Read, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modalities: dict[str, Modality]
 ) -> None:
     monkeypatch.setenv("FUSELINE_CACHE", str(tmp_path))
     monkeypatch.setattr(module, "BATCH_BYTES", 5 * 3 * 32 * 32)
-    small = Examples(prepared / "train", 32)
-    assert [batch.num_rows for batch in small._batches] == [5, 5, 2, 5, 5, 2]
+    small = Examples(prepared / "train", modalities)
+    assert [batch.num_rows for batch in small._kept["image"].batches] == [5, 5, 2, 5, 5, 2]
     assert all(
-        torch.equal(small[i]["picture"], read()[i]["picture"]) for i in range(24) if small[i]["picture"] is not None
+        np.array_equal(small[i]["image"], read()[i]["image"]) for i in range(24) if small[i]["image"] is not None
     )
 
 
-def test_only_new_files_are_decoded(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_files_are_decoded(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: Encoders, modalities: dict[str, Modality]
+) -> None:
     monkeypatch.setenv("FUSELINE_CACHE", str(tmp_path / "cache"))
     decoded = []
-    plain = module.to_square
-    monkeypatch.setattr(module, "to_square", lambda data, side: decoded.append(1) or plain(data, side))
+    plain = image.to_square
+    monkeypatch.setattr(image, "to_square", lambda data, side: decoded.append(1) or plain(data, side))
     first, second = sorted((prepared / "train").iterdir())
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / first.name).write_bytes(first.read_bytes())
-    held = int(Examples(tmp_path / "train", 32).present()["image"].sum())
+    held = int(Examples(tmp_path / "train", modalities).present()["image"].sum())
     assert len(decoded) == held
     (tmp_path / "train" / second.name).write_bytes(second.read_bytes())
-    both = int(Examples(tmp_path / "train", 32).present()["image"].sum())
+    both = int(Examples(tmp_path / "train", modalities).present()["image"].sum())
     assert len(decoded) == both > held
-    Examples(tmp_path / "train", 16)
+    smaller = encoders.model_copy(update={"image": encoders.image.model_copy(update={"size": 16})})
+    Examples(tmp_path / "train", build_modalities(smaller, ["image"]))
     assert len(decoded) == 2 * both
 
 
 def test_a_damaged_cache_gives_the_same_pictures(
-    read: Read, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    read: Read, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modalities: dict[str, Modality]
 ) -> None:
     monkeypatch.setenv("FUSELINE_CACHE", str(tmp_path))
-    Examples(prepared / "train", 32)
+    Examples(prepared / "train", modalities)
     for path in tmp_path.rglob("*-*"):
         path.write_bytes(path.read_bytes()[:1000])
-    assert torch.equal(Examples(prepared / "train", 32)[0]["picture"], read()[0]["picture"])
+    assert np.array_equal(Examples(prepared / "train", modalities)[0]["image"], read()[0]["image"])
 
 
 def test_rows_are_told_apart_by_file_and_choice(read: Read) -> None:
@@ -143,9 +153,9 @@ def test_rows_are_told_apart_by_file_and_choice(read: Read) -> None:
     assert len(digests) == 4
 
 
-def test_a_split_without_files_is_refused(tmp_path: Path) -> None:
+def test_a_split_without_files_is_refused(tmp_path: Path, modalities: dict[str, Modality]) -> None:
     with pytest.raises(FuselineError, match="holds no Parquet file; the prepare stage writes them"):
-        Examples(tmp_path, 32)
+        Examples(tmp_path, modalities)
 
 
 def test_a_batch_has_the_arguments_of_a_member(batch: dict[str, torch.Tensor]) -> None:
@@ -159,13 +169,14 @@ def test_a_batch_has_the_arguments_of_a_member(batch: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_labels_are_smoothed_and_sum_to_one(smoothing: float, tokenizer: Tokenizer) -> None:
-    row: dict[str, Any] = {"text": "sky", "picture": None, "label": 2}
-    labels = Collator(tokenizer, 8, 3, smoothing)([row])["labels"]
+def test_labels_are_smoothed_and_sum_to_one(smoothing: float, readers: dict[str, Reader]) -> None:
+    row: dict[str, Any] = {"text": "sky", "image": None, "label": 2}
+    labels = Collator(readers, 3, smoothing)([row])["labels"]
     torch.testing.assert_close(labels, torch.tensor([[smoothing / 3, smoothing / 3, 1 - smoothing * 2 / 3]]))
 
 
-def test_without_a_tokenizer_the_text_arguments_are_blank() -> None:
-    row: dict[str, Any] = {"text": "sky", "picture": None, "label": 0}
-    batch = Collator(None, 8, 3)([row, row])
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 1)
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_a_batch_holds_the_inputs_of_its_modalities_alone(modality: str, readers: dict[str, Reader]) -> None:
+    row: dict[str, Any] = {"text": "sky", "image": None, "label": 0}
+    batch = Collator({modality: readers[modality]}, 3)([row, row])
+    assert sorted(batch) == sorted([*inputs_of([modality]), "labels"])

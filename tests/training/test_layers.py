@@ -6,7 +6,7 @@ import pytest
 import torchvision
 from transformers import AutoConfig, AutoModel
 
-from fuseline.models.encoders import build_resnet, build_torchvision, drop_classifier
+from fuseline.models.encoders.image import build_resnet, build_torchvision, drop_classifier
 from fuseline.training.layers import depths, find_layers
 
 TEXT = {

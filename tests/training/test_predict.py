@@ -11,6 +11,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from fuseline.inputs.base import Reader
+from fuseline.inputs.text import TextReader
 from fuseline.models.member import FusionModel
 from fuseline.training import predict
 from fuseline.training.examples import Collator, Examples
@@ -35,8 +37,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def collate(tokenizer: Tokenizer) -> Collator:
-    return Collator(tokenizer, 32, 3)
+def collate(readers: dict[str, Reader]) -> Collator:
+    return Collator(readers, 3)
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])
@@ -64,14 +66,13 @@ def other_weights(model: FusionModel, collate: Collator, rows: Examples) -> None
 
 
 def other_pooling(model: FusionModel, collate: Collator, rows: Examples) -> None:
-    assert model.config.text is not None
-    model.config.text = {**model.config.text, "pooling": "first"}
+    model.config.encoders = {"text": {**model.config.encoders["text"], "pooling": "first"}}
 
 
 def other_tokens(model: FusionModel, collate: Collator, rows: Examples) -> None:
-    assert collate._tokenizer is not None
-    collate._tokenizer = Tokenizer.from_str(collate._tokenizer.to_str())
-    collate._tokenizer.enable_truncation(4)
+    tokenizer = Tokenizer.from_str(collate.readers["text"].describe())
+    tokenizer.enable_truncation(4)
+    collate.readers = {**collate.readers, "text": TextReader(tokenizer)}
 
 
 def fewer_rows(model: FusionModel, collate: Collator, rows: Examples) -> None:

@@ -19,7 +19,9 @@ from transformers import AutoModel, PretrainedConfig, RobertaConfig, T5Config
 from fuseline import config
 from fuseline.errors import ModelError
 from fuseline.models.member import FusionModel
-from fuseline.training.pretrained import build_member, digest_of, load_tokenizer
+from fuseline.training.modalities.hub import digest_of
+from fuseline.training.modalities.text import load_tokenizer
+from fuseline.training.pretrained import build_member
 
 LABELS = ["a", "b"]
 WORDS = "embeddings.word_embeddings.weight"
@@ -31,7 +33,7 @@ def load_text(encoders: config.Encoders, expert: Callable[..., config.Expert]) -
 
     def load(**changes: object) -> FusionModel:
         text = config.TextEncoder.model_validate(encoders.text.model_dump() | changes)
-        return build_member(expert("text"), text, encoders.image, LABELS, seed=0)
+        return build_member(expert("text"), encoders.model_copy(update={"text": text}), LABELS, seed=0)
 
     return load
 
@@ -43,8 +45,8 @@ def test_the_weights_of_a_package_are_loaded(load_text):
     ids = torch.tensor([[101, 4937, 102], [101, 18401, 102]])  # cat, kitten
     other = torch.tensor([[101, 3256, 102]])  # Rome
     mask = torch.ones_like(ids)
-    cat, kitten = member.encoders["text"](ids, mask)
-    rome = member.encoders["text"](other, mask[:1])[0]
+    cat, kitten = member.encoders["text"](ids, mask).vector_BD
+    rome = member.encoders["text"](other, mask[:1]).vector_BD[0]
     assert torch.cosine_similarity(cat, kitten, 0) > torch.cosine_similarity(cat, rome, 0) + 0.2
 
 
@@ -71,13 +73,15 @@ def test_a_hub_id_is_loaded_at_its_revision(text_folder, tmp_path):
         save_file(weights, snapshot / "model.safetensors", {"format": "pt"})
     script = (
         "from fuseline.config import TextEncoder\n"
-        "from fuseline.training.pretrained import find_text_model, load_tokenizer\n"
+        "from fuseline.training.modalities.hub import find_model\n"
+        "from fuseline.training.modalities.text import load_tokenizer\n"
         "from transformers import AutoModel\n"
         "for digit in '12':\n"
         "    text = TextEncoder(name='org/tiny', revision=digit * 40, max_length=8, pooling='mean',"
         " freeze_embeddings=False)\n"
         "    load_tokenizer(text)\n"
-        f"    print(AutoModel.from_pretrained(**find_text_model(text)).state_dict()['{WORDS}'][0, 0].item())\n"
+        "    model = AutoModel.from_pretrained(**find_model('text', text.name, text.revision))\n"
+        f"    print(model.state_dict()['{WORDS}'][0, 0].item())\n"
     )
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
@@ -129,7 +133,7 @@ def test_a_roberta_has_as_many_positions_as_texts_can_use(load_text, text_folder
     )  # fmt: skip
     keys = in_another_shape(text_folder, tmp_path / "model", shape)
     encoder = load_text(**keys, max_length=12).encoders["text"]
-    assert encoder(torch.full((1, 12), 5), torch.ones(1, 12, dtype=torch.long)).shape == (1, 8)
+    assert encoder(torch.full((1, 12), 5), torch.ones(1, 12, dtype=torch.long)).vector_BD.shape == (1, 8)
     with pytest.raises(ModelError, match="max_length: 13 exceeds the model's 12 positions"):
         load_text(**keys, max_length=13)
 
@@ -153,7 +157,7 @@ def load_image(encoders: config.Encoders, expert: Callable[..., config.Expert]) 
     def load(**changes: object) -> FusionModel:
         keys = {"name": "squeezenet1_1", "size": 64, "blocks": None} | changes
         image = config.ImageEncoder.model_validate(encoders.image.model_dump() | keys)
-        return build_member(expert("image"), encoders.text, image, LABELS, seed=0)
+        return build_member(expert("image"), encoders.model_copy(update={"image": image}), LABELS, seed=0)
 
     return load
 
@@ -198,7 +202,7 @@ def test_an_inception_sees_pictures_as_torchvision_shows_them(name, side, load_i
     reference.fc = torch.nn.Identity()
     encoder = load_image(name=name, size=side, weights="IMAGENET1K_V1").encoders["image"].eval()
     with torch.inference_mode():
-        expected, found = reference(shown), encoder(pixels)
+        expected, found = reference(shown), encoder(pixels).vector_BD
     assert (found - expected).norm() < 1e-3 * expected.norm()
 
 
@@ -225,9 +229,8 @@ def test_the_members_of_the_shipped_params_are_built_without_a_network(torch_hom
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read from the environment at import
     params = config.load(Path(__file__).parents[2] / "params.yaml")
-    text, image = params.encoders.text, params.encoders.image
     for recipe in params.members.all().values():
-        member = build_member(recipe, text, image, params.task.labels, params.train.seed)
+        member = build_member(recipe, params.encoders, params.task.labels, params.train.seed)
         assert list(member.encoders) == recipe.modalities
-    assert load_tokenizer(text).encode("slice of watermelon").ids[0] == 101
+    assert load_tokenizer(params.encoders.text).encode("slice of watermelon").ids[0] == 101
     assert asked == []

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from fuseline.config import Expert, Fusion, Member, Train
 from fuseline.errors import ConfigError
+from fuseline.inputs.base import Reader
 from fuseline.models.member import FusionModel
 from fuseline.records import Epoch
 from fuseline.training.examples import Collator, Examples
@@ -32,15 +32,15 @@ def _deterministic() -> Iterator[None]:
 
 
 @pytest.fixture
-def train(build: Build, read: Callable[..., Examples], tokenizer: Tokenizer) -> Callable[..., Any]:
+def train(build: Build, read: Callable[..., Examples], readers: dict[str, Reader]) -> Callable[..., Any]:
     """Give the trainer of a new member on the tiny examples."""
 
     def run(recipe: Member, seed: int = 0, val: str = "val", **options: Any) -> tuple[FusionModel, list[Epoch]]:
         model = build(recipe, **options)
         tune(model, recipe)
-        splits = (read(split, modalities=recipe.modalities) for split in ("train", val))
+        splits = (read(split, only=recipe.modalities) for split in ("train", val))
         common = COMMON.model_copy(update={"seed": seed})
-        changed, plain = Collator(tokenizer, 32, 3, recipe.label_smoothing), Collator(tokenizer, 32, 3)
+        changed, plain = Collator(readers, 3, recipe.label_smoothing), Collator(readers, 3)
         return model, fit("tiny", model, recipe, common, *splits, changed, plain)
 
     return run
@@ -71,14 +71,14 @@ def test_another_seed_gives_other_weights(train: Callable[..., Any], expert: Rec
 
 
 def test_patience_keeps_the_best_epoch_and_stops(
-    train: Callable[..., Any], expert: Recipe, read: Callable[..., Examples], tokenizer: Tokenizer
+    train: Callable[..., Any], expert: Recipe, read: Callable[..., Examples], readers: dict[str, Reader]
 ) -> None:
     model, curve = train(expert(epochs=30, batch_size=2, patience=2, learning_rate={"encoder": 0.03, "head": 0.3}))
     losses = [epoch.val_loss for epoch in curve]
     best = losses.index(min(losses))
     assert len(losses) == best + 3 < 30
-    val = read("val", modalities=["text"])
-    found = predict_log_probs(model, val, Collator(tokenizer, 32, 3))
+    val = read("val", only=["text"])
+    found = predict_log_probs(model, val, Collator(readers, 3))
     kept = -found[range(len(val)), val.labels].mean()
     assert kept == pytest.approx(min(losses), abs=1e-5)
 
@@ -169,12 +169,12 @@ def test_bf16_is_refused_without_a_gpu(expert: Recipe, tmp_path: Any) -> None:
 
 
 def test_every_validation_row_counts_whatever_the_last_training_batch_holds(
-    train: Callable[..., Any], expert: Recipe, read: Callable[..., Examples], tokenizer: Tokenizer
+    train: Callable[..., Any], expert: Recipe, read: Callable[..., Examples], readers: dict[str, Reader]
 ) -> None:
     recipe = expert(epochs=1, batch_size=20)  # 21 training rows: the last batch holds one
     model, (epoch,) = train(recipe)
-    val = read("val", modalities=["text"])
-    found = predict_log_probs(model, val, Collator(tokenizer, 32, 3))
+    val = read("val", only=["text"])
+    found = predict_log_probs(model, val, Collator(readers, 3))
     assert epoch.val_loss == pytest.approx(-found[range(len(val)), val.labels].mean(), abs=1e-5)
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fuseline.config import Encoders, Member
 from fuseline.errors import ModelError
-from fuseline.models.encoders import ImageEncoder, TextEncoder
+from fuseline.models.encoders.image import ImageEncoder
+from fuseline.models.encoders.text import TextEncoder
 from fuseline.models.member import FusionModel
 from fuseline.training.checkpoints import load_member
 from fuseline.training.trainer import build_optimizer, rates_by_name
@@ -141,7 +142,7 @@ def test_adapters_reach_every_layer_of_a_decoder_too() -> None:
     encoder = TextEncoder({"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 8, "vocab_size": 9}, "last")
     model, recipe = Shell("text", encoder), Shape({"text": LORA})
     adapters = tune(model, recipe)  # type: ignore[arg-type]
-    encoder.train()(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long)).sum().backward()
+    encoder.train()(torch.ones(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.long)).vector_BD.sum().backward()
     layers = {
         name.split(".lora_")[0] for name, p in encoder.named_parameters() if p.requires_grad and p.grad is not None
     }
@@ -156,7 +157,7 @@ def test_adapters_of_a_picture_network_all_have_gradients(name: str) -> None:
     before = encoder.state_dict().keys()
     model, recipe = Shell("image", encoder), Shape({"image": LORA})
     adapters = tune(model, recipe)  # type: ignore[arg-type]
-    encoder.train()(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)).square().sum().backward()
+    encoder.train()(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)).vector_BD.square().sum().backward()
     chosen = {name: p.grad for name, p in encoder.named_parameters() if p.requires_grad}
     assert len(chosen) > 20
     assert [name for name, gradient in chosen.items() if gradient is None] == []

@@ -30,7 +30,7 @@ from rensa import RMinHash
 
 from fuseline.data.shards import iter_shard
 from fuseline.errors import DataError
-from fuseline.inputs import decode_image
+from fuseline.inputs.image import decode_image
 from fuseline.records import Shard, digest_of
 
 VERSION = "1"

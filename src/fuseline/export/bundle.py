@@ -1,28 +1,22 @@
-"""Lay out a bundle: graph, tokenizer, description, model card."""
+"""Lay out a bundle: graph, what reads its inputs, description, model card."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 import fuseline
 from fuseline.export.card import render_card
-from fuseline.export.graph import INPUTS, OUTPUTS, write_graph
+from fuseline.export.graph import OUTPUTS, write_graph
+from fuseline.inputs import inputs_of
+from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
 from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFile, Evaluation, sha256_of
 
-INPUT_TYPES = {
-    "input_ids": "int64 [batch, tokens]",
-    "attention_mask": "int64 [batch, tokens]",
-    "has_text": "bool [batch]",
-    "pixels": "uint8 [batch, height, width, 3], RGB",
-    "has_image": "bool [batch]",
-}
 OUTPUT_TYPES = {
     "probabilities": "float32 [batch, classes], calibrated",
     "logits": "float32 [batch, classes]",
@@ -37,7 +31,6 @@ class Contents:
     name: str
     task: str
     labels: list[str]
-    modalities: list[str]
     members: list[str]
     max_tokens: int
     opset: int
@@ -46,25 +39,30 @@ class Contents:
     evaluation: Evaluation
 
 
-def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, tokenizer: Tokenizer | None) -> Bundle:
-    """Write all files of a bundle, `bundle.json` with their digests last."""
+def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: Mapping[str, Reader]) -> Bundle:
+    """Write all files of a bundle, `bundle.json` with their digests last.
+
+    Args:
+        readers: by modality, those that the members were trained with.
+    """
     folder.mkdir(parents=True)
+    modalities = ensemble.modalities
     say("export: writing the graph (about half a minute)")
-    write_graph(ensemble, contents.modalities, contents.opset, folder / "model.onnx")
-    if tokenizer is not None:
-        tokenizer.save(str(folder / "tokenizer.json"))
+    write_graph(ensemble, contents.opset, folder / "model.onnx")
+    for reader in readers.values():
+        reader.save(folder)
     (folder / "README.md").write_text(
-        render_card(contents.name, contents.labels, contents.evaluation, contents.modalities), encoding="utf-8"
+        render_card(contents.name, contents.labels, contents.evaluation, modalities), encoding="utf-8"
     )
     bundle = Bundle(
         format=BUNDLE_FORMAT,
         name=contents.name,
         task=contents.task,
         labels=contents.labels,
-        modalities=contents.modalities,
+        modalities=modalities,
         members=contents.members,
         max_tokens=contents.max_tokens,
-        inputs={name: INPUT_TYPES[name] for modality in contents.modalities for name in INPUTS[modality]},
+        inputs={name: each.describe() for name, each in inputs_of(modalities).items()},
         outputs={name: OUTPUT_TYPES[name] for name in OUTPUTS},
         versions={"fuseline": fuseline.__version__, "opset": str(contents.opset)}
         | {name: version(name) for name in ("torch", "transformers", "onnx", "tokenizers")},

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from fuseline.errors import ExportError
-from fuseline.export.graph import with_absent
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import Progress
 from fuseline.records import Parity
@@ -81,4 +80,4 @@ def check_finite(scores_NC: Floats, what: str) -> Floats:
 def _run_torch(ensemble: Ensemble, feeds: Feeds) -> list[Floats]:
     with torch.inference_mode():
         given = {name: torch.from_numpy(array) for name, array in feeds.items()}
-        return [output.numpy() for output in ensemble(**with_absent(given))]
+        return [output.numpy() for output in ensemble(**given)]

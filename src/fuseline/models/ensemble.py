@@ -1,6 +1,6 @@
 """The ensemble: several members, one distribution.
 
-Shape letters: B batch, M members, C classes, S tokens, H height, W width.
+Shape letters: B batch, M members, C classes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fuseline.inputs.base import flag
 from fuseline.models.combine import combine, usable
+from fuseline.models.encoders import ENCODERS
 from fuseline.models.member import FusionModel
 
 
@@ -30,24 +32,22 @@ class Ensemble(nn.Module):
         self.register_buffer("weights_M", torch.tensor(weights, dtype=torch.float32))
         self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, has_text: Tensor, pixels: Tensor, has_image: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Score every class; inputs as in FusionModel.
+    @property
+    def modalities(self) -> list[str]:
+        """Those that any member uses."""
+        used = {name for member in self.members for name in member.config.modalities}  # type: ignore[union-attr]
+        return [name for name in ENCODERS if name in used]
+
+    def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Score every class; inputs as in FusionModel, of all modalities that any member uses.
 
         Returns:
             probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C].
         """
-        log_probs_BMC = torch.stack(
-            [
-                member(input_ids, attention_mask, has_text, pixels, has_image)["logits"].log_softmax(1)
-                for member in self.members
-            ],
-            dim=1,
-        )
+        log_probs_BMC = torch.stack([member(**inputs)["logits"].log_softmax(1) for member in self.members], dim=1)
         usable_BM = usable(
             [member.config.modalities for member in self.members],  # type: ignore[union-attr, misc]
-            {"text": has_text, "image": has_image},
+            {name: inputs[flag(name)] for name in self.modalities},
         )
         logits_BC = combine(log_probs_BMC, usable_BM, self.weights_M, self.pool) / self.temperature
         return logits_BC.softmax(1), logits_BC, log_probs_BMC.exp()

@@ -1,10 +1,11 @@
 """FusionModel: encoders, fusion, head. One member of the ensemble, on one modality or on several.
 
-Shape letters: B batch, S tokens, H height, W width, C classes, D feature size.
+Shape letters: B batch, T tokens of any modality, C classes, D feature size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, Self
 
@@ -13,7 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
-from fuseline.models.encoders import ImageEncoder, TextEncoder
+from fuseline.inputs import own_inputs
+from fuseline.inputs.base import flag
+from fuseline.models.encoders import ENCODERS
+from fuseline.models.encoders.base import Encoded
 from fuseline.models.fusion import FUSIONS
 from fuseline.models.modes import in_evaluation, rest_frozen
 
@@ -27,8 +31,7 @@ class FusionConfig(PretrainedConfig):
         self,
         modalities: list[str] | None = None,
         labels: list[str] | None = None,
-        text: dict[str, Any] | None = None,
-        image: dict[str, Any] | None = None,
+        encoders: dict[str, dict[str, Any]] | None = None,
         fusion: str | None = None,
         hidden: int | None = None,
         dropout: float = 0.0,
@@ -37,8 +40,7 @@ class FusionConfig(PretrainedConfig):
     ) -> None:
         self.modalities = modalities or []
         self.labels = labels or []
-        self.text = text
-        self.image = image
+        self.encoders = encoders or {}
         self.fusion = fusion
         self.hidden = hidden
         self.dropout = dropout
@@ -56,17 +58,12 @@ class FusionModel(PreTrainedModel):
     config_class = FusionConfig
     config: FusionConfig
     main_input_name = "labels"
+    accepts_loss_kwargs = False  # `inputs` are no options of the loss: Trainer takes any **keywords for such
     supports_gradient_checkpointing = False
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__(config)
-        self.encoders = nn.ModuleDict()
-        if "text" in config.modalities:
-            assert config.text is not None
-            self.encoders["text"] = TextEncoder(**config.text)
-        if "image" in config.modalities:
-            assert config.image is not None
-            self.encoders["image"] = ImageEncoder(**config.image)
+        self.encoders = nn.ModuleDict({name: ENCODERS[name](**config.encoders[name]) for name in config.modalities})
         sizes = [int(self.encoders[name].size) for name in config.modalities]  # type: ignore[arg-type]
         self.missing = nn.ParameterDict()
         self.fusion: nn.Module | None = None
@@ -89,31 +86,18 @@ class FusionModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Keep what the constructors set: each part initialises itself."""
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        has_text: Tensor,
-        pixels: Tensor,
-        has_image: Tensor,
-        labels: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Score every class.
 
         Args:
-            input_ids: int64 [B, S].
-            attention_mask: int64 [B, S], 1 at tokens, 0 at padding.
-            has_text: bool [B].
-            pixels: uint8 [B, H, W, 3].
-            has_image: bool [B].
             labels: class probabilities, float [B, C]; with them the loss is returned too.
+            inputs: those of fuseline.inputs.inputs_of, of the member's modalities at least.
 
         Returns:
             `logits` [B, C], and `loss` where labels are given.
         """
-        inputs = {"text": (input_ids, attention_mask), "image": (pixels,)}
         present = hide_some(
-            {name: {"text": has_text, "image": has_image}[name] for name in self.config.modalities},
+            {name: inputs[flag(name)] for name in self.config.modalities},
             self.config.modality_dropout if self.training else 0.0,
         )
         features_BD = self.embed(inputs, present)
@@ -122,38 +106,58 @@ class FusionModel(PreTrainedModel):
             return {"logits": logits_BC}
         return {"loss": F.cross_entropy(logits_BC, labels), "logits": logits_BC}
 
-    def embed(self, inputs: dict[str, tuple[Tensor, ...]], present: dict[str, Tensor]) -> Tensor:
+    def embed(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Return the vector [B, D] that the head sees."""
-        features = [self._encode(name, inputs[name], present[name]) for name in self.config.modalities]
+        encoded = [self.encode(name, inputs, present[name]) for name in self.config.modalities]
         if self.fusion is None:
-            return features[0]
-        joint: Tensor = self.fusion(features)
+            return encoded[0].vector_BD
+        joint: Tensor = self.fusion(encoded)
         return joint
 
-    def _encode(self, name: str, inputs: tuple[Tensor, ...], present_B: Tensor) -> Tensor:
-        """Encode one modality; where it is missing, put the learned embedding.
+    def encode(self, name: str, inputs: Mapping[str, Tensor], present_B: Tensor) -> Encoded:
+        """Encode one modality; where it is missing, put the learned embedding as its only token.
 
         In training absent rows stay out of the encoder: blank pictures would bend its batch norm.
         """
-        encoder = self.encoders[name]
+        encoder, own = self.encoders[name], own_inputs(name, inputs)
         if not self.missing:
-            return run_encoder(encoder, inputs)
+            return run_encoder(encoder, own)
         missing_D: Tensor = self.missing[name]
         if not self.training:
-            return torch.where(present_B[:, None], run_encoder(encoder, inputs), missing_D)
-        features_BD = missing_D.expand(len(present_B), -1)
+            return fill_absent(run_encoder(encoder, own), present_B, missing_D)
         if not present_B.any():
-            return features_BD
-        encoded = run_encoder(encoder, tuple(tensor[present_B] for tensor in inputs))
-        return features_BD.to(encoded.dtype).index_put((present_B.nonzero().squeeze(1),), encoded)
+            return Encoded.whole(missing_D.expand(len(present_B), -1))
+        there = {key: tensor[present_B] for key, tensor in own.items()}
+        return spread(run_encoder(encoder, there), present_B, missing_D)
 
 
-def run_encoder(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+def fill_absent(encoded: Encoded, present_B: Tensor, missing_D: Tensor) -> Encoded:
+    """Put the learned embedding where a modality is missing."""
+    first_T = torch.arange(encoded.mask_BT.shape[1], device=present_B.device) == 0
+    return Encoded(
+        torch.where(present_B[:, None], encoded.vector_BD, missing_D),
+        torch.where(present_B[:, None, None], encoded.states_BTD, missing_D),
+        torch.where(present_B[:, None], encoded.mask_BT, first_T),
+    )
+
+
+def spread(encoded: Encoded, present_B: Tensor, missing_D: Tensor) -> Encoded:
+    """Deal the encoded rows to those that are present; the others get the learned embedding."""
+    rows, batch, tokens = present_B.nonzero().squeeze(1), len(present_B), encoded.mask_BT.shape[1]
+    first_T = torch.arange(tokens, device=present_B.device) == 0
+    return Encoded(
+        missing_D.expand(batch, -1).to(encoded.vector_BD.dtype).index_put((rows,), encoded.vector_BD),
+        missing_D.expand(batch, tokens, -1).to(encoded.states_BTD.dtype).index_put((rows,), encoded.states_BTD),
+        first_T.expand(batch, -1).index_put((rows,), encoded.mask_BT),
+    )
+
+
+def run_encoder(encoder: nn.Module, inputs: Mapping[str, Tensor]) -> Encoded:
     """Encode rows; a single row in training runs as in evaluation, for batch norm cannot learn from one."""
-    alone = encoder.training and len(inputs[0]) == 1
+    alone = encoder.training and len(next(iter(inputs.values()))) == 1
     with in_evaluation(encoder) if alone else nullcontext():
-        features_BD: Tensor = encoder(*inputs)
-    return features_BD
+        encoded: Encoded = encoder(**inputs)
+    return encoded
 
 
 def hide_some(present: dict[str, Tensor], probability: float) -> dict[str, Tensor]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuseline.errors import BundleError, FuselineError
+from fuseline.inputs import READERS
 from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFormat, sha256_of
 
 MODEL = "model.onnx"
-TOKENIZER = "tokenizer.json"
 CARD = "bundle.json"
 
 
@@ -21,7 +21,9 @@ def read_bundle(folder: Path) -> Bundle:
     if not (folder / CARD).is_file():
         raise BundleError(f"{folder}: no {CARD} here; expected a bundle, such as champion/ after `make retrain`")
     bundle = _read_card(folder / CARD)
-    expected = {MODEL, *([TOKENIZER] if "text" in bundle.modalities else [])}
+    if unknown := set(bundle.modalities) - set(READERS):
+        raise BundleError(f"{folder / CARD}: {', '.join(sorted(unknown))} is no modality known here: update Fuseline")
+    expected = {MODEL, *(name for modality in bundle.modalities for name in READERS[modality].files)}
     if missing := expected - set(bundle.files):
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(missing))} is not listed, so it cannot be verified")
     for name, file in bundle.files.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseline.errors import DataError
+from fuseline.inputs import READERS
 from fuseline.records import files_of
 from fuseline.runtime.predictor import Row
 
@@ -21,17 +22,20 @@ def read_parquet(split: Path, modalities: Sequence[str]) -> Iterator[Row]:
 
     for file in files_of(split):
         for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(
-            batch_size=BATCH_ROWS, columns=["text", "image"]
+            batch_size=BATCH_ROWS, columns=list(modalities)
         ):
             for row in batch.to_pylist():
-                if any(row[name] is not None for name in modalities):
-                    yield Row(row["text"], row["image"] and row["image"]["bytes"])
+                if any(value is not None for value in row.values()):
+                    yield Row(
+                        **{name: value["bytes"] if isinstance(value, dict) else value for name, value in row.items()}
+                    )
 
 
 def read_jsonl(file: Path) -> Iterator[tuple[dict[str, Any], Row]]:
     """Yield each line of a JSON Lines file as it stands, and as a row.
 
-    A line is an object with `text`, `image` (a path, relative to the file's folder) or both; other keys pass.
+    A line is an object with any of `text`, `image` and `audio`, the last two as paths relative to the file's folder;
+    other keys pass.
 
     Raises:
         DataError: naming file and line, for anything else.
@@ -56,15 +60,17 @@ def _parse(line: str, where: str, folder: Path) -> tuple[dict[str, Any], Row]:
         raise DataError(
             f'{where}: expected an object such as {{"text": "…", "image": "a.png"}}, found {line.strip()[:60]}'
         )
-    text, image = document.get("text"), document.get("image")
-    for key, value in (("text", text), ("image", image)):
+    given = {key: document.get(key) for key in READERS}
+    for key, value in given.items():
         if value is not None and (not isinstance(value, str) or not value.strip()):
             raise DataError(f"{where}: {key} must be a non-empty string or left out, found {value!r}")
-    if text is None and image is None:
-        raise DataError(f"{where}: neither text nor image is given")
+    if all(value is None for value in given.values()):
+        raise DataError(f"{where}: none of {', '.join(given)} is given")
+    text = given.pop("text")
     if text is not None and not _is_unicode(text):
         raise DataError(f"{where}: text holds half a surrogate pair, which is no character")
-    return document, Row(text, None if image is None else _read_image(folder / image, where), where)
+    files = {key: _read_file(folder / path, key, where) for key, path in given.items() if path is not None}
+    return document, Row(text, **files, where=where)
 
 
 def _is_unicode(text: str) -> bool:
@@ -75,9 +81,9 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _read_image(path: Path, where: str) -> bytes:
+def _read_file(path: Path, key: str, where: str) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise DataError(f"{where}: image {path} cannot be read ({why})") from error
+        raise DataError(f"{where}: {key} {path} cannot be read ({why})") from error

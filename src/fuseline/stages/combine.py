@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fuseline.config import Expert, Member, Params
+from fuseline.inputs import READERS
 from fuseline.models.combine import combine, usable
 from fuseline.progress import say
 from fuseline.records import Combination, files_of
@@ -39,9 +40,10 @@ def read_validation(members: dict[str, Member]) -> tuple[Tensor, Tensor, Tensor]
     Returns:
         log-probabilities, float64 [N, M, C]; which member can say anything, bool [N, M]; labels [N].
     """
-    needed = ["label", "text", "image.path"]  # the pictures' presence, not their bytes
+    used: list[str] = sorted({name for member in members.values() for name in member.modalities})
+    needed = ["label", *(READERS[name].column for name in used)]
     columns = pa.concat_tables(pq.ParquetFile(file).read(needed) for file in files_of(entry.PREPARE / "val"))
-    present = {name: torch.tensor(columns[name].is_valid().to_numpy()) for name in ("text", "image")}
+    present = {name: torch.tensor(columns[name].is_valid().to_numpy()) for name in used}
     usable_NM = usable([member.modalities for member in members.values()], present)
     said = [np.load(_folder(name, member) / "validation.npy", allow_pickle=False) for name, member in members.items()]
     seen_N = usable_NM.any(1)

@@ -15,8 +15,9 @@ from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_g
 from fuseline.progress import Progress, say
 from fuseline.records import Combination, Evaluation, Metrics, write_json
 from fuseline.stages import entry
-from fuseline.training.checkpoints import load_ensemble, load_saved_tokenizer
+from fuseline.training.checkpoints import load_ensemble, load_readers
 from fuseline.training.examples import Collator, Examples
+from fuseline.training.modalities import build_modalities
 from fuseline.training.predict import encode, predict_ensemble
 from fuseline.training.pretrained import build_member
 from fuseline.training.probe import fit_probe, probe_probs
@@ -63,9 +64,9 @@ def main(params: Params) -> None:
 def predict(params: Params, combination: Combination) -> Predicted:
     """Run ensemble and members over the test rows that have any modality of theirs."""
     ensemble = load_ensemble(entry.TRAIN, combination)
-    side, used = params.encoders.image.size, params.members.modalities()
-    collate = Collator(load_saved_tokenizer(entry.TRAIN, ensemble), side, len(params.task.labels))
-    read = partial(Examples, side=side, modalities=used)
+    used = params.members.modalities()
+    collate = Collator(load_readers(entry.TRAIN, ensemble), len(params.task.labels))
+    read = partial(Examples, modalities=build_modalities(params.encoders, used), only=used)
     test = read(entry.PREPARE / "test")
     ensemble_NC, members_NMC = predict_ensemble(ensemble, test, collate)
     return Predicted(
@@ -86,7 +87,7 @@ def _predict_before(params: Params, train: Examples, test: Examples, collate: Co
     features, progress = {}, Progress("evaluate before fine-tuning", len(used))
     for done, modality in enumerate(used, start=1):
         any_one = params.members.experts[params.members.experts_on(modality)[0]]  # as loaded, they have one encoder
-        model = build_member(any_one, encoders.text, encoders.image, params.task.labels, params.train.seed)
+        model = build_member(any_one, encoders, params.task.labels, params.train.seed)
         features[modality] = encode(model, train, collate), encode(model, test, collate)
         progress.at(done, modality)
     before = {}

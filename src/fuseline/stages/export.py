@@ -11,7 +11,7 @@ from fuseline.export.parity import compare
 from fuseline.progress import say
 from fuseline.records import Combination, Evaluation, sha256_of
 from fuseline.stages import entry
-from fuseline.training.checkpoints import load_ensemble, load_saved_tokenizer
+from fuseline.training.checkpoints import load_ensemble, load_readers
 from fuseline.training.trainer import set_up
 
 
@@ -26,7 +26,6 @@ def main(params: Params) -> None:
             name=params.publish.name,
             task=params.task.kind,
             labels=params.task.labels,
-            modalities=list(params.members.modalities()),
             members=ensemble.names,
             max_tokens=params.encoders.text.max_length,
             opset=params.export.opset,
@@ -34,7 +33,7 @@ def main(params: Params) -> None:
             evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),
         ),
         ensemble,
-        load_saved_tokenizer(entry.TRAIN, ensemble),
+        load_readers(entry.TRAIN, ensemble),
     )
     predictions = pq.read_table(entry.EVALUATE / "predictions.parquet", columns=["probabilities"])
     evaluated_NC = np.stack(predictions["probabilities"].to_numpy())

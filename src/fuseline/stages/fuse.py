@@ -14,7 +14,7 @@ def main(params: Params, name: str) -> None:
     """build/prepare, build/train/experts → build/train/fusions/MEMBER, as an expert's."""
     recipe, encoders = params.members.fusions[name], params.encoders
     set_up(params.train)
-    model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
+    model = build_member(recipe, encoders, params.task.labels, params.train.seed)
     for modality, start in recipe.start.items():
         expert = load_member(entry.EXPERTS / start)
         model.encoders[modality].load_state_dict(expert.encoders[modality].state_dict())

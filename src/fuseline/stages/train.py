@@ -10,10 +10,10 @@ from fuseline.training.trainer import set_up
 
 
 def main(params: Params, name: str) -> None:
-    """build/prepare → build/train/experts/EXPERT: a checkpoint, tokenizer.json, history.json, validation.npy."""
+    """build/prepare → build/train/experts/EXPERT: a checkpoint, readers' files, history, validation.npy."""
     recipe, encoders = params.members.experts[name], params.encoders
     set_up(params.train)
-    model = build_member(recipe, encoders.text, encoders.image, params.task.labels, params.train.seed)
+    model = build_member(recipe, encoders, params.task.labels, params.train.seed)
     folder = entry.fresh(entry.EXPERTS / name)
     train_member(name, model, recipe, encoders, params.train, entry.PREPARE, folder)
 

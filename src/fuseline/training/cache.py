@@ -112,11 +112,14 @@ def code_of(*modules: str) -> str:
     """Digest the sources of modules of ours: what they made before an edit is not what they would make now.
 
     Args:
-        modules: such as `training/examples`.
+        modules: such as `training/examples`; of a package, such as `inputs`, all its modules.
     """
     assert fuseline.__file__ is not None
-    package = Path(fuseline.__file__).parent
-    return hashlib.sha256(b"".join((package / f"{name}.py").read_bytes() for name in modules)).hexdigest()
+    places = [Path(fuseline.__file__).parent / name for name in modules]
+    files = [
+        file for place in places for file in (sorted(place.rglob("*.py")) if place.is_dir() else [Path(f"{place}.py")])
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def versions_of(*packages: str) -> str:

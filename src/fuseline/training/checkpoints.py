@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from fuseline.errors import ModelError
+from fuseline.inputs import READERS
+from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
 from fuseline.records import Combination
@@ -53,9 +53,10 @@ def load_ensemble(folder: Path, combination: Combination) -> Ensemble:
     return Ensemble(members, list(combination.weights.values()), combination.temperature, combination.pool).eval()
 
 
-def load_saved_tokenizer(folder: Path, ensemble: Ensemble) -> Tokenizer | None:
-    """Load the tokenizer that all members on text share; None where there is no text."""
+def load_readers(folder: Path, ensemble: Ensemble) -> dict[str, Reader]:
+    """Load the readers that the members were trained with: by modality, for all members share them."""
+    readers: dict[str, Reader] = {}
     for name, member in zip(ensemble.names, ensemble.members, strict=True):
-        if "text" in member.config.modalities:  # type: ignore[union-attr, operator]
-            return Tokenizer.from_file(str(find_checkpoint(folder, name) / "tokenizer.json"))
-    return None
+        for modality in member.config.modalities:  # type: ignore[union-attr]
+            readers[modality] = READERS[modality].open(find_checkpoint(folder, name))
+    return {modality: readers[modality] for modality in ensemble.modalities}

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fuseline.inputs import MODALITIES
+from fuseline.inputs import own_inputs
+from fuseline.inputs.base import flag
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
 from fuseline.training import cache
@@ -39,17 +40,17 @@ def predict_log_probs(model: FusionModel, examples: Examples, collate: Collator)
 
 
 def predict_ensemble(
-    ensemble: Ensemble, examples: Examples, collate: Collator, given: Sequence[str] = MODALITIES
+    ensemble: Ensemble, examples: Examples, collate: Collator, given: Sequence[str] | None = None
 ) -> tuple[Floats, Floats]:
     """Return the probabilities of the ensemble [N, C] and of its members [N, M, C].
 
     Args:
-        given: modalities that are shown; the others count as missing in every row.
+        given: modalities that are shown; the others count as missing in every row. null shows all.
     """
-    flags = {f"has_{name}": name in given for name in MODALITIES}
+    hidden = [flag(name) for name in ensemble.modalities if given is not None and name not in given]
 
     def run(batch: dict[str, Tensor]) -> Tensor:
-        probs_BC, _, members_BMC = ensemble(**batch | {name: batch[name] & shown for name, shown in flags.items()})
+        probs_BC, _, members_BMC = ensemble(**batch | {name: torch.zeros_like(batch[name]) for name in hidden})
         return torch.cat([probs_BC[:, None], members_BMC], dim=1)
 
     outputs_NMC = _over(ensemble, examples, collate, run)
@@ -82,11 +83,11 @@ def _describe_encoders(model: FusionModel, collate: Collator) -> str:
         weights.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     parts = {
         "weights": weights.hexdigest(),
-        "config": [model.config.modalities, model.config.text, model.config.image],
-        "tokens": collate.describe_tokens(),
+        "config": [model.config.modalities, model.config.encoders],
+        "readers": collate.describe(),
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
-        "code": cache.code_of("models/encoders", "models/preprocess", "training/predict"),
+        "code": cache.code_of("inputs", "models/encoders", "models/preprocess", "training/predict"),
         "versions": cache.versions_of("torch", "torchvision", "transformers", "tokenizers"),
     }
     return json.dumps(parts, sort_keys=True, default=str)
@@ -94,11 +95,11 @@ def _describe_encoders(model: FusionModel, collate: Collator) -> str:
 
 def _encode(model: FusionModel, examples: Examples, collate: Collator) -> Floats:
     def features(batch: dict[str, Tensor]) -> Tensor:
-        arguments = {"text": (batch["input_ids"], batch["attention_mask"]), "image": (batch["pixels"],)}
-        present = {"text": batch["has_text"], "image": batch["has_image"]}
-        return torch.cat(
-            [model.encoders[name](*arguments[name]) * present[name][:, None] for name in model.config.modalities], 1
-        )
+        return torch.cat([encoded(name, batch) * batch[flag(name)][:, None] for name in model.config.modalities], 1)
+
+    def encoded(name: str, batch: dict[str, Tensor]) -> Tensor:
+        vector_BD: Tensor = model.encoders[name](**own_inputs(name, batch)).vector_BD
+        return vector_BD
 
     return _over(model, examples, collate, features)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from fuseline.config import Encoders, Member, Train
+from fuseline.config import Augment, Encoders, Member, Train
 from fuseline.errors import DataError, ModelError
 from fuseline.models.member import FusionModel
 from fuseline.progress import say
 from fuseline.records import History
-from fuseline.training.augment import build_change
-from fuseline.training.examples import Collator, Examples
+from fuseline.training.examples import Change, Collator, Examples
+from fuseline.training.modalities import build_modalities
+from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
-from fuseline.training.pretrained import load_tokenizer
 from fuseline.training.trainer import fit
 from fuseline.training.tuning import merge, tune
 
@@ -23,35 +24,41 @@ from fuseline.training.tuning import merge, tune
 def train_member(
     name: str, model: FusionModel, recipe: Member, encoders: Encoders, common: Train, prepared: Path, folder: Path
 ) -> None:
-    """Train a member on `prepared` and write checkpoint, tokenizer.json, history.json and validation.npy to `folder`.
+    """Train a member on `prepared`; write checkpoint, readers' files, history.json, validation.npy to `folder`.
 
     validation.npy holds the log-probabilities [N, C] of all validation rows, in order: what the ensemble is fitted on.
 
     Raises:
         DataError: a split has no row with any of the member's modalities.
     """
-    side, classes = encoders.image.size, len(model.config.labels)
-    tokenizer = load_tokenizer(encoders.text) if "text" in recipe.modalities else None
-    train, val = (_read(prepared / split, side, recipe) for split in ("train", "val"))
+    modalities, classes = build_modalities(encoders, recipe.modalities), len(model.config.labels)
+    readers = {each: modality.reader for each, modality in modalities.items()}
+    train, val = (_read(prepared / split, modalities) for split in ("train", "val"))
     if recipe.augment is not None:
-        train.change = build_change(recipe.augment)
-    changed, plain = Collator(tokenizer, side, classes, recipe.label_smoothing), Collator(tokenizer, side, classes)
+        train.changes = build_changes(modalities, recipe.augment)
+    changed, plain = Collator(readers, classes, recipe.label_smoothing), Collator(readers, classes)
     adapters = tune(model, recipe)
     epochs = fit(name, model, recipe, common, train, val, changed, plain)
     merge(adapters)
-    log_probs_NC = predict_log_probs(model, Examples(prepared / "val", side), plain)
+    log_probs_NC = predict_log_probs(model, Examples(prepared / "val", modalities), plain)
     if not all(math.isfinite(epoch.val_loss) for epoch in epochs):
         raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")
     model.cpu().save_pretrained(folder)
     np.save(folder / "validation.npy", log_probs_NC)
-    if tokenizer is not None:
-        tokenizer.save(str(folder / "tokenizer.json"))
+    for reader in readers.values():
+        reader.save(folder)
     History(epochs=epochs).write(folder / "history.json")
     say(f"train {name}: done, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
 
 
-def _read(split: Path, side: int, recipe: Member) -> Examples:
-    examples = Examples(split, side, recipe.modalities)
+def build_changes(modalities: Mapping[str, Modality], augment: Augment) -> dict[str, Change]:
+    """Return by modality the random changes of its items in training."""
+    changes = {name: modality.build_change(augment) for name, modality in modalities.items()}
+    return {name: change for name, change in changes.items() if change is not None}
+
+
+def _read(split: Path, modalities: Mapping[str, Modality]) -> Examples:
+    examples = Examples(split, modalities, only=list(modalities))
     if not len(examples):
-        raise DataError(f"{split}: no row with {' or '.join(recipe.modalities)} to train or validate on")
+        raise DataError(f"{split}: no row with {' or '.join(modalities)} to train or validate on")
     return examples

@@ -1,6 +1,6 @@
-"""Raw bytes and strings to arrays: the one path that training, evaluation and serving share.
+"""Encoded pictures to pixels.
 
-Shape letters: B batch, S tokens, H height, W width.
+Shape letters: B batch, H height, W width.
 """
 
 from __future__ import annotations
@@ -8,21 +8,47 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fuseline.errors import DataError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from fuseline.inputs.base import Array, Input, Reader
 
 MAX_PIXELS = 64_000_000
 """Pictures above this many pixels are refused before they are decoded (decompression bombs)."""
 
-MODALITIES = ("text", "image")
+Picture = NDArray[np.uint8]
+"""[H, W, 3]."""
+NO_PICTURE: Picture = np.zeros((1, 1, 3), dtype=np.uint8)
+
+
+class ImageReader(Reader):
+    """Decodes; an item is uint8 [H, W, 3], and those of one call are of one size."""
+
+    name = "image"
+    column = "image.path"
+    inputs = (Input("pixels", "uint8", ("batch", "height", "width", 3), "RGB"),)
+
+    def read(self, value: bytes) -> Picture:
+        return decode_image(value)
+
+    def collate(self, items: Sequence[Picture | None]) -> dict[str, Array]:
+        blank = np.zeros(next((item.shape for item in items if item is not None), NO_PICTURE.shape), dtype=np.uint8)
+        return {"pixels": np.stack([blank if item is None else item for item in items])}
+
+    def likeness(self, item: Picture | None) -> tuple[int, ...]:
+        return NO_PICTURE.shape if item is None else item.shape
+
+    def weigh(self, item: Picture) -> int:
+        return item.nbytes
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        return cls()
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
@@ -61,17 +87,3 @@ def _on_white(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-
-
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tokenize to ids and attention mask, int64 [B, S], padded to the longest text.
-
-    A missing text is encoded as the empty string: its presence flag, not its tokens, tells the model.
-    """
-    encodings = tokenizer.encode_batch([text or "" for text in texts])
-    ids_BS = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
-    mask_BS = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
-    if not ids_BS.size:  # without special tokens, as in GPT's tokenizers, empty texts have no token at all
-        pad = (tokenizer.padding or {}).get("pad_id", 0)
-        ids_BS, mask_BS = np.full((len(texts), 1), pad), np.zeros((len(texts), 1), dtype=np.int64)
-    return ids_BS, mask_BS

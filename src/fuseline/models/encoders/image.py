@@ -1,58 +1,23 @@
-"""One encoder per modality, each giving one feature vector per example.
+"""Pictures: classifiers of torchvision.models without their last layer.
 
-Shape letters: B batch, S tokens, H height, W width, D feature size.
+Shape letters: B batch, H height, W width, D feature size.
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
-from transformers import AutoConfig, AutoModel
 
 from fuseline.errors import ModelError
+from fuseline.models.encoders.base import Encoded, Encoder
 from fuseline.models.preprocess import Preprocess
 
 
-class TextEncoder(nn.Module):
-    """A Hugging Face encoder or decoder with pooling."""
-
-    def __init__(self, architecture: dict[str, Any], pooling: str) -> None:
-        super().__init__()
-        options = dict(architecture)
-        config = AutoConfig.for_model(options.pop("model_type"), **options)
-        extra = {"add_pooling_layer": False} if _accepts_pooling_layer(config) else {}
-        self.backbone = AutoModel.from_config(config, **extra)
-        self.pooling = pooling
-        self.size: int = config.hidden_size
-
-    def forward(self, input_ids_BS: Tensor, attention_mask_BS: Tensor) -> Tensor:
-        """Encode token ids, int64, to features [B, D]."""
-        states_BSD = self.backbone(input_ids=input_ids_BS, attention_mask=attention_mask_BS).last_hidden_state
-        return pool(states_BSD, attention_mask_BS, self.pooling)
-
-
-def _accepts_pooling_layer(config: Any) -> bool:
-    model_class: Any = AutoModel._model_mapping[type(config)]
-    return "add_pooling_layer" in inspect.signature(model_class).parameters
-
-
-def pool(states_BSD: Tensor, mask_BS: Tensor, pooling: str) -> Tensor:
-    """Reduce token states to one vector per text; padding, on either side, never counts."""
-    if pooling == "mean":
-        mask_BS1 = mask_BS.unsqueeze(2).to(states_BSD.dtype)
-        return (states_BSD * mask_BS1).sum(1) / mask_BS1.sum(1).clamp(min=1)
-    position_S = torch.arange(mask_BS.shape[1], device=mask_BS.device)
-    score_BS = mask_BS * (position_S + 1 if pooling == "last" else mask_BS.shape[1] - position_S)
-    index_B11 = score_BS.argmax(1)[:, None, None].expand(-1, 1, states_BSD.shape[2])
-    return states_BSD.gather(1, index_B11).squeeze(1)
-
-
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """A classifier of torchvision.models without its last layer."""
 
     def __init__(self, name: str, side: int, blocks: list[int] | None, mean: list[float], std: list[float]) -> None:
@@ -61,10 +26,9 @@ class ImageEncoder(nn.Module):
         self.backbone = build_torchvision(name, side) if blocks is None else build_resnet(name, blocks)
         self.size = drop_classifier(self.backbone, side)
 
-    def forward(self, pixels_BHW3: Tensor) -> Tensor:
-        """Encode uint8 pictures to features [B, D]."""
-        features: Tensor = self.backbone(self.preprocess(pixels_BHW3))
-        return features
+    def forward(self, pixels: Tensor) -> Encoded:  # type: ignore[override]
+        """Encode pictures, uint8 [B, H, W, 3]."""
+        return Encoded.whole(self.backbone(self.preprocess(pixels)))
 
 
 def build_torchvision(name: str, side: int) -> nn.Module:

@@ -1,0 +1,28 @@
+"""Raw bytes and strings to the graph's inputs: the one path that training, evaluation and serving share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from fuseline.inputs.base import Input, Reader, flag
+from fuseline.inputs.image import ImageReader
+from fuseline.inputs.text import TextReader
+
+T = TypeVar("T")
+READERS: dict[str, type[Reader]] = {reader.name: reader for reader in (TextReader, ImageReader)}
+"""Every modality there is, in the order in which they are named everywhere."""
+
+
+def own_inputs(modality: str, inputs: Mapping[str, T]) -> dict[str, T]:
+    """Pick the tensors of one modality, its flag apart."""
+    return {each.name: inputs[each.name] for each in READERS[modality].inputs}
+
+
+def inputs_of(modalities: Sequence[str]) -> dict[str, Input]:
+    """Return the graph's inputs for these modalities by name, each modality's flag after its tensors."""
+    return {
+        each.name: each
+        for name in modalities
+        for each in (*READERS[name].inputs, Input(flag(name), "bool", ("batch",), traced=1))
+    }

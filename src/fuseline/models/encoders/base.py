@@ -1,0 +1,39 @@
+"""What every encoder gives.
+
+Shape letters: B batch, T tokens (words, patches, frames), D feature size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Encoded(NamedTuple):
+    """One modality of a batch, encoded."""
+
+    vector_BD: Tensor
+    """The example as a whole."""
+    states_BTD: Tensor
+    """Its parts, for fusions that look at them one by one."""
+    mask_BT: Tensor
+    """bool, which of them are there."""
+
+    @classmethod
+    def whole(cls, vector_BD: Tensor) -> Self:
+        """Take the vector itself for the only part."""
+        return cls(vector_BD, vector_BD[:, None], torch.ones_like(vector_BD[:, :1], dtype=torch.bool))
+
+
+class Encoder(nn.Module, ABC):
+    """Encodes one modality; `forward` takes the tensors of its inputs by name, the flag apart."""
+
+    size: int
+    """D."""
+
+    @abstractmethod
+    def forward(self, **inputs: Tensor) -> Encoded:
+        """Encode a batch."""

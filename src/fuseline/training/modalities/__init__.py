@@ -1,0 +1,16 @@
+"""The modalities in training, one file each. The only place that fetches pretrained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fuseline.config import Encoders
+from fuseline.training.modalities.base import Modality
+from fuseline.training.modalities.image import Image
+from fuseline.training.modalities.text import Text
+
+
+def build_modalities(encoders: Encoders, names: Sequence[str]) -> dict[str, Modality]:
+    """Return the modalities `names`, as params.yaml describes them."""
+    kinds = {"text": lambda: Text(encoders.text), "image": lambda: Image(encoders.image)}
+    return {name: kinds[name]() for name in names}

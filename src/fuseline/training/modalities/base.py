@@ -1,0 +1,70 @@
+"""One modality in training: from params.yaml to a reader of its values and an encoder with its weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, ClassVar
+
+from fuseline.config import Augment
+from fuseline.inputs import READERS
+from fuseline.inputs.base import Array, Reader
+from fuseline.models.encoders.base import Encoder
+
+
+class Modality(ABC):
+    """What training knows of a modality."""
+
+    name: ClassVar[str]
+
+    @property
+    def column(self) -> str:
+        """Where a prepared file shows whether a row has the modality."""
+        return READERS[self.name].column
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What makes items inputs of a model."""
+        return self.build_reader()
+
+    @abstractmethod
+    def build_reader(self) -> Reader:
+        """Build what makes items inputs of a model."""
+
+    @abstractmethod
+    def architecture(self) -> dict[str, Any]:
+        """Return the arguments of the encoder's class: all that rebuilds it."""
+
+    @abstractmethod
+    def load(self, encoder: Encoder) -> None:
+        """Put pretrained weights, if there are to be any, into a fresh encoder.
+
+        Raises:
+            ModelError: they cannot be loaded, or do not fit.
+        """
+
+    def build_change(self, augment: Augment) -> Callable[[Any], Any] | None:
+        """Return a random change of items in training, None where there is none."""
+        return None
+
+
+class FileModality(Modality):
+    """A modality whose values are files: they are decoded once, and kept in the cache."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Say what, besides the file, `keep` depends on."""
+
+    @abstractmethod
+    def keep(self, value: bytes) -> bytes:
+        """Decode a file to what is cached."""
+
+    @abstractmethod
+    def restore(self, kept: bytes) -> Array:
+        """Make an item, as the reader takes it, of what was cached; it may be changed."""
+
+    @property
+    @abstractmethod
+    def kept_bytes(self) -> int:
+        """About how much `keep` returns."""

@@ -1,0 +1,114 @@
+"""Texts: Hugging Face models and their tokenizers."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from fuseline import config
+from fuseline.errors import ModelError
+from fuseline.inputs.text import TextReader
+from fuseline.models.encoders.base import Encoder
+from fuseline.training.modalities.base import Modality
+from fuseline.training.modalities.hub import find_model
+
+
+class Text(Modality):
+    """A text encoder or decoder."""
+
+    name = "text"
+
+    def __init__(self, settings: config.TextEncoder) -> None:
+        self.settings = settings
+
+    def build_reader(self) -> TextReader:
+        return TextReader(load_tokenizer(self.settings))
+
+    def architecture(self) -> dict[str, Any]:
+        return _text_config(self.settings)
+
+    def load(self, encoder: Encoder) -> None:
+        backbone: Any = encoder.backbone
+        _check_text(backbone, self.settings)
+        _load_text(backbone, self.settings)
+        if self.settings.freeze_embeddings:
+            backbone.get_input_embeddings().requires_grad_(False)
+
+
+def _find(text: config.TextEncoder) -> dict[str, Any]:
+    return find_model("text", text.name, text.revision)
+
+
+def load_tokenizer(text: config.TextEncoder) -> Tokenizer:
+    """Load the encoder's tokenizer with cutting and padding set: what `tokenizer.json` will hold."""
+    source = _find(text)
+    try:
+        fast = AutoTokenizer.from_pretrained(**source, use_fast=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"encoders.text.name: no tokenizer could be loaded from {text.name!r}: {error}") from error
+    if not fast.is_fast:
+        raise ModelError(f"encoders.text.name: {text.name!r} has no fast tokenizer; a bundle needs tokenizer.json")
+    tokenizer: Tokenizer = fast.backend_tokenizer
+    pad = fast.pad_token or fast.eos_token or fast.unk_token
+    if pad is None:
+        raise ModelError(f"encoders.text.name: {text.name!r} has no token to pad with")
+    tokenizer.enable_truncation(text.max_length)
+    tokenizer.enable_padding(pad_id=fast.convert_tokens_to_ids(pad), pad_token=pad)
+    return tokenizer
+
+
+def _text_config(text: config.TextEncoder) -> dict[str, Any]:
+    try:
+        found = AutoConfig.from_pretrained(**_find(text))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"encoders.text.name: {text.name!r} cannot be loaded: {error}") from error
+    if not hasattr(found, "hidden_size"):
+        raise ModelError(
+            f"encoders.text.name: {text.name!r} is a {found.model_type}, which has no hidden_size; "
+            "expected a text encoder or decoder"
+        )
+    return {"architecture": {**found.to_diff_dict(), "model_type": found.model_type}, "pooling": text.pooling}
+
+
+def _check_text(backbone: Any, text: config.TextEncoder) -> None:
+    """Refuse what would fail at the first text: a decoder without words of its own, positions that run out."""
+    if "decoder_input_ids" in inspect.signature(backbone.forward).parameters:
+        raise ModelError(
+            f"encoders.text.name: {text.name!r} is a {backbone.config.model_type}, encoder and decoder in one; "
+            "expected either alone, such as BERT or GPT"
+        )
+    limit = count_positions(backbone)
+    if limit is not None and text.max_length > limit:
+        raise ModelError(f"encoders.text.max_length: {text.max_length} exceeds the model's {limit} positions")
+
+
+def count_positions(backbone: Any) -> int | None:
+    """Return how many tokens a text may have; None where the model sets no limit.
+
+    RoBERTa and its kin number positions from padding_idx + 1 on: a table of 514 serves texts of 512.
+    """
+    positions: int | None = getattr(backbone.config, "max_position_embeddings", None)
+    first = max(
+        (
+            module.padding_idx + 1
+            for name, module in backbone.named_modules()
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        ),
+        default=0,
+    )
+    return None if positions is None else positions - first
+
+
+def _load_text(backbone: nn.Module, text: config.TextEncoder) -> None:
+    try:
+        pretrained = AutoModel.from_pretrained(**_find(text), use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"encoders.text.name: weights of {text.name!r} cannot be loaded: {error}") from error
+    missing = backbone.load_state_dict(pretrained.state_dict(), strict=False).missing_keys
+    if missing:
+        raise ModelError(f"encoders.text.name: {text.name!r} lacks weights for {', '.join(missing[:3])}")
