@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -96,6 +97,25 @@ def iter_shard(folder: Path, shard: Shard, columns: Sequence[str] = SCHEMA.names
         yield pa.Table.from_batches([batch])
 
 
+def take_rows(folder: Path, shard: Shard, rows: Sequence[int], columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Read some rows of a shard, in ascending order; of its row groups only those that hold them.
+
+    Args:
+        rows: ascending numbers within the shard.
+    """
+    file, wanted = open_shard(folder, shard), np.asarray(rows, np.int64)
+    found, start = [], 0
+    for group in range(file.num_row_groups):
+        stop = start + file.metadata.row_group(group).num_rows
+        if ((wanted >= start) & (wanted < stop)).any():
+            for batch in _batches(file, columns, [group]):
+                here = wanted[(wanted >= start) & (wanted < start + len(batch))] - start
+                found.append(batch.take(pa.array(here)))
+                start += len(batch)
+        start = stop
+    return pa.Table.from_batches(found, _schema(columns))
+
+
 def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
     """Open one shard, digest and schema checked.
 
@@ -120,10 +140,12 @@ def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
     return file
 
 
-def _batches(file: pq.ParquetFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _batches(
+    file: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int] | None = None
+) -> Iterator[pa.RecordBatch]:
     schema = _schema(columns)
     held = [name for name in columns if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=_batch_rows(file), columns=held or ["id"]):
+    for batch in file.iter_batches(batch_size=_batch_rows(file), row_groups=groups, columns=held or ["id"]):
         arrays = [
             batch.column(name).cast(schema.field(name).type)
             if name in held

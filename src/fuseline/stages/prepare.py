@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,14 @@ import pyarrow.parquet as pq
 
 from fuseline.config import Params, Task
 from fuseline.data.arrivals import Rows, read_rows
-from fuseline.data.duplicates import Bools, Ints, find_links, read_contents
+from fuseline.data.dealing import Prepared, deal_rows
+from fuseline.data.duplicates import Bools, Ints
 from fuseline.data.facts import workers
-from fuseline.data.leakage import report
 from fuseline.data.shards import SCHEMA, iter_shard, open_writer, read_manifest
-from fuseline.data.split import ABSENT, HELD_OUT, SPLITS, Codes, deal
+from fuseline.data.split import ABSENT, SPLITS, Codes
 from fuseline.errors import DataError
 from fuseline.progress import Progress, say
-from fuseline.records import DataManifest, Leakage, Preparation, Shard, Validation
+from fuseline.records import DataManifest, Preparation, Shard, Validation
 from fuseline.stages import entry
 
 
@@ -32,7 +31,7 @@ def main(params: Params) -> None:
     labelled = params.task.kind == "classification"
     with workers() as pool:
         rows = read_rows(entry.DATA, manifest, labelled, pool)
-    prepared = deal_rows(rows, params, quarantined_rows(rows.live_N))
+    prepared = deal_rows(rows, params.prepare, quarantined_rows(rows.live_N))
     labels_N = number_labels(rows, params.task) if labelled else np.full(len(rows.live_N), ABSENT)
     refuse_poor_splits(prepared.splits_N, labels_N, params.task.labels if labelled else [])
     if labelled:  # the problem that members are trained for
@@ -69,30 +68,6 @@ def quarantined_rows(live_N: Bools) -> Ints:
     """Return the rows in quarantine; the stage before numbers them among those that stand."""
     bad = pq.read_table(entry.VALIDATE / "quarantine.parquet", columns=["row"])["row"].to_numpy()
     return np.flatnonzero(live_N)[bad]  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Where each row goes, of all that ever came in."""
-
-    splits_N: Codes
-    """ABSENT for rows in no split: superseded, in quarantine or held out."""
-    held_out: int
-    leakage: Leakage
-
-
-def deal_rows(rows: Rows, params: Params, quarantined: Ints) -> Prepared:
-    """Deal all rows, those in quarantine too, so that no change of the contract moves others; then leave these out."""
-    settings = params.prepare
-    contents = read_contents(rows.facts, settings.duplicates)
-    links = find_links(contents, settings.duplicates.match)
-    dealing = deal(rows.arrivals, links, settings)
-    sound_N = rows.live_N.copy()
-    sound_N[quarantined] = False
-    held_out = [one for one in dealing.held_out if sound_N[one.row]]
-    splits_N = np.where(sound_N & (dealing.splits_N != HELD_OUT), dealing.splits_N, ABSENT).astype(np.int8)
-    leakage = report(rows.names["id"], rows.arrivals.groups_N, splits_N, links, contents, held_out)
-    return Prepared(splits_N, len(held_out), leakage)
 
 
 def number_labels(rows: Rows, task: Task) -> Ints:
