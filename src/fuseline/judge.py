@@ -24,7 +24,18 @@ from fuseline.lineage.dvc import data_digest
 from fuseline.lineage.git import git
 from fuseline.lineage.workspace import STATE, Workspace
 from fuseline.progress import Progress
-from fuseline.records import Benchmark, Bundle, Evaluation, History, Parity, Preparation, Validation, Verdict
+from fuseline.records import (
+    Benchmark,
+    Bundle,
+    DataManifest,
+    Evaluation,
+    History,
+    Leakage,
+    Parity,
+    Preparation,
+    Validation,
+    Verdict,
+)
 from fuseline.report.page import Story, render
 from fuseline.runtime.predictor import Predictor
 from fuseline.runtime.rows import read_parquet
@@ -40,6 +51,8 @@ class Evidence:
     benchmark: Benchmark
     validation: Validation
     preparation: Preparation
+    leakage: Leakage
+    manifest: DataManifest
     histories: dict[str, History]
 
     @classmethod
@@ -54,6 +67,8 @@ class Evidence:
             Benchmark.read(build / "benchmark" / "benchmark.json"),
             Validation.read(build / "validate" / "validation.json"),
             Preparation.read(build / "prepare" / "preparation.json"),
+            Leakage.read(build / "prepare" / "leakage.json"),
+            DataManifest.read(clone / "data" / "manifest.json"),
             histories,
         )
 
@@ -173,7 +188,7 @@ def answer(predictor: Predictor, test: Path, rows: int, who: str) -> NDArray[np.
 def write_evidence(
     workspace: Workspace, evidence: Evidence, verdict: Verdict, version: str | None, lineage: dict[str, str]
 ) -> None:
-    """Write verdict.json, evaluation.json, benchmark.json, parity.json and report.html.
+    """Write verdict.json, evaluation.json, benchmark.json, parity.json, leakage.json and report.html.
 
     Args:
         version: what the bundle will be registered as, None if it was refused.
@@ -181,13 +196,14 @@ def write_evidence(
     folder, clone = workspace.evidence, workspace.clone
     folder.mkdir(parents=True, exist_ok=True)
     verdict.write(folder / "verdict.json")
-    for name in ("evaluate/evaluation.json", "benchmark/benchmark.json", "export/parity.json"):
+    for name in ("evaluate/evaluation.json", "benchmark/benchmark.json", "export/parity.json", "prepare/leakage.json"):
         shutil.copy(clone / "build" / name, folder)
     story = Story(
         name=evidence.params.publish.name, version=version, run=workspace.run,
         created=datetime.now(UTC).isoformat(timespec="seconds"), verdict=verdict,
         evaluation=evidence.evaluation, benchmark=evidence.benchmark, parity=evidence.parity,
-        validation=evidence.validation, preparation=evidence.preparation,
+        validation=evidence.validation, preparation=evidence.preparation, leakage=evidence.leakage,
+        manifest=evidence.manifest,
         histories={name: [epoch.model_dump() for epoch in h.epochs] for name, h in evidence.histories.items()},
         lineage=lineage | environment(clone) | {"onnxruntime": evidence.benchmark.onnxruntime},
     )  # fmt: skip

@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 
 from fuseline.records import (
+    Across,
+    Alike,
     Benchmark,
     ClassRow,
+    DataManifest,
     Estimate,
     Evaluation,
+    Excluded,
+    Exclusion,
     Expectation,
     Latency,
+    Leakage,
     Metrics,
     Parity,
     Preparation,
@@ -40,6 +46,12 @@ GATE = [
 def gate() -> list[RuleOutcome]:
     """Give two rules that passed, and one that failed for want of a number."""
     return GATE
+
+
+@pytest.fixture(name="leakage")
+def give_leakage() -> Leakage:
+    """Give a made-up report on leaks."""
+    return leakage()
 
 
 @pytest.fixture
@@ -102,6 +114,14 @@ def benchmark() -> Benchmark:
                      load_ms=412.7, peak_memory_bytes=734_003_200, batches=batches)  # fmt: skip
 
 
+def leakage() -> Leakage:
+    """Invent three rows alike in one modality, and one that was held out."""
+    alike = [Alike(id=f"e{n}", split="test", other="e0", other_split="train") for n in range(1, 4)]
+    held = Exclusion(rows=1, examples=[Excluded(id="e9", why="its family ties rows together")])
+    return Leakage(duplicates=12, joined=5, largest_family=3, across={"same text": Across(rows=3, examples=alike)},
+                   held_out={"between": held})  # fmt: skip
+
+
 def history(epochs: int) -> list[dict[str, float]]:
     """Invent a run that overfits in the end."""
     return [{"epoch": epoch, "train_loss": 2.1 / epoch**0.7, "val_loss": 1.9 / epoch**0.4 + 0.02 * epoch,
@@ -131,6 +151,8 @@ def tell(labels: list[str] | None = None, **changes: Any) -> Story:
         "preparation": Preparation(rows={"test": 301, "train": 2490, "val": 307},
                                    groups={"test": 120, "train": 1010, "val": 118},
                                    labels=dict.fromkeys(("test", "train", "val"), counts)),
+        "leakage": leakage(),
+        "manifest": DataManifest(name="made up", task="classification", labels=names, rows=3112, shards=[]),
         "histories": {"text": history(9), "image": history(24), "fused": history(12)},
         "lineage": {"data revision": "9f2c1e7ab04d", "code revision": "41d00c7 (clean)",
                     "params": "sha256 " + "5ce0a1b2" * 8, "python": "3.11.9", "torch": "2.15.0"},

@@ -182,3 +182,37 @@ def release_quarantine(
     root = git.root(repo.resolve())
     params = config.load(root / "params.yaml")
     _tell(room.release(root, params.task, params.validate_, ids=chosen, batch=batch, waive=waive or []))
+
+
+data = typer.Typer(no_args_is_help=True, help="The data set as a whole.")
+app.add_typer(data, name="data")
+
+
+@data.command()
+@told_plainly
+def report(
+    since: Annotated[
+        str | None, typer.Option("--from", help="A git or data revision: tell what changed since then.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The page, X.html, or a folder for it; one in .fuseline/reports without it.")
+    ] = None,
+    repo: Repo = Path(),
+) -> None:
+    """Write a page about the data set: examples, balance, duplicates, leaks, quarantine, drift."""
+    from fuseline import config
+    from fuseline.lineage import git
+    from fuseline.survey.report import write_report
+
+    root = git.root(repo.resolve())
+    written = write_report(root, config.load(root / "params.yaml"), out, since)
+    found = written.dataset
+    typer.echo(
+        f"data  {found.name}, revision {found.revision[:12]}, {found.rows:,} rows in {len(found.shards):,} batches"
+    )
+    if found.validation:
+        typer.echo(f"contract  {'kept' if found.validation.passed else 'broken'}: {first_line(found.validation.why)}")
+    if found.drift:
+        drift = found.drift
+        typer.echo(f"since {since}  {drift.added:,} rows came, {drift.removed:,} went, {drift.changed:,} changed")
+    typer.echo(f"page  {written.page}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,8 @@ from pathlib import Path
 import yaml
 
 from fuseline.errors import LineageError
-from fuseline.lineage.dvc import dvc, refuse_changed_data, share_cache
+from fuseline.lineage.dvc import data_digest, dvc, refuse_changed_data, share_cache
+from fuseline.lineage.git import git
 from fuseline.lineage.workspace import STATE
 
 READY = "ready"
@@ -103,6 +106,62 @@ def check_out(repo: Path) -> Path:
     else:  # a fresh clone
         dvc(repo, "pull", "data.dvc")
     return repo / "data"
+
+
+@contextmanager
+def version_at(repo: Path, revision: str) -> Iterator[tuple[str, Path]]:
+    """Give an earlier version of the data set: its data revision, and a folder that is gone afterwards.
+
+    It comes from DVC's cache or remote, into a DVC project of its own: data/ and data.dvc stay as they are.
+
+    Args:
+        revision: a git revision, or the first digits of a data revision that some commit's data.dvc names.
+
+    Raises:
+        LineageError: there is no such revision, it has no data.dvc, or the data cannot be had.
+    """
+    document = _read_at(repo, revision)
+    home = repo / STATE / "data"
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="at-", dir=home) as scratch:
+        place = Path(scratch)
+        (place / "data.dvc").write_text(document, encoding="utf-8")
+        digest = data_digest(place)
+        dvc(place, "init", "--no-scm", "--quiet")
+        share_cache(repo, place)
+        try:
+            dvc(place, "pull", "--quiet", "data.dvc")
+        except LineageError as error:
+            raise LineageError(
+                f"the data of {revision} ({digest[:12]}) is neither in DVC's cache nor in a remote within reach; "
+                f"push it where it was made (`dvc push`), or name another revision. ({error})"
+            ) from error
+        yield digest, place / "data"
+
+
+def _read_at(repo: Path, revision: str) -> str:
+    """Return data.dvc as it was at a git revision, or as the latest commit has it that names a data revision."""
+    try:
+        commit = git(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except LineageError:
+        commit = ""
+    commits = [commit] if commit else git(repo, "log", "--all", "--format=%H", "--", "data.dvc").split()
+    for one in commits:
+        try:
+            document = git(repo, "show", f"{one}:data.dvc")
+        except LineageError:  # a commit that deleted it
+            continue
+        if commit or (_MANY_DIGITS.fullmatch(revision) and f"md5: {revision}" in document):
+            return document
+    if commit:
+        raise LineageError(f"{revision}: has no data.dvc; name a revision that has one: `git log -- data.dvc`")
+    raise LineageError(
+        f"{revision}: neither a git revision nor the data revision of a commit; `git log -- data.dvc` lists those "
+        "that changed the data set"
+    )
+
+
+_MANY_DIGITS = re.compile(r"[0-9a-f]{7,32}")
 
 
 def _stage(repo: Path, stage: Path) -> None:

@@ -56,7 +56,12 @@ def rate(per_second: float) -> str:
 
 def share(part: float, whole: float) -> str:
     """Format a part of a whole in percent."""
-    return f"{100 * part / whole:.1f} %" if whole else DASH
+    return DASH if not whole else "100 %" if part == whole else f"{100 * part / whole:.1f} %"
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Format a number of things, with the word for one or for many."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _is_number(value: float | None) -> bool:

@@ -9,8 +9,18 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fuseline.records import Benchmark, Estimate, Evaluation, Parity, Preparation, Validation, Verdict
-from fuseline.report import charts, heat, numbers, tables
+from fuseline.records import (
+    Benchmark,
+    DataManifest,
+    Estimate,
+    Evaluation,
+    Leakage,
+    Parity,
+    Preparation,
+    Validation,
+    Verdict,
+)
+from fuseline.report import charts, heat, leaks, numbers, tables
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,10 @@ class Story:
     evaluation: Evaluation
     benchmark: Benchmark
     parity: Parity
+    manifest: DataManifest
     validation: Validation
     preparation: Preparation
+    leakage: Leakage
     histories: dict[str, list[dict[str, float]]]
     """Per member one row an epoch: epoch, train_loss, val_loss, val_accuracy."""
     lineage: dict[str, str]
@@ -47,7 +59,7 @@ class Tile:
 
 def render(story: Story) -> str:
     """Return the page as a whole HTML document."""
-    template = _environment().get_template("page.html.j2")
+    template = environment().get_template("page.html.j2")
     return template.render(
         story=story,
         sentence=explain(story),
@@ -58,13 +70,15 @@ def render(story: Story) -> str:
         conditions=_conditions(story.benchmark),
         parity=_parity(story.parity),
         charts=charts,
+        leaks=leaks,
         numbers=numbers,
         tables=tables,
     )
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates' environment: everything is escaped, and nothing may be undefined."""
     return Environment(
         loader=PackageLoader("fuseline.report", "."),
         autoescape=True,
