@@ -18,7 +18,7 @@ from PIL import Image
 from fuseline.data.shards import take_rows
 from fuseline.data.split import ABSENT, SPLITS
 from fuseline.errors import DataError
-from fuseline.inputs import decode_image
+from fuseline.inputs.image import decode_image
 from fuseline.records import DataManifest
 from fuseline.report.dataset import Example, Picture, Piece, Sound
 from fuseline.survey.numbers import read_list
