@@ -36,12 +36,9 @@ lint: install ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 bench: install ## measure the project's own promises; writes a dated record into benchmarks/
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/spine.py $(ARGS)
-
-bench-data: install ## measure ingest, validate and prepare up to 1 M rows; writes a dated record into benchmarks/
-	@PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)" $(BIN)/python benchmarks/data.py $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks $(ARGS)
 
 lock: ## resolve requirements.lock anew
 	$(UV) pip compile --quiet --universal --generate-hashes --group dev pyproject.toml --output-file requirements.lock --no-header
 
-.PHONY: help install retrain test lint bench bench-data lock
+.PHONY: help install retrain test lint bench lock

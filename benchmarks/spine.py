@@ -1,14 +1,8 @@
-"""Measure what the project promises of its spine: `make bench`; writes a dated record beside this file.
-
-Parts, all by default: accuracy (three seeds), retrain (time, memory, no-op), latency (graph against torch
-eager, interleaved), reproduce (two forced runs, hashes). About 25 minutes on 2 CPU cores.
-"""
+"""Parts of the benchmark on the embedded data set: accuracy, the whole run, latency, reproduction."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -16,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,55 +17,16 @@ import numpy as np
 import psutil
 import yaml
 
-from fuseline.benchmark.measure import cpu_name
 from fuseline.config import load
-from fuseline.lineage.git import git, root, take_snapshot
+from fuseline.lineage.git import git, take_snapshot
 from fuseline.lineage.process import python_env
 from fuseline.lineage.workspace import STATE, Workspace, close_workspace, open_workspace
-from fuseline.records import Combination, Evaluation, Parity, sha256_of, write_json
-from fuseline.runtime.session import describe_device, providers_used
+from fuseline.records import Combination, Evaluation, Parity, sha256_of
+from fuseline.runtime.session import providers_used
 
 SEEDS = (0, 1, 2)
 ROUNDS = 200
 """Calls of each side in the interleaved latency run."""
-
-
-def main() -> None:
-    """Run the parts that were asked for and write their record."""
-    parts: dict[str, Callable[[Path], dict[str, Any]]] = {
-        "accuracy": measure_accuracy,
-        "retrain": measure_retrain,
-        "latency": measure_latency,
-        "reproduce": measure_reproduction,
-    }
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *parts], default=list(parts))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    repo = root(Path.cwd())
-    record: dict[str, Any] = {"conditions": conditions(repo)}
-    for name in parser.parse_args().parts:
-        print(f"bench: {name}", flush=True)
-        with clone_of(repo, name) as clone:
-            record[name] = parts[name](clone)
-        print(record[name], flush=True)
-    stamp = datetime.now(UTC).strftime("%Y-%m-%d-%H%M")
-    write_json(repo / "benchmarks" / f"{stamp}-spine.json", record)
-    print(f"written: benchmarks/{stamp}-spine.json")
-
-
-def conditions(repo: Path) -> dict[str, Any]:
-    """Describe machine, software and load."""
-    pressure = Path("/proc/pressure/cpu")
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": take_snapshot(repo),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "device": describe_device([]),
-        "cpu_pressure_before": pressure.read_text().split("\n")[0] if pressure.exists() else "",
-    }
 
 
 @contextmanager
@@ -216,7 +170,3 @@ def measure_reproduction(clone: Path) -> dict[str, Any]:
             }
         )
     return {"identical": hashes[0] == hashes[1], "sha256": hashes[0]}
-
-
-if __name__ == "__main__":
-    main()
