@@ -1,7 +1,7 @@
 """Part of the benchmark that takes in, validates and splits data at 10 k, 100 k and 1 M rows, beside the plain way.
 
-Each step runs in a process of its own, so that its memory is its own. `more` is what a second batch of a hundredth of the
-rows costs, step by step. What a row costs is told between two sizes: starting the processes is not in it.
+Each step runs in a process of its own, so that its memory is its own. `more` is what a second batch of a hundredth of
+the rows costs, step by step. What a row costs is told between two sizes: starting the processes is not in it.
 
 The batch is made up: texts of 4 to 20 words drawn by Zipf's law from 20,000, one of 8 labels, a PNG of 48 x 48 noise on
 every tenth row; of 1,000 rows each, 5 have an unknown label, 2 a blank text, and one of the pictures is cut off.
@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
+from benchmarks import spine
 from fuseline import config
 from fuseline.lineage.process import python_env
 
@@ -49,7 +51,19 @@ def measure_sizes(clone: Path) -> dict[str, Any]:
         f"{small} to {large}": 1e6 * (after_s - before_s) / (large - small)
         for (small, before_s), (large, after_s) in itertools.pairwise(zip(SIZES, cpu_s, strict=True))
     }
-    return found
+    return found | {"noop": measure_noop(clone)}
+
+
+def measure_noop(clone: Path, rows: int = 200_000) -> dict[str, Any]:
+    """Time how long DVC takes to find that nothing is to be done for a data set of so many rows."""
+    write_params(clone / "params.yaml", clone)
+    make_batch(clone / "batch.parquet", rows)
+    shutil.rmtree(clone / "data")
+    run(clone, "ingest", clone)
+    spine.dvc(clone, "add", "data")
+    spine.dvc(clone, "repro", "prepare")
+    times_s = [spine.dvc(clone, "repro", "prepare")[0] for _ in range(3)]
+    return {"rows": rows, "dvc_repro_seconds": float(np.median(times_s))}
 
 
 def measure(clone: Path, rows: int) -> dict[str, Any]:
