@@ -29,6 +29,10 @@ retrain: install ## train, judge, publish; `Error 3` is a refusal, no fault
 test: install ## run all tests
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
 
+test-examples: install ## follow the recipes of examples/ on the published sets in DATA=FOLDER, unpacked or as .tar.gz
+	@test -n "$(DATA)" || { echo "error: say where the published sets are: make test-examples DATA=FOLDER"; exit 1; }
+	@DATA="$(DATA)" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/examples $(ARGS)
+
 lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -41,4 +45,4 @@ bench: install ## measure the project's own promises; writes a dated record into
 lock: ## resolve requirements.lock anew
 	$(UV) pip compile --quiet --universal --generate-hashes --group dev pyproject.toml --output-file requirements.lock --no-header
 
-.PHONY: help install retrain test lint bench lock
+.PHONY: help install retrain test test-examples lint bench lock

@@ -196,3 +196,18 @@ def test_tables_stay_small(write: Write, rows_of: Rows, monkeypatch: pytest.Monk
     sizes = [table.num_rows for table in lines.read(tabular.Batch(path.parent), path.name)]
     assert max(sizes) == 4
     assert sum(sizes) == 60
+
+
+def test_paths_start_from_the_folder_that_is_named(write: Write, rows_of: Rows, batch: Path) -> None:
+    rows = write("rows.jsonl", '{"image": "a/1.png", "label": "x"}\n{"image": "../rows.jsonl", "label": "x"}\n')
+    write("../media/a/1.png", b"picture")
+    first, second = rows_of(rows, files=batch.parent / "media")
+    assert first["image"] == b"picture"
+    assert "leads out of the batch" in second["problem"]
+
+
+def test_a_folder_of_files_that_is_not_there_or_of_no_use_is_refused(write: Write, rows_of: Rows, batch: Path) -> None:
+    with pytest.raises(DataError, match="nothing: not found, or no folder"):
+        rows_of(write("rows.jsonl", '{"image": "1.png", "label": "x"}'), files=batch / "nothing")
+    with pytest.raises(DataError, match="conll gives no paths"):
+        rows_of(write("a.conll", "a O\n"), files=batch)
