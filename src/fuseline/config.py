@@ -100,8 +100,9 @@ class Duplicates(Section):
     """
 
     match: Literal["all", "any"]
-    """all: both hold the same modalities, and match in each. any: one modality in which they match is enough; where
-    many examples share a question, that joins them all."""
+    """all: they match in each modality that they hold; a row that lacks one goes with the first fuller row that repeats
+    it exactly in the others. any: one modality in which they match is enough; where many examples share a question,
+    that joins them all."""
     text_similarity: Annotated[float, Field(gt=0, le=1)]
     """Share of six-letter stretches in common from which texts match; 1 takes those only that differ in nothing but
     case, punctuation and spacing, as short texts are compared anyway."""

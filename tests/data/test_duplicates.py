@@ -136,9 +136,23 @@ def test_with_all_every_modality_has_to_match_and_with_any_one_is_enough() -> No
     assert compare(*rows, again, match="any") >= {(1, 0), (2, 0), (3, 0)}
 
 
-def test_with_all_both_have_to_hold_the_same_modalities() -> None:
+def test_a_row_that_lacks_a_modality_goes_with_the_first_fuller_one_that_it_repeats() -> None:
+    rose, lily = shown(scene(1)), shown(scene(2))
+    first, second = text("a rose", **rose), text("a rose", **lily)
+    assert compare(first, second, text("A Rose")) == {(2, 0)}
+    assert compare(text("a rose"), first, second) == {(1, 0)}
+    assert compare(text("a rose"), first, text("a rose"), second) == {(1, 0), (2, 0), (2, 1)}
+    assert compare(first, lily, rose, text(None, **sound(1))) == {(2, 0)}
+    assert compare(text("b"), first, second) == set()
+
+
+def test_a_fuller_row_still_fuller_is_gone_with_too() -> None:
+    both = text("a rose", **shown(scene(1)))
+    assert compare(both | sound(1), both, sound(1), text("a rose")) == {(1, 0), (2, 0), (3, 0)}
+
+
+def test_with_any_one_modality_in_common_is_enough() -> None:
     rows = [text("a rose"), text("a rose", **shown(scene(1))), shown(scene(1)), text(None, **sound(1))]
-    assert compare(*rows) == set()
     assert compare(*rows, match="any") == {(1, 0), (2, 1)}
 
 

@@ -199,6 +199,15 @@ def test_duplicates_share_a_split_and_are_counted() -> None:
     assert all(found.rows == 0 for found in leakage().across.values())
 
 
+@pytest.mark.parametrize("lacks", ["text", "image"])
+def test_a_copy_that_lacks_a_modality_goes_where_the_fuller_example_is(lacks: str) -> None:
+    made = rows(30)
+    part = [row | {"id": f"c{row['id']}", "group": f"c{row['id']}", lacks: None} for row in made]
+    for order in ([made, part], [part, made], [made + part]):
+        splits = placed(prepare(*order))
+        assert {name: splits[f"c{name}"] for name in (row["id"] for row in made)}.items() <= splits.items()
+
+
 def test_a_row_between_two_splits_is_held_out_and_named() -> None:
     made = rows(40)
     splits = placed(prepare(made))

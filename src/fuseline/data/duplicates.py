@@ -54,7 +54,7 @@ _ODD = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True)
 class Links:
-    """Pairs of rows that repeat each other."""
+    """Pairs of rows of which one repeats the other, whole or in what it holds of it."""
 
     later_P: Ints
     earlier_P: Ints
@@ -122,20 +122,39 @@ def read_contents(facts: pa.Table, settings: Duplicates) -> dict[str, Content]:
 
 
 def find_links(contents: Mapping[str, Content], match: str) -> Links:
-    """Find the rows that repeat an earlier one.
+    """Find the rows that repeat another one.
 
     Args:
-        match: "all" if rows are to hold the same modalities, and match in each; "any" if one is enough.
+        match: "all" if rows are to match in each modality that they hold; "any" if one is enough.
     """
     held = {name: content.held_N for name, content in contents.items() if content.held_N.any()}
     if match == "any":
         return Links.join([_find(np.flatnonzero(held[name]), [contents[name]]) for name in held])
-    pattern_N = sum((1 << bit) * rows_N for bit, rows_N in enumerate(held.values()))
+    pattern_N: Ints = np.array([(1 << bit) * rows_N for bit, rows_N in enumerate(held.values())]).sum(0)
     parts = []
     for pattern in range(1, 1 << len(held)):
         both = [contents[name] for bit, name in enumerate(held) if pattern >> bit & 1]
         parts.append(_find(np.flatnonzero(pattern_N == pattern), both))
+        parts.append(_find_fuller(pattern_N, pattern, both))
     return Links.join(parts)
+
+
+def _find_fuller(pattern_N: Ints, pattern: int, contents: Sequence[Content]) -> Links:
+    """Link rows of a pattern of modalities to the first row that holds the same and more, whichever came first.
+
+    The first alone: where thousands of rows share a question, one that is the question and nothing else would join
+    them all.
+    """
+    rows = np.flatnonzero(pattern_N & pattern == pattern)
+    keys, fuller = _mix([content.key_N[rows] for content in contents]), pattern_N[rows] != pattern
+    known, first = np.unique(keys[fuller], return_index=True)
+    if not len(known):
+        return Links.join([])
+    part, part_keys = rows[~fuller], keys[~fuller]
+    at = np.searchsorted(known, part_keys).clip(max=len(known) - 1)
+    there = known[at] == part_keys
+    part, full = part[there], rows[fuller][first[at[there]]]
+    return Links(np.maximum(part, full), np.minimum(part, full))
 
 
 def find_near(content: Content, rows: Ints) -> Links:
