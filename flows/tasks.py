@@ -22,7 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.outcome import Outcome
 from fuseline import config
 from fuseline.errors import DISK_FULL, FuselineError, LineageError, NotInstalledError, is_disk_full
-from fuseline.lineage import champion, dvc, git, registry, runs
+from fuseline.lineage import champion, data, dvc, git, registry, runs
 from fuseline.lineage.publish import conclude
 from fuseline.lineage.workspace import Workspace, close_workspace, keep_validation, open_workspace, sweep
 from fuseline.progress import let_go_of_stdout, parse
@@ -42,6 +42,7 @@ def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None, str | N
     git.refuse_shallow(repo)
     dvc.refuse_other_artifact(repo, params.publish.name)
     dvc.refuse_data_outside_its_remote(repo)
+    data.finish_swap(repo)
     dvc.refuse_changed_data(repo)
     sweep(repo)
     upstream = git.fetch_tags(repo, params.publish.remote) if params.publish.remote else None

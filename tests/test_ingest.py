@@ -47,6 +47,10 @@ def run(*arguments: str, fails: bool = False) -> str:
     return done.output
 
 
+def held(repo: Path) -> set[str]:
+    return set(read_examples(repo / "data")["id"].to_pylist())
+
+
 def write(repo: Path, *rows: dict[str, Any]) -> str:
     path = repo.parent / "batch.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -104,5 +108,9 @@ def test_a_forgotten_example_is_gone_from_the_new_version(repo: Path) -> None:
     run("ingest", write(repo, *ROWS), "--new", "things")
     assert "no example has the id nobody" in run("forget", "--ids", "nobody", fails=True)
     assert "deleted 2 examples" in run("forget", "--ids", "1", "--ids", "2")
-    assert set(read_examples(repo / "data")["id"].to_pylist()) == {"0", "3", "4", "5", "6", "7"}
+    assert held(repo) == {"0", "3", "4", "5", "6", "7"}
     refuse_changed_data(repo)
+    assert "forgotten  2 rows left out" in run("ingest", write(repo, *ROWS))
+    assert held(repo) == {"0", "3", "4", "5", "6", "7"}
+    assert "accepted  2 of 8 rows" in run("ingest", write(repo, *ROWS), "--allow-forgotten")
+    assert held(repo) == {row["id"] for row in ROWS}

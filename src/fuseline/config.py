@@ -89,8 +89,9 @@ class Validate(Section):
     max_conflicts: Annotated[float, Field(ge=0, le=1)]
     """Largest share of rows whose content stands under another target too."""
     max_drift: Annotated[float, Field(ge=0, le=1)]
-    """Largest total variation distance between the newest shard's class shares and those of all before it. Counts
-    only where chance does not explain it (chi-squared test, p < 0.001): small batches differ by nature."""
+    """Largest total variation distance between the class shares of the newest shards, however many, and those of all
+    before them. Counts only where chance does not explain it (chi-squared test, p < 0.001): small batches differ by
+    nature. Where a drift is real and wanted, raise this until newer rows outweigh it."""
 
 
 class Duplicates(Section):

@@ -107,6 +107,8 @@ class DataManifest(Record):
     """In the order in which they came in."""
     forgotten: int = 0
     """Examples that were deleted on request since the data set began."""
+    forgotten_digests: DataFile | None = None
+    """Digests of their ids and of what they showed: nothing of either is kept, and neither is taken in again."""
 
 
 class Expectation(Record):

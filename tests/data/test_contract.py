@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,9 @@ def rules(**changes: Any) -> Validate:
     } | changes)  # fmt: skip
 
 
-def hold(rows: list[dict[str, Any]], task: Task = TASK, newest: int = 0, **changes: Any) -> Report:
+def hold(rows: list[dict[str, Any]], task: Task = TASK, starts: Sequence[int] = (), **changes: Any) -> Report:
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    return check(describe(table.select(SCALARS), find_facts(table), task), task, rules(**changes), newest)
+    return check(describe(table.select(SCALARS), find_facts(table), task), task, rules(**changes), starts)
 
 
 def reasons(report: Report) -> dict[int, list[str]]:
@@ -63,7 +63,7 @@ def sound(picture: Callable[..., bytes]) -> Callable[..., dict[str, Any]]:
 
 def test_a_clean_table_passes_every_rule(examples: pa.Table) -> None:
     report = check(
-        describe(examples.select(SCALARS), find_facts(examples), TASK), TASK, rules(max_text_chars=200), newest=10
+        describe(examples.select(SCALARS), find_facts(examples), TASK), TASK, rules(max_text_chars=200), starts=[32]
     )
     assert report.reasons == {}
     assert report.broken == []
@@ -240,34 +240,43 @@ def test_a_short_recording_is_accepted_under_a_looser_bound(sound: Callable[...,
 
 
 WHOLE = {
-    "missing text": ("rgb", {"text": None}, {"max_missing": {"text": 0.5, "image": 1, "audio": 1}}, 0,
+    "missing text": ("rgb", {"text": None}, {"max_missing": {"text": 0.5, "image": 1, "audio": 1}}, [],
                      "rows without text: 100.0%, at most 50.0% allowed"),
-    "missing sound": ("rgb", {"audio": None}, {"max_missing": {"text": 1, "image": 1, "audio": 0.5}}, 0,
+    "missing sound": ("rgb", {"audio": None}, {"max_missing": {"text": 1, "image": 1, "audio": 0.5}}, [],
                       "rows without audio: 100.0%, at most 50.0% allowed"),
-    "a missing modality": ("rgb", {"image": None}, {"max_missing": {"text": 1, "image": 0.5, "audio": 1}}, 0,
+    "a missing modality": ("rgb", {"image": None}, {"max_missing": {"text": 1, "image": 0.5, "audio": 1}}, [],
                            "rows without image: 100.0%, at most 50.0% allowed"),
-    "repeated rows": ("rrr", {"text": "one"}, {"max_duplicates": 0.5}, 0,
+    "repeated rows": ("rrr", {"text": "one"}, {"max_duplicates": 0.5}, [],
                       "rows that repeat an earlier one: 66.7%, at most 50.0% allowed"),
-    "two targets for one content": ("rgbr", {"text": "one"}, {"max_conflicts": 0.5}, 0,
+    "two targets for one content": ("rgbr", {"text": "one"}, {"max_conflicts": 0.5}, [],
                                     "rows whose content stands under another target too: 100.0%"),
-    "a class without rows": ("rgrg", {}, {"min_class_share": 0.01}, 0, "the smallest class has 0.00% of the rows"),
-    "other classes than before": ("r" * 20 + "g" * 20, {}, {"max_drift": 0.5}, 20,
-                                  "distance of the newest shard's class shares from those before it: 100.0%"),
+    "a class without rows": ("rgrg", {}, {"min_class_share": 0.01}, [], "the smallest class has 0.00% of the rows"),
+    "other classes than before": ("r" * 20 + "g" * 20, {}, {"max_drift": 0.5}, [20],
+                                  "distance of the newest shards' class shares from those before them: 100.0%"),
+    "a drift that a later shard follows": ("rg" * 20 + "b" * 20 + "rg", {}, {"max_drift": 0.5}, [40, 60],
+                                           "distance of the newest shards' class shares from those before them: 90.9%"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", WHOLE)
 def test_the_whole_is_refused_for(case: str, sound: Callable[..., dict[str, Any]]) -> None:
-    targets, changes, bounds, newest, why = WHOLE[case]
-    report = hold(rows_of(targets, sound, **changes), newest=newest, **bounds)
+    targets, changes, bounds, starts, why = WHOLE[case]
+    report = hold(rows_of(targets, sound, **changes), starts=starts, **bounds)
     assert report.reasons == {}
     assert len(report.broken) == 1
     assert report.broken[0].startswith(why)
-    assert hold(rows_of(targets, sound, **changes), newest=newest).broken == []  # under a looser bound
+    assert hold(rows_of(targets, sound, **changes), starts=starts).broken == []  # under a looser bound
 
 
 def test_chance_is_no_drift(sound: Callable[..., dict[str, Any]]) -> None:
-    assert hold(rows_of("rgb" * 10 + "r", sound), newest=1, max_drift=0.1).broken == []
+    assert hold(rows_of("rgb" * 10 + "r", sound), starts=[30], max_drift=0.1).broken == []
+
+
+def test_a_drift_that_newer_rows_outweigh_is_history(sound: Callable[..., dict[str, Any]]) -> None:
+    targets = "rg" * 20 + "b" * 10 + "rg" * 20
+    assert hold(rows_of(targets, sound), starts=[40], max_drift=0.5).broken == []
+    assert hold(rows_of(targets[:54], sound), starts=[40, 50], max_drift=0.5).broken != []
+    assert hold(rows_of(targets, sound), starts=[40, 50], max_drift=0.5).broken == []
 
 
 def test_a_rule_that_cannot_be_computed_is_not_taken_for_one_that_is_met(examples: pa.Table) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import threading
 import traceback
 import zipfile
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -14,7 +17,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from fuseline.data.adapters import read
-from fuseline.data.fetch import clean_url, fetch
+from fuseline.data.fetch import fetch
+from fuseline.data.urls import clean_url, hide_secrets
 from fuseline.errors import DataError
 
 ROWS = b'{"image": "pictures/a.png", "label": "x"}\n'
@@ -160,6 +164,7 @@ SECRETS = {
     "https://host/batch.zip?X-Signature=verysecret#verysecret": "https://host/batch.zip",
     "s3://inbox/a@b/c": "s3://inbox/a@b/c",
     "/home/me/a@b?c": "/home/me/a@b?c",
+    "https:/me:verysecret@host/a?b": "https:/host/a",
     "memory://a": "memory://a",
     "simplecache::s3://key:verysecret@inbox/batch": "simplecache::s3://inbox/batch",
 }
@@ -168,6 +173,39 @@ SECRETS = {
 @pytest.mark.parametrize("url", SECRETS)
 def test_a_clean_url_holds_no_secret(url: str) -> None:
     assert clean_url(url) == SECRETS[url]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_a_url_in_a_text_is_cleaned_too(url: str) -> None:
+    shown = SECRETS[url].rpartition("::")[2] if "::" not in url else SECRETS[url]
+    assert hide_secrets(f'{{"a": "{url}"}} and {url}') == f'{{"a": "{shown}"}} and {shown}'
+    assert hide_secrets(r"https:\/\/host\/a?t=verysecret") == r"https:\/\/host\/a"
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Give the address, without its scheme, of a server of `served/`, which looks at no query."""
+    (tmp_path / "served").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "batch.zip"])
+def test_a_presigned_batch_leaves_its_secret_nowhere(web: str, tmp_path: Path, name: str) -> None:
+    lines = b'{"image": "https://me:%b@host/a.png?sig=%b", "label": "x"}\n{"broken": "s3://b/c?sig=%b\n' % ((
+        SECRET.encode(),) * 3)  # fmt: skip
+    (tmp_path / "served/rows.jsonl").write_bytes(lines)
+    with zipfile.ZipFile(tmp_path / "served/batch.zip", "w") as archive:
+        archive.writestr("rows.jsonl", lines)
+    path = fetch(f"http://{web}/{name}?X-Amz-Signature={SECRET}", tmp_path / "scratch")
+    rows = pa.concat_tables(read(path)).to_pylist()
+    assert [row["where"] for row in rows] == ["rows.jsonl, line 1", "rows.jsonl, line 2"]
+    assert "'https://host/a.png' is a URL" in rows[0]["problem"]
+    assert SECRET not in repr(rows)
 
 
 SECRET = "very" + "secret"  # a trace shows lines of code, this one among them

@@ -13,7 +13,9 @@ import pytest
 
 from fuseline.config import Task
 from fuseline.data import facts, intake, shards
-from fuseline.data.intake import begin, forget, take_in
+from fuseline.data.forgetting import forget
+from fuseline.data.intake import begin, take_in
+from fuseline.data.rewrite import listed_files
 from fuseline.errors import DataError
 from tests.data.test_contract import rules
 
@@ -58,7 +60,7 @@ def test_a_batch_becomes_a_shard_with_facts(folder: Path, picture: Callable[...,
     shard = shards.read_manifest(folder).shards[0]
     assert shards.read_shard(folder, shard)["image"].to_pylist()[1]["bytes"] == picture()
     assert facts.read_facts(folder, shard).equals(facts.find_facts(shards.read_shard(folder, shard)))
-    assert {path.name for path in folder.iterdir()} == set(intake.listed_files(shards.read_manifest(folder)))
+    assert {path.name for path in folder.iterdir()} == set(listed_files(shards.read_manifest(folder)))
 
 
 def test_rows_without_an_id_get_one_that_is_made_of_their_content(folder: Path, tmp_path_factory: Any) -> None:
@@ -82,9 +84,31 @@ def test_the_same_batch_changes_nothing(folder: Path) -> None:
 
 def test_known_rows_are_left_out_of_a_new_batch(folder: Path) -> None:
     take(folder, row("a"), row("b"))
-    taken = take(folder, row("b"), row("c"), row("c"))
-    assert (taken.accepted, taken.unchanged) == (1, 2)
+    taken = take(folder, row("b"), row("c"))
+    assert (taken.accepted, taken.unchanged) == (1, 1)
     assert texts(folder) == ["a", "b", "c"]
+
+
+def test_what_a_batch_holds_twice_without_an_id_is_kept_twice_and_once_each_time_it_comes(folder: Path) -> None:
+    assert take(folder, row("a"), row("a"), row("a", "blue")).accepted == 3
+    assert texts(folder) == ["a", "a", "a"]
+    taken = take(folder, row("z"), row("a", "blue"), row("a"), row("a"), row("a"))
+    assert (taken.accepted, taken.unchanged, taken.superseded) == (2, 3, 0)
+    ids = shards.read_examples(folder)["id"].to_pylist()
+    assert len(set(ids)) == 5
+
+
+def test_the_same_id_and_content_twice_is_one_example(folder: Path) -> None:
+    taken = take(folder, row("a", id="1"), row("a", id="1"))
+    assert (taken.accepted, taken.unchanged) == (1, 1)
+
+
+def test_a_row_without_an_id_does_not_undo_a_correction(folder: Path) -> None:
+    take(folder, row("a"))
+    made = shards.read_examples(folder)["id"][0].as_py()
+    assert take(folder, row("a", "blue", id=made)).superseded == 1
+    assert take(folder, row("a"), row("b")).unchanged == 1
+    assert {r["text"]: r["target"] for r in shards.read_examples(folder).to_pylist()} == {"a": "blue", "b": "red"}
 
 
 def test_a_corrected_label_replaces_the_old_row_and_the_manifest_says_so(folder: Path) -> None:
@@ -159,15 +183,16 @@ def test_a_batch_comes_in_tables_of_any_size(folder: Path) -> None:
 
 def test_what_is_forgotten_is_in_no_file(folder: Path) -> None:
     take(folder, row("secret one", id="1"), row("b", id="2"))
-    take(folder, row("secret two", id="1"), row("secret three", "pink", id="3"), max_quarantined=0.5)
-    assert forget(folder, ["1", "3"]) == 2
+    take(folder, row("secret two", id="1"), row("secret three", "pink", id="3"), row("secret one", "pink", id="4"),
+         max_quarantined=0.7)  # fmt: skip
+    assert forget(folder, ["1", "3"]).examples == 2
     assert texts(folder) == ["b"]
     manifest = shards.read_manifest(folder)
     assert (manifest.rows, manifest.forgotten, [s.supersedes for s in manifest.shards]) == (1, 2, [0, 0])
     assert manifest.shards[1].quarantine is None
     for path in folder.glob("*.parquet"):
         assert "secret" not in json.dumps(pq.read_table(path).to_pylist(), default=str)
-    assert {path.name for path in folder.iterdir()} == set(intake.listed_files(manifest))
+    assert {path.name for path in folder.iterdir()} == set(listed_files(manifest))
 
 
 def test_an_unknown_id_is_told_and_nothing_is_deleted(folder: Path) -> None:
@@ -177,7 +202,45 @@ def test_an_unknown_id_is_told_and_nothing_is_deleted(folder: Path) -> None:
     assert texts(folder) == ["a"]
 
 
-def test_what_was_forgotten_may_come_again(folder: Path) -> None:
+BACK = {
+    "the same batch": [row("a", id="1"), row("b", id="2")],
+    "the same id": [row("another", id="1")],
+    "the same content": [row("A.", "blue", id="9", meta='{"n": 1}')],
+    "a row that would be refused": [row("a", "pink", id="1")],
+}
+
+
+@pytest.mark.parametrize("way", BACK)
+def test_what_was_forgotten_does_not_come_back_unless_it_is_asked_for(folder: Path, way: str) -> None:
     take(folder, row("a", id="1"), row("b", id="2"))
     forget(folder, ["1"])
-    assert take(folder, row("a", id="1"), row("b", id="2")).accepted == 1
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    taken = take(folder, *BACK[way])
+    assert (taken.accepted, taken.forgotten, taken.quarantined, taken.changes) == (0, 1, 0, False)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    allowed = rules(max_quarantined=0.999)
+    again = take_in(folder, [draft(*BACK[way], row("z"))], "test", TASK, allowed, allow_forgotten=True)
+    assert (again.accepted + again.quarantined, again.forgotten) == (2, 0)
+    assert {path.name for path in folder.iterdir()} == set(listed_files(shards.read_manifest(folder)))
+
+
+def test_what_came_back_on_request_is_like_any_other_row(folder: Path) -> None:
+    take(folder, row("a", id="1"))
+    forget(folder, ["1"])
+    take_in(folder, [draft(row("a", id="1"))], "test", TASK, rules(), allow_forgotten=True)
+    assert shards.read_manifest(folder).forgotten_digests is None
+    assert take(folder, row("a", "blue", id="1")).superseded == 1
+
+
+def test_examples_that_show_the_same_as_a_forgotten_one_are_named_and_stay(folder: Path) -> None:
+    take(folder, row("a", id="1"), row("A!", id="2"), row("b", id="3"))
+    assert forget(folder, ["1"]).copies == ["2"]
+    taken = take(folder, row("a", "blue", id="2"), row("a", id="4"))
+    assert (taken.superseded, taken.forgotten) == (1, 1)
+
+
+def test_to_forget_a_row_that_shows_nothing_keeps_no_other_out(folder: Path) -> None:
+    take(folder, row("a", id="1"), row(None, None, id="2", problem="not JSON"), max_quarantined=0.5)
+    forget(folder, ["2"])
+    taken = take(folder, row("b", id="3"), row(None, None, id="4", problem="not JSON"), max_quarantined=0.5)
+    assert (taken.accepted, taken.forgotten, taken.quarantined) == (1, 0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from fuseline.errors import LineageError
 from fuseline.lineage import data as versions
 from fuseline.lineage.dvc import data_digest, dvc, refuse_changed_data
+from fuseline.lineage.git import git
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_an_error_leaves_everything_as_it_was(project: Path) -> None:
     refuse_changed_data(project)
 
 
-STEPS = ["rename", "replace", "touch", "rmtree", "unlink"]
+STEPS = [(step, count) for step in ("touch", "replace", "rename", "rmtree", "unlink") for count in (1, 2)]
 
 
 def _killed(repo: Path, step: str, count: int) -> None:
@@ -81,23 +83,76 @@ def _killed(repo: Path, step: str, count: int) -> None:
     add_two(repo)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_kill_leaves_the_old_version_or_the_new_one(step: str, project: Path) -> None:
+def _kill(repo: Path, step: str, count: int) -> int | None:
+    process = multiprocessing.get_context("fork").Process(target=_killed, args=(repo, step, count))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+NEVER = {("touch", 2), ("replace", 2), ("rename", 3)}
+"""Steps that are not taken so often."""
+
+
+@pytest.mark.parametrize(("step", "count"), STEPS)
+def test_a_kill_leaves_the_old_version_or_the_new_one(step: str, count: int, project: Path) -> None:
     before = data_digest(project)
-    outcomes = set()
-    for count in range(1, 4):
-        process = multiprocessing.get_context("fork").Process(target=_killed, args=(project, step, count))
-        process.start()
-        process.join()
-        versions.finish_swap(project)
+    assert (_kill(project, step, count) == -signal.SIGKILL) == ((step, count) not in NEVER)
+    versions.finish_swap(project)
+    refuse_changed_data(project)
+    assert held(project) == ({"one.txt"} if data_digest(project) == before else {"one.txt", "two.txt"})
+    add_two(project)
+    assert held(project) == {"one.txt", "two.txt"}
+
+
+MOVES: dict[str, Callable[[Path], object]] = {
+    "git checkout": lambda repo: git(repo, "checkout", "--quiet", "HEAD~1", "--", "data.dvc"),
+    "git and dvc checkout": lambda repo: (MOVES["git checkout"](repo), MOVES["dvc checkout"](repo)),
+    "dvc checkout": lambda repo: dvc(repo, "checkout", "--quiet", "--force", "data.dvc"),
+    "data removed": lambda repo: shutil.rmtree(repo / "data", ignore_errors=True),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize(("step", "count"), [("replace", 1), ("rename", 1), ("rename", 2), ("rmtree", 1)])
+def test_whatever_is_checked_out_after_a_kill_the_next_command_goes_on_from_it(
+    project: Path, move: str, step: str, count: int
+) -> None:
+    git(project, "add", "data.dvc")
+    git(project, "commit", "--quiet", "-m", "One")
+    with versions.locked(project), versions.next_version(project) as folder:
+        (folder / "three.txt").write_text("three")
+    git(project, "commit", "--quiet", "--all", "-m", "Three")
+    assert _kill(project, step, count) == -signal.SIGKILL
+    MOVES[move](project)
+    chosen = data_digest(project)
+    with versions.locked(project):
+        assert data_digest(project) == chosen
         refuse_changed_data(project)
-        files = held(project)
-        assert files == ({"one.txt"} if data_digest(project) == before else {"one.txt", "two.txt"})
-        outcomes.add(process.exitcode)
-        with versions.locked(project), versions.next_version(project) as folder:  # back to the start
-            (folder / "two.txt").unlink(missing_ok=True)
-        assert data_digest(project) == before
-    assert -signal.SIGKILL in outcomes  # else the step was never reached, and nothing was tested
+        assert ("three.txt" in held(project)) == (not move.startswith("git"))
+    add_two(project)
+    assert "two.txt" in held(project)
+    refuse_changed_data(project)
+
+
+def test_a_file_that_nobody_recorded_outlives_a_recovery(project: Path) -> None:
+    _kill(project, "rename", 1)
+    (project / "data/mine.txt").write_text("mine")
+    with pytest.raises(LineageError):
+        add_two(project)
+    assert (project / "data/mine.txt").read_text() == "mine"
+    (project / "data/mine.txt").unlink()
+    add_two(project)
+    assert held(project) == {"one.txt", "two.txt"}
+
+
+def test_a_folder_that_is_not_under_dvc_is_not_replaced(repo: Path) -> None:
+    dvc(repo, "init", "--quiet")
+    (repo / "data").mkdir()
+    (repo / "data/mine.txt").write_text("mine")
+    with pytest.raises(LineageError, match="without data.dvc"):
+        add_two(repo)
+    assert held(repo) == {"mine.txt"}
 
 
 def test_two_processes_do_not_change_the_data_at_once(project: Path) -> None:

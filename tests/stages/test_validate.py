@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fuseline.config import Params
-from fuseline.data import intake
+from fuseline.data import forgetting, intake
 from fuseline.records import Validation
 from fuseline.stages import validate
 from tests.data.test_contract import rules
@@ -42,7 +42,7 @@ def run(**changes: Any) -> Validation:
 def test_a_shard_may_be_empty(data: Path) -> None:
     take(data, row("a", id="1"))
     take(data, row("b", id="2"))
-    intake.forget(data, ["1"])
+    forgetting.forget(data, ["1"])
     assert (run().rows, run().passed) == (1, True)
 
 

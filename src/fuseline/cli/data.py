@@ -33,6 +33,9 @@ def ingest(
     ] = None,
     new: Annotated[str | None, typer.Option(help="Begin a new data set of this name with the batch.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be accepted.")] = False,
+    allow_forgotten: Annotated[
+        bool, typer.Option("--allow-forgotten", help="Take in what was deleted with `forget`, too.")
+    ] = False,
     repo: Repo = Path(),
 ) -> None:
     """Take a batch of labelled examples into the data set: a new version of data/ and data.dvc, or nothing."""
@@ -45,6 +48,7 @@ def ingest(
     done = room.ingest(
         root, batch, params.task, params.validate_,
         form=form, columns=_pairs(column or []), files=files, names=names, new=new, dry_run=dry_run,
+        allow_forgotten=allow_forgotten,
     )  # fmt: skip
     _tell(done, dry_run)
 
@@ -68,6 +72,9 @@ def _tell(done: Any, dry_run: bool = False) -> None:
                + (f", {taken.superseded:,} in place of older ones" if taken.superseded else ""))  # fmt: skip
     if taken.unchanged:
         typer.echo(f"unchanged  {taken.unchanged:,} rows that are there already")
+    if taken.forgotten:
+        typer.echo(f"forgotten  {taken.forgotten:,} rows left out: they, or what they show, were deleted on request "
+                   "(--allow-forgotten takes them in)")  # fmt: skip
     if taken.quarantined:
         typer.echo(f"quarantine  {taken.quarantined:,} rows")
         for reason, count in taken.reasons.most_common(10):
@@ -97,8 +104,11 @@ def forget(
     chosen = _ids(ids, ids_file)
     if not chosen:
         raise DataError("no id was given; name them with --ids or --ids-file")
-    count, before, after = room.forget(git.root(repo.resolve()), chosen)
-    typer.echo(f"deleted {count:,} examples; data {before[:12]} → {after[:12]}: commit data.dvc")
+    erased, before, after = room.forget(git.root(repo.resolve()), chosen)
+    typer.echo(f"deleted {erased.examples:,} examples; data {before[:12]} → {after[:12]}: commit data.dvc")
+    if erased.copies:
+        listed = ", ".join(erased.copies[:10]) + (", …" if len(erased.copies) > 10 else "")
+        typer.echo(f"{len(erased.copies):,} other examples show the same, and stay until they are named too: {listed}")
     typer.echo(
         "Older versions still hold them, in DVC's cache and remotes: once no commit needs those, "
         "`dvc gc --workspace --cloud` removes them, and models trained on them stay as they are."

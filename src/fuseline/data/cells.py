@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fuseline.data.files import MAX_FILE_BYTES, MAX_RECORD_BYTES, clip, decode_data_uri, read_file
+from fuseline.data.urls import is_url
 from fuseline.errors import DataError
 
 # Each function's DataError goes on from the field's name: "text" "is a list; expected a string".
@@ -149,7 +150,7 @@ def to_file(value: Any, root: Path, base: str) -> bytes | None:
         raise DataError(f"is {describe(value)}; expected a path inside the batch")
     if value[:5].lower() == "data:":
         return decode_data_uri(value)
-    return read_file(root, value if value.startswith("/") else posixpath.join(base, value))
+    return read_file(root, value if value.startswith("/") or is_url(value) else posixpath.join(base, value))
 
 
 def describe(value: Any) -> str:

@@ -6,7 +6,6 @@ It looks at scalars alone, the facts of each row: no picture is decoded here.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,16 +121,16 @@ def _target_errors(examples: pa.Table, task: Task) -> dict[int, str | None]:
     return {row: target_error(task.kind, task.labels, *rest) for row, *rest in cells}
 
 
-def check(frame: pd.DataFrame, task: Task, rules: Validate, newest: int = 0) -> Report:
+def check(frame: pd.DataFrame, task: Task, rules: Validate, starts: Sequence[int] = ()) -> Report:
     """Check every row, and the rows as a whole.
 
     Args:
         frame: what `describe` gave, under a RangeIndex.
-        newest: how many rows at the end came last, to compare with those before; 0 compares nothing.
+        starts: the row with which each shard but the first begins.
     """
     report = Report([], {})
     _check_rows(frame, build_rules(rules), report)
-    _check_whole(summarise(frame, task, newest), build_whole_rules(task, rules), report)
+    _check_whole(summarise(frame, task, starts), build_whole_rules(task, rules), report)
     return report
 
 
@@ -237,12 +236,12 @@ def build_whole_rules(task: Task, rules: Validate) -> list[Rule]:
             Rule("smallest_class", f"each class has {least:.2%} of the rows or more",
                  gxe.ExpectColumnMinToBeBetween(column="smallest_class", min_value=least),
                  lambda v: f"the smallest class has {v:.2%} of the rows, at least {least:.2%} expected"),
-            at_most("drift", rules.max_drift, "distance of the newest shard's class shares from those before it"),
+            at_most("drift", rules.max_drift, "distance of the newest shards' class shares from those before them"),
         ]  # fmt: skip
     return whole
 
 
-def summarise(frame: pd.DataFrame, task: Task, newest: int) -> dict[str, float]:
+def summarise(frame: pd.DataFrame, task: Task, starts: Sequence[int]) -> dict[str, float]:
     """Reduce the rows to the numbers that the whole is judged by."""
     rows = max(len(frame), 1)
     key = sum(frame[name].to_numpy().view(np.uint64) * odd for name, odd in zip(KEYS, _ODD, strict=True))
@@ -260,7 +259,7 @@ def summarise(frame: pd.DataFrame, task: Task, newest: int) -> dict[str, float]:
     if task.kind == "classification":
         shares = frame["target"].value_counts(normalize=True)
         summary["smallest_class"] = float(min(shares.get(label, 0.0) for label in task.labels))
-        summary["drift"] = drift(list(frame["target"][: rows - newest]), list(frame["target"][rows - newest :]))
+        summary["drift"] = drift(frame["target"], starts)
     return summary
 
 
@@ -272,17 +271,24 @@ def _has(frame: pd.DataFrame, measure: str, error: str) -> pd.Series:
     return frame[measure].notna() | frame[error].notna()
 
 
-def drift(before: Sequence[str], after: Sequence[str]) -> float:
-    """Return the total variation distance of two samples of labels; 0 where chance explains it."""
-    if not before or not after:
-        return 0.0
-    old, new = Counter(before), Counter(after)
-    labels = sorted(label for label in old.keys() | new.keys() if isinstance(label, str))
-    counts = np.array([[old[label] for label in labels], [new[label] for label in labels]], float)
-    if counts.shape[1] < 2 or (counts.sum(1) == 0).any() or chi2_contingency(counts).pvalue > CHANCE:
-        return 0.0
-    shares = counts / counts.sum(1, keepdims=True)
-    return float(np.abs(shares[0] - shares[1]).sum() / 2)
+def drift(targets: pd.Series, starts: Sequence[int]) -> float:
+    """Return how far the class shares have moved: the largest total variation distance that chance does not explain.
+
+    From each shard on, what came since is compared with what came before. Were it the newest shard alone, a small one
+    after it would hide a large one; so only rows that outweigh a drift do.
+    """
+    codes, labels = pd.factorize(targets)
+    shards = np.searchsorted(np.asarray(starts, np.int64), np.arange(len(codes)), side="right")
+    counts = np.zeros((len(starts) + 1, len(labels)))
+    np.add.at(counts, (shards[codes >= 0], codes[codes >= 0]), 1)
+    before = counts.cumsum(0)[:-1]
+    pairs = np.stack([before, counts.sum(0) - before], axis=1)
+    pairs = pairs[(pairs.sum(2) > 0).all(1)]
+    distances = np.abs(np.diff(pairs / pairs.sum(2, keepdims=True), axis=1)).sum((1, 2)) / 2
+    for one in np.argsort(-distances):
+        if distances[one] > 0 and chi2_contingency(pairs[one]).pvalue <= CHANCE:
+            return float(distances[one])
+    return 0.0
 
 
 def _batch(frame: pd.DataFrame, name: str) -> Any:

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from rensa import RMinHash
 
-from fuseline.data.shards import iter_shard
+from fuseline.data.shards import check_file, iter_shard
 from fuseline.errors import DataError
 from fuseline.inputs.image import decode_image
-from fuseline.records import Shard, digest_of
+from fuseline.records import Shard
 
 VERSION = "1"
 """Another one makes all facts be found out anew: raise it with any change of what a fact means."""
@@ -97,11 +97,8 @@ def read_facts(
         DataError: they are missing or altered.
     """
     if shard.facts is not None:
-        path = folder / shard.facts.file
-        if not path.is_file() or digest_of(path) != shard.facts.sha256:
-            raise DataError(f"{path}: missing or altered; restore it with `dvc checkout --force data.dvc`")
         schema = pa.schema([field for field in SCHEMA if field.name in columns])
-        found = pq.read_table(path, columns=schema.names)
+        found = pq.read_table(check_file(folder, shard.facts), columns=schema.names)
         if (found.schema.metadata or {}).get(b"facts") == VERSION.encode():
             return found.cast(schema)
     found = pa.concat_tables([find_facts(rows, pool) for rows in iter_shard(folder, shard)] or [SCHEMA.empty_table()])
@@ -121,6 +118,30 @@ def digests(examples: pa.Table) -> list[bytes]:
         cells[0] = pa.repeat(cells[0], examples.num_rows)
     rows = pc.binary_join_element_wise(*cells, pa.scalar(b"", pa.large_binary()))
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows.to_pylist()]
+
+
+SHOWN = ("digest", "text_key", "image_key", "audio_key", "image_error", "audio_error")
+"""What `shown` looks at."""
+
+
+def shown(facts: pa.Table) -> list[bytes | None]:
+    """Digest what each row shows: its texts, pictures and sounds, whatever its id, its target or the dress they are in.
+
+    Of a row with a broken file the digest of all that it holds; None for one that shows nothing.
+
+    Args:
+        facts: columns SHOWN.
+    """
+    keys = zip(*(facts[name].to_pylist() for name in ("text_key", "image_key", "audio_key")), strict=True)
+    errors = zip(*(facts[name].to_pylist() for name in ("image_error", "audio_error")), strict=True)
+    return [
+        digest if any(bad) else None if key == (None, None, None) else _digest_of(key)
+        for digest, key, bad in zip(facts["digest"].to_pylist(), keys, errors, strict=True)
+    ]
+
+
+def _digest_of(key: tuple[int | None, ...]) -> bytes:
+    return hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
 
 
 def _measured(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Scalar:

@@ -13,6 +13,7 @@ import fsspec
 
 from fuseline.data.files import CHUNK
 from fuseline.data.unpack import MAX_BYTES, MAX_FILES, Bounds, is_archive, unpack
+from fuseline.data.urls import clean_url
 from fuseline.errors import DataError
 
 AT_ONCE = 256
@@ -44,7 +45,7 @@ def fetch(
     if path is None:
         path = _download(str(source), scratch / "fetched", bounds, options or {})
     elif not path.exists():
-        raise DataError(f"{source}: not found; expected a batch, as a folder, a file or a URL")
+        raise DataError(f"{clean_url(source)}: not found; expected a batch, as a folder, a file or a URL")
     if path.is_file() and is_archive(path.name):
         unpack(path, scratch / "unpacked", bounds)
         return scratch / "unpacked"
@@ -57,23 +58,6 @@ def _local(source: str | Path) -> Path | None:
         return Path(source)
     protocol, _, rest = source.partition("://")
     return Path(rest) if protocol.lower() in ("file", "local") else None
-
-
-def clean_url(source: str | Path) -> str:
-    """Return a path or URL without what may be secret: user, password, query and fragment."""
-    text = str(source)
-    if isinstance(source, Path) or "://" not in text:
-        return text
-    return "::".join(map(_clean, text.split("::")))
-
-
-def _clean(url: str) -> str:
-    protocol, there, rest = url.partition("://")
-    rest = re.split(r"[?#]", rest)[0]
-    head, at, tail = rest.rpartition("@")
-    if at and ("/" not in head or ":" in head):  # a password may hold a slash
-        rest = tail
-    return protocol + there + rest
 
 
 def _download(url: str, folder: Path, bounds: Bounds, options: Mapping[str, Any]) -> Path:
@@ -113,7 +97,7 @@ def _scrubbed(error: BaseException, url: str, options: Mapping[str, Any]) -> str
 
 def _copy(store: Any, root: str, folder: Path, bounds: Bounds) -> Path:
     store.invalidate_cache()  # what it listed before need not be all that is there now
-    target = folder / _checked(root.rpartition("/")[2] or "batch")
+    target = folder / _checked(re.split(r"[?#]", clean_url(root))[0].rpartition("/")[2] or "batch")
     folder.mkdir(parents=True)
     if store.info(root)["type"] != "directory":
         bounds.add_file()

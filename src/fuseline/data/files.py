@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
+from fuseline.data.urls import hide_secrets
 from fuseline.errors import DataError
 
 MAX_FILE_BYTES = 256 << 20
@@ -21,6 +22,9 @@ CHUNK = 1 << 20
 """Bytes that are read or written at once."""
 MAX_RECORD_BYTES = 64 << 20
 """A line or a JSON element above it is refused unread: parsed, it may take twenty times its size."""
+
+MAX_SHOWN = 4096
+"""Characters of a cell that are looked at for a message."""
 
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".heic",
@@ -95,7 +99,7 @@ def read_file(root: Path, name: str, limit: int = MAX_FILE_BYTES) -> bytes:
     with open_file(root, name, limit) as file:
         data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)  # as much is set aside, however small it is
     if len(data) > limit:  # it grew since
-        raise DataError(f"{name!r} is larger than {limit:,} bytes")
+        raise DataError(f"{clip(name)!r} is larger than {limit:,} bytes")
     return data
 
 
@@ -140,7 +144,8 @@ def _check_regular(name: str, status: os.stat_result, limit: int | None) -> None
 
 
 def clip(text: str, size: int = 100) -> str:
-    """Shorten what a batch holds for a message."""
+    """Shorten what a batch holds for a message, and hide what is secret in a URL."""
+    text = hide_secrets(text[:MAX_SHOWN])
     return text if len(text) <= size else text[:size] + "…"
 
 

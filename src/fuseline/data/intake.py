@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,14 +17,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from fuseline.config import Task, Validate
 from fuseline.data import facts as fact
+from fuseline.data import forgetting
 from fuseline.data.contract import SCALARS, check_rows, describe
+from fuseline.data.rewrite import QUARANTINE, drop_unlisted, name_file, write_facts
 from fuseline.data.shards import (
-    BATCH_ROWS,
     FILES,
     SCHEMA,
+    iter_file,
     live_rows,
     name_shard,
     open_writer,
@@ -32,11 +35,9 @@ from fuseline.data.shards import (
     read_shard,
 )  # fmt: skip
 from fuseline.errors import DataError
-from fuseline.records import DataFile, DataManifest, Shard, sha256_of
+from fuseline.records import DataManifest, Shard
 
-QUARANTINE = pa.schema([*SCHEMA, pa.field("where", pa.string()), pa.field("rules", pa.list_(pa.string())),
-                        pa.field("reasons", pa.list_(pa.string()))])  # fmt: skip
-"""Rows that were not accepted: where each stood in its batch, the rules it broke, and how."""
+Bools = NDArray[np.bool_]
 READING = "reading"
 """Rule of what the batch itself got wrong: a missing file, a line that is not JSON."""
 
@@ -52,6 +53,8 @@ class Taken:
     superseded: int
     """Accepted rows that replace an older one of the same id."""
     quarantined: int
+    forgotten: int = 0
+    """Rows left out because they, or what they show, were deleted on request."""
     known_as: str | None = None
     """The shard that the very same batch became before."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -75,6 +78,8 @@ class Batch:
     facts: pa.Table
     problems: list[str | None]
     where: list[str | None]
+    unnamed: list[bool]
+    """Which rows came without an id."""
 
     @property
     def digest(self) -> str:
@@ -93,14 +98,17 @@ def begin(folder: Path, name: str, task: Task) -> None:
 
 
 def take_in(
-    folder: Path, drafts: Iterable[pa.Table], source: str, task: Task, rules: Validate, waives: Sequence[str] = ()
-) -> Taken:
+    folder: Path, drafts: Iterable[pa.Table], source: str, task: Task, rules: Validate, waives: Sequence[str] = (),
+    allow_forgotten: bool = False, known: bool = True,
+) -> Taken:  # fmt: skip
     """Add a batch to the data set in `folder`.
 
     Args:
         drafts: the batch's rows, as `drafts.DRAFT`.
         source: where the batch came from, for people.
         waives: rules that its rows are released from.
+        allow_forgotten: take in what was deleted on request too, and keep its digests no longer.
+        known: a batch that was taken in before changes nothing.
 
     Raises:
         DataError: too many rows would be quarantined, or the data set is of another task.
@@ -110,10 +118,12 @@ def take_in(
     part = folder / "batch.part"
     try:
         batch = _read(part, drafts, source, task)
-        if (known := next((s.file for s in manifest.shards if s.batch == batch.digest), None)) is not None:
-            return Taken(len(batch.frame), 0, len(batch.frame), 0, 0, known_as=known)
+        same = next((s.file for s in manifest.shards if s.batch == batch.digest), None) if known else None
+        if same is not None:
+            return Taken(len(batch.frame), 0, len(batch.frame), 0, 0, known_as=same)
         reasons = _judge(batch, rules, waives)
-        fate = _decide(folder, manifest, batch, reasons)
+        forgotten = np.zeros(len(batch.frame), bool) if allow_forgotten else _forgotten(folder, manifest, batch)
+        fate = _decide(folder, manifest, batch, reasons, forgotten)
         taken = _count(batch, reasons, fate)
         _refuse_too_many(taken, rules.max_quarantined)
         if taken.changes:
@@ -121,10 +131,17 @@ def take_in(
             entry = shard.model_copy(update={
                 "supersedes": taken.superseded, "waives": sorted(waives), "batch": batch.digest, "source": source,
             })  # fmt: skip
+            if allow_forgotten:
+                manifest = forgetting.lift(folder, manifest, batch.frame["id"].tolist(), batch.facts)
             _add(folder, manifest, entry, task, taken)
+            drop_unlisted(folder)
         return taken
     finally:
         part.unlink(missing_ok=True)
+
+
+def _forgotten(folder: Path, manifest: DataManifest, batch: Batch) -> Bools:
+    return forgetting.among(forgetting.read(folder, manifest), batch.frame["id"].tolist(), batch.facts)
 
 
 def refuse_other_task(manifest: DataManifest, task: Task) -> None:
@@ -146,12 +163,14 @@ def refuse_other_task(manifest: DataManifest, task: Task) -> None:
 
 def _read(part: Path, drafts: Iterable[pa.Table], source: str, task: Task) -> Batch:
     """Copy a batch's rows to a file in bounded memory, and find out what there is to know of each."""
-    frames, facts, problems, where = [], [], [], []
+    frames, facts, problems, where, unnamed = [], [], [], [], []
+    seen: Counter[bytes] = Counter()
     with open_writer(part, SCHEMA, compression="none") as writer, fact.workers() as pool:
         for draft in drafts:
             rows = _to_examples(draft, source)
             found = fact.find_facts(rows, pool)
-            rows = _name_rows(rows, found)
+            unnamed += rows["id"].is_null().to_pylist()
+            rows = _name_rows(rows, found, seen)
             frames.append(describe(rows.select(SCALARS), found, task))
             facts.append(found)
             problems += draft["problem"].to_pylist()
@@ -160,7 +179,7 @@ def _read(part: Path, drafts: Iterable[pa.Table], source: str, task: Task) -> Ba
     empty = pa.Table.from_pylist([], SCHEMA)
     frames = frames or [describe(empty.select(SCALARS), fact.SCHEMA.empty_table(), task)]
     return Batch(part, pd.concat(frames, ignore_index=True), pa.concat_tables(facts or [fact.SCHEMA.empty_table()]),
-                 problems, where)  # fmt: skip
+                 problems, where, unnamed)  # fmt: skip
 
 
 def _to_examples(draft: pa.Table, source: str) -> pa.Table:
@@ -179,12 +198,29 @@ def _as_files(column: pa.ChunkedArray) -> pa.Array:
     return pa.StructArray.from_arrays([data, paths], ["bytes", "path"], mask=data.is_null())
 
 
-def _name_rows(rows: pa.Table, facts: pa.Table) -> pa.Table:
-    """Give rows without an id one that is made of their content, and those without a group their id."""
-    made = pa.array([digest.hex() for digest in facts["digest"].to_pylist()], pa.string())
-    ids = pc.if_else(rows["id"].is_valid(), rows["id"], made)
+def _name_rows(rows: pa.Table, facts: pa.Table, seen: Counter[bytes]) -> pa.Table:
+    """Give rows without an id one that is made of their content, and those without a group their id.
+
+    What a batch holds twice is kept twice, the second time under its number: a corpus repeats itself, and the same
+    batch again still gives the same ids.
+
+    Args:
+        seen: how often the batch had each content further up; counted on.
+    """
+    if not rows["id"].null_count:
+        ids = rows["id"]
+    else:
+        ids = pa.array([
+            _made_id(digest, seen) if name is None else name
+            for name, digest in zip(rows["id"].to_pylist(), facts["digest"].to_pylist(), strict=True)
+        ], pa.string())  # fmt: skip
     rows = rows.set_column(0, SCHEMA.field("id"), ids)
     return rows.set_column(1, SCHEMA.field("group"), pc.if_else(rows["group"].is_valid(), rows["group"], ids))
+
+
+def _made_id(digest: bytes, seen: Counter[bytes]) -> str:
+    seen[digest] += 1
+    return digest.hex() if seen[digest] == 1 else f"{digest.hex()}-{seen[digest]}"
 
 
 def _judge(batch: Batch, rules: Validate, waives: Sequence[str]) -> dict[int, dict[str, str]]:
@@ -197,56 +233,64 @@ def _judge(batch: Batch, rules: Validate, waives: Sequence[str]) -> dict[int, di
     return reasons
 
 
-NEW, NEWER, KNOWN, BAD = range(4)
-"""A row's fate: accepted; accepted in place of an older one; held already; quarantined."""
+NEW, NEWER, KNOWN, BAD, GONE = range(5)
+"""A row's fate: accepted; accepted in place of an older one; held already; quarantined; forgotten, as it was asked."""
 
 
 def _decide(
-    folder: Path, manifest: DataManifest, batch: Batch, reasons: dict[int, dict[str, str]]
+    folder: Path, manifest: DataManifest, batch: Batch, reasons: dict[int, dict[str, str]], forgotten: Bools
 ) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
-    """Say what becomes of each row; two rows of one id that say different things are both quarantined."""
+    """Say what becomes of each row; two rows of one id that say different things are both quarantined.
+
+    A row that names no id corrects none: where its made id stands with other content, it was corrected since.
+    """
     rows = pd.DataFrame({"id": batch.frame["id"], "digest": batch.facts["digest"].to_pylist()})
+    held = held_rows(folder, manifest)["digest"]
+    before = rows["id"].map(held) if len(held) else pd.Series(None, rows.index, dtype=object)
+    same = (before == rows["digest"]).to_numpy()
     fate = np.full(len(rows), NEW, np.int8)
     fate[list(reasons)] = BAD
-    good = rows[fate != BAD]
+    fate[forgotten & before.isna().to_numpy()] = GONE
+    fate[same & np.array([problem is None for problem in batch.problems], bool)] = KNOWN  # released, it may be
+    for row in reasons.keys() & set(np.flatnonzero(fate != BAD).tolist()):
+        del reasons[row]
+    good = rows[fate == NEW]
     repeated = good.index[good.duplicated()]
     fate[repeated] = KNOWN
     good = good.drop(repeated)
     for row in good.index[good.duplicated("id", keep=False)]:
-        reasons[int(row)] = {"id_unique": f"id {rows['id'][row]!r} stands in this batch again, with other content"}
+        reasons[int(row)] = {
+            "id_unique": f"id {rows['id'][row]!r} stands in this batch again, with other content; send it once, as it "
+            "should be"
+        }
         fate[row] = BAD
-    held = held_digests(folder, manifest)
-    if not held.empty:
-        before = rows["id"].map(held)
-        fate[(fate == NEW) & before.notna().to_numpy()] = NEWER
-        fate[(fate == NEWER) & (before == rows["digest"]).to_numpy()] = KNOWN
+    fate[(fate == NEW) & before.notna().to_numpy()] = NEWER
+    fate[(fate == NEWER) & np.array(batch.unnamed, bool)] = KNOWN
     return fate
 
 
-def held_digests(folder: Path, manifest: DataManifest) -> pd.Series:
-    """Return the digest of each example that stands, by id."""
+def held_rows(folder: Path, manifest: DataManifest) -> pd.DataFrame:
+    """Return `digest` of each example that stands, and the number of its `shard`, by id."""
     ids = [read_shard(folder, shard, ["id"])["id"] for shard in manifest.shards]
     masks = live_rows(ids, [shard.supersedes for shard in manifest.shards])
-    parts = []
-    for shard, column, mask in zip(manifest.shards, ids, masks, strict=True):
-        part = pd.Series(
-            fact.read_facts(folder, shard, columns=["digest"])["digest"].to_pylist(),
-            index=column.to_pylist(),
-            dtype=object,
-        )
+    parts = [pd.DataFrame({"digest": [], "shard": []}, dtype=object)]
+    for number, (shard, column, mask) in enumerate(zip(manifest.shards, ids, masks, strict=True)):
+        digests = fact.read_facts(folder, shard, columns=["digest"])["digest"].to_pylist()
+        part = pd.DataFrame({"digest": digests, "shard": number}, column.to_pylist(), dtype=object)
         parts.append(part if mask is None else part[mask.to_numpy(zero_copy_only=False)])
-    return pd.concat(parts) if parts else pd.Series(dtype=object)
+    whole = pd.concat(parts)
+    return whole if whole.index.is_unique else whole[~whole.index.duplicated(keep="last")]
 
 
 def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndarray) -> Taken:
-    counts = np.bincount(fate, minlength=4)
+    counts = np.bincount(fate, minlength=5)
     accepted = batch.frame["target"][(fate == NEW) | (fate == NEWER)]
     examples = [
         f"{batch.where[row] or f'row {row}'}: {'; '.join(reasons[row].values())}" for row in sorted(reasons)[:5]
     ]
     return Taken(
         read=len(fate), accepted=int(counts[NEW] + counts[NEWER]), unchanged=int(counts[KNOWN]),
-        superseded=int(counts[NEWER]), quarantined=int(counts[BAD]),
+        superseded=int(counts[NEWER]), quarantined=int(counts[BAD]), forgotten=int(counts[GONE]),
         reasons=Counter(_kind(rule, reason) for why in reasons.values() for rule, reason in why.items()),
         targets=Counter(accepted.tolist()), examples=examples,
     )  # fmt: skip
@@ -276,7 +320,7 @@ def _write(
     shard_part, bad_part = folder / "shard.part", folder / "quarantine.part"
     offset = 0
     with open_writer(shard_part, SCHEMA) as accepted, open_writer(bad_part, QUARANTINE) as refused:
-        for rows in pq.ParquetFile(batch.file, pre_buffer=False).iter_batches(batch_size=BATCH_ROWS):
+        for rows in iter_file(pq.ParquetFile(batch.file, pre_buffer=False)):
             table = pa.Table.from_batches([rows])
             here = slice(offset, offset + len(rows))
             offset += len(rows)
@@ -285,11 +329,11 @@ def _write(
                 numbers = np.flatnonzero(bad[here])
                 refused.write_table(_explain(table.take(pa.array(numbers)), numbers + here.start, batch.where, reasons))
     shard = name_shard(shard_part, number, int(keep.sum()))
-    facts = _name_file(_write_facts(folder, batch.facts.filter(pa.array(keep))), f"facts-{number:05d}", shard.rows)
+    facts = write_facts(folder, number, batch.facts.filter(pa.array(keep)))
     if not bad.any():
         bad_part.unlink()
         return shard.model_copy(update={"facts": facts})
-    refused_file = _name_file(bad_part, f"quarantine-{number:05d}", int(bad.sum()))
+    refused_file = name_file(bad_part, f"quarantine-{number:05d}", int(bad.sum()))
     return shard.model_copy(update={"facts": facts, "quarantine": refused_file})
 
 
@@ -304,137 +348,8 @@ def _explain(
     return rows.cast(QUARANTINE)
 
 
-def _write_facts(folder: Path, facts: pa.Table) -> Path:
-    part = folder / "facts.part"
-    with open_writer(part, fact.SCHEMA) as writer:
-        writer.write_table(facts)
-    return part
-
-
-def _name_file(part: Path, stem: str, rows: int) -> DataFile:
-    digest = sha256_of(part)
-    path = part.with_name(f"{stem}-{digest[:12]}.parquet")
-    part.replace(path)
-    return DataFile(file=path.name, sha256=digest, rows=rows)
-
-
 def _add(folder: Path, manifest: DataManifest, shard: Shard, task: Task, taken: Taken) -> None:
     manifest.model_copy(update={
         "labels": task.labels, "shards": [*manifest.shards, shard],
         "rows": manifest.rows + taken.accepted - taken.superseded,
     }).write(folder / "manifest.json")  # fmt: skip
-
-
-# --- forgetting ---------------------------------------------------------------------------------------------------
-
-
-def forget(folder: Path, ids: Sequence[str]) -> int:
-    """Write the data set anew without some examples, in all their versions, quarantined ones too.
-
-    Returns:
-        How many of `ids` were found.
-
-    Raises:
-        DataError: one of them is not there.
-    """
-    manifest = read_manifest(folder)
-    gone = pa.array(sorted(set(ids)), pa.string())
-    shards, found = [], set[str]()
-    for number, shard in enumerate(manifest.shards):
-        kept, seen = _without(folder, number, shard, gone)
-        shards.append(kept)
-        found |= seen
-    if unknown := sorted(set(ids) - found):
-        raise DataError(f"no example has the id {', '.join(unknown[:5])}; nothing was deleted")
-    counted = _recount(folder, shards)
-    rows = sum(shard.rows - shard.supersedes for shard in counted)
-    manifest.model_copy(update={
-        "shards": counted, "rows": rows, "forgotten": manifest.forgotten + len(found),
-    }).write(folder / "manifest.json")  # fmt: skip
-    drop_unlisted(folder)
-    return len(found)
-
-
-def _without(folder: Path, number: int, shard: Shard, gone: pa.Array) -> tuple[Shard, set[str]]:
-    """Rewrite a shard and what stands beside it without some ids; return its entry and the ids found."""
-    facts = fact.read_facts(folder, shard)
-    ids = read_shard(folder, shard, ["id"])["id"]
-    hit = pc.is_in(ids, value_set=gone)
-    found = set(ids.filter(hit).to_pylist())
-    if found:
-        part = folder / "shard.part"
-        keep = pc.invert(hit).combine_chunks()
-        _copy(folder / shard.file, part, SCHEMA, keep)
-        kept = name_shard(part, number, shard.rows - len(ids.filter(hit)))
-        facts_file = _name_file(_write_facts(folder, facts.filter(keep)), f"facts-{number:05d}", kept.rows)
-        shard = shard.model_copy(update={"file": kept.file, "sha256": kept.sha256, "rows": kept.rows,
-                                         "facts": facts_file, "batch": None})  # fmt: skip
-    if shard.quarantine is not None:
-        refused = pq.read_table(folder / shard.quarantine.file, columns=["id"])["id"]
-        bad = pc.fill_null(pc.is_in(refused, value_set=gone), False)
-        if among := set(refused.filter(bad).to_pylist()):
-            found |= among
-            shard = shard.model_copy(update={"quarantine": drop_quarantined(folder, number, shard, pc.invert(bad))})
-    return shard, found
-
-
-def drop_quarantined(folder: Path, number: int, shard: Shard, keep: pa.ChunkedArray) -> DataFile | None:
-    """Write a shard's quarantine anew with the rows to keep; None where none is left."""
-    assert shard.quarantine is not None
-    left = int(pc.sum(keep).as_py() or 0)
-    if not left:
-        return None
-    part = folder / "quarantine.part"
-    _copy(folder / shard.quarantine.file, part, QUARANTINE, keep.combine_chunks())
-    return _name_file(part, f"quarantine-{number:05d}", left)
-
-
-def _copy(source: Path, target: Path, schema: pa.Schema, keep: pa.Array) -> None:
-    """Copy the rows to keep of a Parquet file, in bounded memory."""
-    offset = 0
-    with open_writer(target, schema) as writer:
-        for rows in pq.ParquetFile(source, pre_buffer=False).iter_batches(batch_size=BATCH_ROWS):
-            table = pa.Table.from_batches([rows])
-            table = table.filter(keep[offset : offset + len(rows)])
-            offset += len(rows)
-            missing = [name for name in schema.names if name not in table.column_names]
-            for name in missing:
-                table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
-            writer.write_table(table.select(schema.names).cast(schema))
-
-
-def _recount(folder: Path, shards: Sequence[Shard]) -> list[Shard]:
-    """Count again how many older rows each shard replaces."""
-    seen: set[str] = set()
-    counted = []
-    for shard in shards:
-        ids = set(read_shard(folder, shard, ["id"])["id"].to_pylist())
-        counted.append(shard.model_copy(update={"supersedes": len(ids & seen)}))
-        seen |= ids
-    return counted
-
-
-def drop_unlisted(folder: Path) -> None:
-    """Remove the files that the manifest does not list."""
-    for path in set(folder.iterdir()) - {folder / name for name in listed_files(read_manifest(folder))}:
-        path.unlink()
-
-
-def listed_files(manifest: DataManifest) -> Iterator[str]:
-    """Yield the names of all files of a data set."""
-    yield "manifest.json"
-    for shard in manifest.shards:
-        yield shard.file
-        yield from (beside.file for beside in (shard.facts, shard.quarantine) if beside is not None)
-
-
-def to_draft(quarantined: pa.Table) -> pa.Table:
-    """Turn quarantined rows back into a draft; what the batch got wrong in reading them still stands."""
-    unread = [
-        "; ".join(why for rule, why in zip(rules, reasons, strict=True) if rule == READING) or None
-        for rules, reasons in zip(quarantined["rules"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True)
-    ]
-    columns = {name: quarantined[name] for name in SCHEMA.names if name != "source"}
-    for name in FILES:
-        columns[name] = pc.struct_field(columns[name], "bytes")
-    return pa.table({**columns, "where": quarantined["where"], "problem": pa.array(unread, pa.string())})

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from datasets import Audio, Features, Image, Value
 
 from fuseline.errors import DataError
-from fuseline.records import DataManifest, Shard, digest_of, sha256_of
+from fuseline.records import DataFile, DataManifest, Shard, digest_of, sha256_of
 
 FEATURES = Features(
     {
@@ -38,7 +38,7 @@ FILES = ("image", "image_pair", "audio", "audio_pair")
 BATCH_ROWS = 4096
 """Rows that are held in memory at once where a data set is gone through."""
 BATCH_BYTES = 64 << 20
-"""Fewer are where they are large, as long as the file's row groups are not larger themselves."""
+"""Fewer are where they are large."""
 
 
 def read_manifest(folder: Path) -> DataManifest:
@@ -140,12 +140,24 @@ def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
     return file
 
 
+def check_file(folder: Path, entry: DataFile) -> Path:
+    """Return the path of a file beside a shard, its digest checked.
+
+    Raises:
+        DataError: it is missing or altered.
+    """
+    path = folder / entry.file
+    if not path.is_file() or digest_of(path) != entry.sha256:
+        raise DataError(f"{path}: missing or altered; restore it with `dvc checkout --force data.dvc`")
+    return path
+
+
 def _batches(
     file: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
     schema = _schema(columns)
     held = [name for name in columns if name in file.schema_arrow.names]
-    for batch in file.iter_batches(batch_size=_batch_rows(file), row_groups=groups, columns=held or ["id"]):
+    for batch in iter_file(file, held or ["id"], groups):
         arrays = [
             batch.column(name).cast(schema.field(name).type)
             if name in held
@@ -155,10 +167,17 @@ def _batches(
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _batch_rows(file: pq.ParquetFile) -> int:
-    size: int = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
-    rows: int = file.metadata.num_rows
-    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(size, 1)))
+def iter_file(
+    file: pq.ParquetFile, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield a file's rows, at most BATCH_ROWS and about BATCH_BYTES at once, never of two row groups.
+
+    A row group that was written here holds no more than that, whatever the size of single rows.
+    """
+    for number in range(file.num_row_groups) if groups is None else groups:
+        group = file.metadata.row_group(number)
+        rows = max(1, min(BATCH_ROWS, BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)))
+        yield from file.iter_batches(batch_size=rows, row_groups=[number], columns=columns and list(columns))
 
 
 def _schema(columns: Sequence[str]) -> pa.Schema:

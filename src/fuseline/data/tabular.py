@@ -15,8 +15,9 @@ import pyarrow as pa
 from fuseline.data import cells
 from fuseline.data.columns import Columns
 from fuseline.data.drafts import TABLE_BYTES, from_columns, join
-from fuseline.data.files import AUDIO_SUFFIXES, MAX_RECORD_BYTES, suffix_of
+from fuseline.data.files import AUDIO_SUFFIXES, MAX_RECORD_BYTES, MAX_SHOWN, suffix_of
 from fuseline.data.shards import FILES
+from fuseline.data.urls import hide_secrets
 from fuseline.errors import DataError
 
 BLOCK_BYTES = 16 << 20
@@ -62,7 +63,8 @@ class Unread:
     @property
     def meta(self) -> dict[str, Any]:
         """Keep the line's beginning."""
-        return {} if self.line is None else {"line": self.line[:1000].decode("utf-8", "replace").rstrip("\r\n")}
+        line = hide_secrets((self.line or b"")[:MAX_SHOWN].decode("utf-8", "replace").rstrip("\r\n"))
+        return {} if self.line is None else {"line": line[:1000]}
 
 
 Record = Mapping[str, Any] | Unread

@@ -1,7 +1,8 @@
 """Versions of the data set: data/ and data.dvc move forward together, or not at all.
 
-A new version is made in a folder of its own. Once it is whole and in DVC's cache, a marker says so; from then on
-whatever interrupts the swap, the next command finishes it. Before, the next command throws it away.
+A new version is made in a folder of its own. Once it is whole and in DVC's cache, its data.dvc replaces the old one:
+that is the moment at which it counts. data/ follows. A marker stands from shortly before until it has; where it is
+found, something was interrupted, and the next command brings data/ in line with data.dvc, whichever that is by then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fuseline.lineage.dvc import data_digest, dvc, refuse_changed_data, share_ca
 from fuseline.lineage.git import git
 from fuseline.lineage.workspace import STATE
 
-READY = "ready"
+SWAPPING = "swapping"
 EMBEDDED = "embedded"
 
 
@@ -47,11 +48,23 @@ def locked(repo: Path) -> Iterator[None]:
 
 
 def recover(repo: Path) -> None:
-    """Finish the swap of a version that is whole, and throw away one that is not."""
+    """Bring data/ in line with data.dvc if a swap was interrupted, and throw away a version that does not count.
+
+    Raises:
+        LineageError: data/ holds files that nobody recorded, or those of data.dvc cannot be fetched.
+    """
     stage = _stage_of(repo)
-    if (stage / READY).exists():
-        _swap(repo, stage)
+    if (stage / SWAPPING).exists() and (repo / "data.dvc").exists():
+        _follow(repo)
     _clear(stage)
+
+
+def _follow(repo: Path) -> None:
+    """Make data/ what data.dvc names; DVC refuses where that would cost a file that is not in its cache."""
+    try:
+        dvc(repo, "checkout", "--quiet", "data.dvc")
+    except LineageError:  # not in the cache, perhaps
+        dvc(repo, "pull", "--quiet", "data.dvc")
 
 
 def _stage_of(repo: Path) -> Path:
@@ -60,16 +73,20 @@ def _stage_of(repo: Path) -> Path:
 
 
 def _clear(stage: Path) -> None:
-    """Remove what a version left, the marker last: until then the swap can be finished."""
+    """Remove what a version left, the marker last: until then data/ may be behind data.dvc."""
     for name in ("data", "before"):
         shutil.rmtree(stage / name, ignore_errors=True)
-    for name in ("data.dvc", READY):
+    for name in ("data.dvc", SWAPPING):
         (stage / name).unlink(missing_ok=True)
 
 
 def finish_swap(repo: Path) -> None:
-    """Finish a swap that was interrupted, before anything reads the data set; does nothing where there was none."""
-    if (_stage_of(repo) / READY).exists():
+    """Finish a swap that was interrupted, before anything reads the data set; does nothing where there was none.
+
+    Raises:
+        LineageError: as `recover` does, or another process is at it.
+    """
+    if (_stage_of(repo) / SWAPPING).exists():
         with locked(repo):
             pass
 
@@ -90,7 +107,7 @@ def next_version(repo: Path) -> Iterator[Path]:
         _record(repo, stage)
         _swap(repo, stage)
     finally:
-        if not (stage / READY).exists():
+        if not (stage / SWAPPING).exists():
             _clear(stage)
 
 
@@ -104,7 +121,7 @@ def check_out(repo: Path) -> Path:
     if (repo / "data").exists():
         refuse_changed_data(repo)
     else:  # a fresh clone
-        dvc(repo, "pull", "data.dvc")
+        _follow(repo)
     return repo / "data"
 
 
@@ -167,6 +184,11 @@ _MANY_DIGITS = re.compile(r"[0-9a-f]{7,32}")
 def _stage(repo: Path, stage: Path) -> None:
     (stage / "data").mkdir(parents=True)
     if not (repo / "data.dvc").exists():
+        if (repo / "data").exists():
+            raise LineageError(
+                f"{repo / 'data'} is there without data.dvc, and would be replaced: move it away, record it with "
+                "`dvc add data`, or bring data.dvc back with `git checkout data.dvc`"
+            )
         return
     for file in check_out(repo).iterdir():
         os.link(file, stage / "data" / file.name)
@@ -179,8 +201,6 @@ def _record(repo: Path, stage: Path) -> None:
     share_cache(repo, stage)
     dvc(stage, "add", "--quiet", "data")
     _keep_settings(repo / "data.dvc", stage / "data.dvc")
-    (stage / READY).touch()
-    _sync(stage)
 
 
 def _keep_settings(old: Path, new: Path) -> None:
@@ -198,13 +218,14 @@ def _keep_settings(old: Path, new: Path) -> None:
 
 
 def _swap(repo: Path, stage: Path) -> None:
-    """Put the stage's data/ and data.dvc in place; each step may find the ones before it done."""
-    if (stage / "data").exists():
-        if (repo / "data").exists():
-            (repo / "data").rename(stage / "before")
-        (stage / "data").rename(repo / "data")
-    if (stage / "data.dvc").exists():
-        (stage / "data.dvc").replace(repo / "data.dvc")
+    """Put the stage's data.dvc and data/ in place."""
+    (stage / SWAPPING).touch()
+    _sync(stage)
+    (stage / "data.dvc").replace(repo / "data.dvc")
+    _sync(repo)
+    if (repo / "data").exists():
+        (repo / "data").rename(stage / "before")
+    (stage / "data").rename(repo / "data")
     _sync(repo)
     _clear(stage)
 

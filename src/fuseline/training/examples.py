@@ -149,9 +149,15 @@ def _write_kept(file: Path, modality: FileModality, target: Path) -> None:
     schema = pa.schema([pa.field(modality.name, pa.binary())])
     rows = max(1, min(1024, BATCH_BYTES // modality.kept_bytes))
     with pa.OSFile(str(target), "wb") as out, pa.ipc.new_file(out, schema) as writer:
-        for batch in prepared.iter_batches(batch_size=rows, columns=[modality.name]):
+        for batch in _batches(prepared, rows, [modality.name]):
             kept = [cell and modality.keep(cell["bytes"]) for cell in batch[modality.name].to_pylist()]
             writer.write_batch(pa.RecordBatch.from_arrays([pa.array(kept, pa.binary())], schema=schema))
+
+
+def _batches(prepared: pq.ParquetFile, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield rows, never of two row groups: one holds as many bytes as fit in memory, however few rows that are."""
+    for group in range(prepared.num_row_groups):
+        yield from prepared.iter_batches(batch_size=rows, row_groups=[group], columns=columns)
 
 
 class Collator:

@@ -42,13 +42,12 @@ def test_a_sentence_is_its_tokens_with_a_space_between(write: Write, rows_of: Ro
     path = write("train.conll", "-DOCSTART- -X- O O\n\nAnn NNP B-NP B-PER\r\nmet VBD B-VP O\n\n\nBob NNP B-NP B-PER\n")
     first, second = rows_of(path, kind="ner")
     assert first == {
-        "id": "train.conll:1",
         "group": "train.conll, document 1",
         "text": "Ann met",
         "target": '[[0, 3, "PER"]]',
         "where": "train.conll, line 3",
     }
-    assert (second["id"], second["text"], second["where"]) == ("train.conll:2", "Bob", "train.conll, line 7")
+    assert (second["text"], second["where"]) == ("Bob", "train.conll, line 7")
     assert all(first["text"][s:e] == "Ann" for s, e, _ in json.loads(first["target"]))
 
 
@@ -104,3 +103,8 @@ def test_a_sentence_without_end_is_cut(write: Write, rows_of: Rows, monkeypatch:
     rows = rows_of(write("a.conll", "token O\n" * 40))
     assert len(rows) > 2
     assert "is longer than 100 bytes" in rows[0]["problem"]
+
+
+def test_a_sentence_has_no_id_that_another_file_of_the_same_name_would_take(write: Write, rows_of: Rows) -> None:
+    rows = rows_of(write("a.conll", "a O\n\na O\n"), kind="ner")
+    assert [row.get("id") for row in rows] == [None, None]

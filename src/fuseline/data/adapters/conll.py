@@ -38,8 +38,8 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
         file.seek(0)
         sentences = _sentences(iter_lines(file, MAX_SENTENCE_BYTES))
         yield from to_tables(
-            {**_row(name, number, lines, split), "group": f"{name}, document {document}" if grouped else None}
-            for number, (document, lines) in enumerate(sentences, start=1)
+            {**_row(name, lines, split), "group": f"{name}, document {document}" if grouped else None}
+            for document, lines in sentences
         )
 
 
@@ -77,12 +77,12 @@ def _columns(line: str) -> list[str]:
     return re.split(r" *\t[ \t]*" if "\t" in line else " +", line)
 
 
-def _row(name: str, number: int, lines: Sequence[Line], split: str | None) -> Row:
+def _row(name: str, lines: Sequence[Line], split: str | None) -> Row:
     where = f"{name}, line {lines[0][0]}"
     parts = [_columns(line) for _, line in lines]
     problem = next(filter(None, (_problem(n, part) for (n, _), part in zip(lines, parts, strict=True))), None)
     tokens = [part[0] for part in parts]
-    found = {"id": f"{name}:{number}", "text": " ".join(tokens), "split": split, "where": where, "problem": problem}
+    found = {"text": " ".join(tokens), "split": split, "where": where, "problem": problem}
     if problem:
         return found
     return found | {"target": json.dumps(to_spans(tokens, [part[-1] for part in parts]), ensure_ascii=False)}
