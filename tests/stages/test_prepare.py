@@ -21,6 +21,7 @@ from fuseline.config import Params
 from fuseline.data.shards import SCHEMA, read_manifest, write_data_set, write_table
 from fuseline.errors import DataError
 from fuseline.records import Expectation, Leakage, Preparation, Validation, files_of, sha256_of
+from fuseline.stages import prepare as stage
 from fuseline.stages.prepare import check_modalities, main
 from fuseline.stages.validate import QUARANTINE
 
@@ -135,6 +136,25 @@ def test_rows_come_as_they_were_with_their_labels_number() -> None:
         expected = [made[number_of(name)] for name in table["id"].to_pylist()]
         assert table.drop_columns(["label"]).equals(pa.Table.from_pylist(expected, schema=SCHEMA))
         assert table["label"].to_pylist() == [LABELS.index(row["target"]) for row in expected]
+
+
+def test_what_was_written_before_is_linked_and_costs_its_new_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSELINE_CACHE", "cache")
+    made, divided = rows(40), list[str]()
+    real = stage._divide
+    monkeypatch.setattr(stage, "_divide", lambda shard, *rest: (divided.append(shard.file), real(shard, *rest)))
+    prepare(made)
+    first, inodes = dict(written()), {path: Path(path).stat().st_ino for path, _ in written()}
+    prepare(made, rows(10, 40))
+    assert [name[:11] for name in divided] == ["shard-00000", "shard-00001"]
+    assert first.items() <= dict(written()).items()
+    assert all(Path(path).stat().st_ino == inode for path, inode in inodes.items())
+    path = Path(next(iter(first)))
+    assert path.stat().st_mode & 0o222 == 0
+    path.chmod(0o644)
+    path.write_bytes(b"damaged in place")
+    prepare(made, rows(10, 40))
+    assert first.items() <= dict(written()).items()
 
 
 def test_a_task_without_labels_has_no_label_column() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fuseline import cache
 from fuseline.config import Params, Task
 from fuseline.data.arrivals import Rows, read_rows
 from fuseline.data.dealing import Prepared, deal_rows
@@ -123,9 +125,10 @@ def check_modalities(counts: Mapping[str, Mapping[str, int]], modalities: Sequen
 
 
 def write_splits(folder: Path, manifest: DataManifest, splits_N: Codes, task: Task) -> None:
-    """Copy each shard's rows to the split they belong to, in files of the shard's name.
+    """Put each shard's rows into the split they belong to, in files of the shard's name.
 
-    A shard whose rows stay where they are gives the same bytes as before, whatever else came in.
+    A shard whose rows stay where they are gives the same bytes as before, whatever else came in: they are in the
+    cache, and linked.
     """
     start, progress = 0, Progress("prepare: writing", len(manifest.shards))
     for done, shard in enumerate(manifest.shards, start=1):
@@ -135,15 +138,25 @@ def write_splits(folder: Path, manifest: DataManifest, splits_N: Codes, task: Ta
 
 
 def _write_shard(folder: Path, shard: Shard, splits: Codes, task: Task) -> None:
+    numbers = [number for number in range(len(SPLITS)) if (splits == number).any()]
+    how = f"{cache.code_of('stages/prepare', 'data/shards')} {cache.versions_of('pyarrow')}"
+    made_from = [shard.sha256, hashlib.sha256(splits.tobytes()).hexdigest(), how, task.kind, *task.labels]
+    files = cache.fetch_all(
+        "prepared", [[SPLITS[number], *made_from] for number in numbers],
+        lambda parts: _divide(shard, splits, dict(zip(numbers, parts, strict=True)), task),
+    )  # fmt: skip
+    for number, file in zip(numbers, files, strict=True):
+        (folder / SPLITS[number]).mkdir(exist_ok=True)
+        cache.link(file, folder / SPLITS[number] / shard.file)
+
+
+def _divide(shard: Shard, splits: Codes, parts: Mapping[int, Path], task: Task) -> None:
+    """Copy a shard's rows to one file for each split."""
     labelled = task.kind == "classification"
     schema = SCHEMA.append(pa.field("label", pa.int64())) if labelled else SCHEMA
     start = 0
     with ExitStack() as stack:
-        writers = {}
-        for number, name in enumerate(SPLITS):
-            if (splits == number).any():
-                (folder / name).mkdir(exist_ok=True)
-                writers[number] = stack.enter_context(open_writer(folder / name / shard.file, schema))
+        writers = {number: stack.enter_context(open_writer(part, schema)) for number, part in parts.items()}
         for rows in iter_shard(entry.DATA, shard) if writers else ():
             here = splits[start : start + rows.num_rows]
             start += rows.num_rows

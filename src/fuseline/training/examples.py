@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fuseline import cache
 from fuseline.inputs.base import Reader, collate
 from fuseline.records import digest_of, files_of
-from fuseline.training import cache
 from fuseline.training.modalities.base import FileModality, Modality
 
 Change = Callable[[Any], Any]

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fuseline import cache
 from fuseline.inputs import own_inputs
 from fuseline.inputs.base import flag
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
-from fuseline.training import cache
 from fuseline.training.examples import Collator, Examples
 
 Floats = NDArray[np.float32]

@@ -10,12 +10,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from fuseline import config
+from fuseline import cache, config
 from fuseline.errors import ModelError
 from fuseline.inputs.image import ImageReader, Picture, decode_image
 from fuseline.models.encoders.base import Encoder
 from fuseline.models.preprocess import resize
-from fuseline.training import cache
 from fuseline.training.augment import build_change
 from fuseline.training.modalities.base import FileModality
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -45,22 +46,45 @@ def fetch(kind: str, made_from: Sequence[str], make: Callable[[Path], None]) -> 
         made_from: all that the content depends on, in words and digests.
         make: writes the content to the path that it is given.
     """
+    return fetch_all(kind, [made_from], lambda paths: make(paths[0]))[0]
+
+
+def fetch_all(kind: str, each: Sequence[Sequence[str]], make: Callable[[list[Path]], None]) -> list[Path]:
+    """Return several files that are made together, as `fetch` does; if one is missing, all are made."""
     folder = find_folder() / kind
-    stem = hashlib.sha256("\0".join(made_from).encode()).hexdigest()
+    stems = [hashlib.sha256("\0".join(made_from).encode()).hexdigest() for made_from in each]
+    found = [_find(folder, stem) for stem in stems]
+    if None not in found:
+        return [path for path in found if path is not None]
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [folder / f"{uuid.uuid4().hex}.part" for _ in stems]
+    try:
+        make(parts)
+        paths = [folder / f"{stem}-{sha256_of(part)}" for stem, part in zip(stems, parts, strict=True)]
+        for part, path in zip(parts, paths, strict=True):
+            part.chmod(0o444)  # it may be linked to: nobody is to write into it
+            os.replace(part, path)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+    trim(find_folder())
+    return paths
+
+
+def _find(folder: Path, stem: str) -> Path | None:
     for path in sorted(folder.glob(f"{stem}-*")):
         if _use(path):
             return path
         path.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{uuid.uuid4().hex}.part"
+    return None
+
+
+def link(path: Path, target: Path) -> None:
+    """Put a file of the cache in another place: as a link that nobody can write into, or else as a copy."""
     try:
-        make(part)
-        path = folder / f"{stem}-{sha256_of(part)}"
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    trim(find_folder())
-    return path
+        os.link(path, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(path, target)
 
 
 def _use(path: Path) -> bool:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fuseline import records
+from fuseline import cache, records
 from fuseline.errors import ConfigError
-from fuseline.training import cache
 
 
 @pytest.fixture
