@@ -3,14 +3,17 @@
 import errno
 import re
 
-_SHORT = re.compile(r"No space left on device|\d+ requested and \d+ written")
-"""What the system says of a full disk, and NumPy."""
+_SHORT = re.compile(r"No space left on device|Disk quota exceeded|File too large|\d+ requested and \d+ written")
+"""What the system says of a full disk, a used-up quota or a bound on files, and NumPy."""
 DISK_FULL = "no disk space left; free some and run again"
 
 
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether an error comes from a full disk: not all libraries keep the number of it."""
-    return getattr(error, "errno", None) == errno.ENOSPC or _SHORT.search(str(error)) is not None
+    return (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        or _SHORT.search(str(error)) is not None
+    )
 
 
 class FuselineError(Exception):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -19,7 +22,7 @@ from PIL import Image
 
 from fuseline.config import Params
 from fuseline.data.shards import SCHEMA, read_manifest, write_data_set, write_table
-from fuseline.errors import DataError
+from fuseline.errors import DISK_FULL, DataError
 from fuseline.records import Expectation, Leakage, Preparation, Validation, files_of, sha256_of
 from fuseline.stages import prepare as stage
 from fuseline.stages.prepare import check_modalities, main
@@ -424,3 +427,22 @@ def test_the_embedded_set_is_dealt_as_it_has_always_been(tmp_path: Path) -> None
 
 def _is_parquet(path: Path) -> bool:
     return path.read_bytes()[:4] == b"PAR1"
+
+
+@pytest.mark.parametrize("name", ["validate", "prepare"])
+def test_a_full_disk_is_told_and_the_next_run_goes_on(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUSELINE_CACHE", "cache")
+    prepare(rows(40))
+    before = dict(written())
+    shutil.rmtree("cache")
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    document["task"]["labels"], document["prepare"] = LABELS, document["prepare"] | {"val": 0.3, "test": 0.3}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(document))
+    command = [sys.executable, "-m", f"fuseline.stages.{name}"]
+    full = subprocess.run(["bash", "-c", 'ulimit -f 1; exec "$@"', "-", *command], capture_output=True, text=True)
+    assert (full.returncode, full.stderr.splitlines()[-1]) == (1, f"error: {DISK_FULL}")
+    assert "Traceback" not in full.stderr
+    subprocess.run(command, check=True)
+    assert dict(written()) == before
