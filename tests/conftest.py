@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,14 +132,30 @@ def encoders(text_folder: Path) -> config.Encoders:
 
 
 @pytest.fixture(scope="session")
+def still_encoders(
+    encoders: config.Encoders, text_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> config.Encoders:
+    """Give the same encoders, the text model without dropout of its own."""
+    folder = tmp_path_factory.mktemp("still") / "text-model"
+    shutil.copytree(text_folder, folder)
+    shape = json.loads((folder / "config.json").read_text())
+    assert shape["hidden_dropout_prob"] == 0.1
+    shape |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(shape))
+    text = encoders.text.model_copy(update={"name": str(folder), "revision": digest_of(folder)})
+    return encoders.model_copy(update={"text": text})
+
+
+@pytest.fixture(scope="session")
 def tokenizer(encoders: config.Encoders) -> Tokenizer:
     """Give the tiny text model's tokenizer, set to cut and to pad."""
     return load_tokenizer(encoders.text)
 
 
 COMMON = {
-    "dropout": 0.0, "weight_decay": 0.0, "max_grad_norm": 1.0, "epochs": 2, "batch_size": 8, "warmup": 0.0,
-    "schedule": "linear", "label_smoothing": 0.0, "patience": None, "augment": None,
+    "dropout": 0.0, "optimizer": {"betas": [0.9, 0.999], "eps": 1e-8}, "weight_decay": 0.0, "max_grad_norm": 1.0,
+    "epochs": 2, "batch_size": 8, "accumulation": 1, "warmup": 0.0, "schedule": "linear", "loss": "cross_entropy",
+    "class_weights": None, "label_smoothing": 0.0, "patience": None, "augment": {},
 }  # fmt: skip
 
 
@@ -170,11 +187,11 @@ def fusion() -> Callable[..., config.Fusion]:
 
 
 @pytest.fixture(scope="session")
-def build(encoders: config.Encoders) -> Callable[..., FusionModel]:
+def build(encoders: config.Encoders, still_encoders: config.Encoders) -> Callable[..., FusionModel]:
     """Give the builder of a member from a recipe, in evaluation mode."""
 
-    def make(recipe: config.Member, seed: int = 0, freeze_embeddings: bool = False) -> FusionModel:
-        text = encoders.text.model_copy(update={"freeze_embeddings": freeze_embeddings})
+    def make(recipe: config.Member, seed: int = 0, freeze_embeddings: bool = False, still: bool = False) -> FusionModel:
+        text = (still_encoders if still else encoders).text.model_copy(update={"freeze_embeddings": freeze_embeddings})
         return build_member(recipe, encoders.model_copy(update={"text": text}), LABELS, seed).eval()
 
     return make

@@ -178,7 +178,28 @@ WRONG = {
     "a ResNet has four stages": (put("encoders.image.blocks", [1, 1]), "at least 4 items"),
     "a text expert has no pictures to change": (
         put("members.experts.text.augment", EXPERTS["image"]["augment"]),
-        "augment needs the image modality",
+        "augment.image: the member does not use image; remove it",
+    ),
+    "a picture expert has no words to change": (
+        put("members.experts.image.augment", {"text": {"drop": 0.1, "swap": 0.1}}),
+        "augment.text: the member does not use text; remove it",
+    ),
+    "nesterov looks along a momentum": (
+        put("members.experts.text.optimizer", {"momentum": 0.0, "nesterov": True}),
+        "nesterov needs a momentum above 0",
+    ),
+    "an optimizer needs all its numbers": (
+        put("members.experts.text.optimizer", {"momentum": 0.9}),
+        "members.experts.text.optimizer.sgd.nesterov: missing",
+    ),
+    "a constant schedule has no warmup": (put("members.experts.text.schedule", "constant"), "set warmup to 0"),
+    "a step has a row for each part": (
+        put("members.experts.text.accumulation", 33),
+        "accumulation is 33; expected at most batch_size, 32",
+    ),
+    "class weights are for all classes": (
+        put("members.experts.text.class_weights", {"Objects": 2.0}),
+        "class_weights of member text: expected one per label; 'Activities' does not fit",
     ),
     "a fusion member needs two modalities": (put(f"{FUSION}.modalities", ["text"]), "at least 2 items"),
     "a modality may not be listed twice": (put(f"{FUSION}.modalities", ["text", "text"]), "a modality is listed twice"),
@@ -255,7 +276,13 @@ RIGHT = {
     "no fusion member": put("members.fusions", {}),
     "no gate rule": put("gate", []),
     "a fusion member that starts as loaded": put(f"{FUSION}.start", {}),
-    "no augmentation": put("members.experts.image.augment", None),
+    "no augmentation": put("members.experts.image.augment", {}),
+    "words and pictures that change": put(f"{FUSION}.augment.text", {"drop": 0.1, "swap": 0.1}),
+    "plain gradient descent": put("members.experts.text.optimizer", {"momentum": 0.0, "nesterov": False}),
+    "restarts": put("members.experts.text.schedule", {"cycles": 2}),
+    "a polynomial": put("members.experts.text.schedule", {"power": 2, "end": 0}),
+    "a focal loss": put("members.experts.text.loss", {"gamma": 2}),
+    "balanced classes": put("members.experts.text.class_weights", "balanced"),
     "frozen encoders": lambda document: document["members"]["fusions"]["fusion"].update(
         tuning={"text": "frozen", "image": "frozen"}, learning_rate={"text": None, "image": None, "head": 1.0e-3}
     ),

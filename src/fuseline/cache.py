@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -106,6 +107,8 @@ def trim(folder: Path) -> None:
         try:
             found = path.stat()
         except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(found.st_mode):  # checkpoints of trainings, which go in their own time
             continue
         if path.suffix != ".part":
             files.append((found.st_atime, found.st_size, path))

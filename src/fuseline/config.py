@@ -191,8 +191,17 @@ class Encoders(Section):
     image: ImageEncoder
 
 
-class Augment(Section):
-    """Random changes of training pictures, anew at each step."""
+class TextAugment(Section):
+    """Random changes of training texts, anew in each epoch, word by word."""
+
+    drop: Share
+    """Probability of leaving a word out; one word always stays."""
+    swap: Share
+    """Probability of a word and the next one changing places."""
+
+
+class ImageAugment(Section):
+    """Random changes of training pictures, anew in each epoch."""
 
     flip: Share
     """Probability of a horizontal flip."""
@@ -206,6 +215,110 @@ class Augment(Section):
     """Strength of brightness, contrast and saturation jitter."""
     erase: Share
     """Probability of erasing a random rectangle."""
+    mixup: Annotated[float, Field(ge=0)]
+    """Each picture is laid over another one of its batch, with shares drawn from Beta(mixup, mixup) (Zhang et al.
+    2018); the label moves by as much, less the share of the row's other modalities. 0 mixes nothing."""
+
+
+class Augment(Section):
+    """Random changes of training examples, by modality; what is left out, or null, stays as it is."""
+
+    text: TextAugment | None = None
+    image: ImageAugment | None = None
+
+    def given(self) -> list[str]:
+        """Return the modalities that are changed."""
+        return [name for name in type(self).model_fields if getattr(self, name) is not None]
+
+
+class AdamW(Section):
+    """Adam with weight decay of its own (Loshchilov and Hutter 2019)."""
+
+    betas: tuple[Share, Share]
+    """Decay of the running mean of gradients, and of their squares."""
+    eps: Positive
+    """Added to the root of the mean square."""
+
+
+class SGD(Section):
+    """Stochastic gradient descent."""
+
+    momentum: Share
+    """Share of the last step that the next one keeps."""
+    nesterov: bool
+    """Look ahead along the momentum."""
+
+    @model_validator(mode="after")
+    def _has_momentum_to_look_along(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+def _kind_of_optimizer(value: Any) -> str:
+    return "sgd" if isinstance(value, SGD) or (isinstance(value, dict) and "momentum" in value) else "adamw"
+
+
+Optimizer = Annotated[Annotated[AdamW, Tag("adamw")] | Annotated[SGD, Tag("sgd")], Discriminator(_kind_of_optimizer)]
+"""AdamW by its betas and eps, or SGD by its momentum and nesterov."""
+
+
+class Polynomial(Section):
+    """The learning rate falls by a power of what is left of the steps."""
+
+    power: Positive
+    end: Share
+    """Share of the peak that is left at the end."""
+
+
+class Restarts(Section):
+    """The learning rate falls by half a cosine, several times over."""
+
+    cycles: Count
+
+
+def _kind_of_schedule(value: Any) -> str:
+    if isinstance(value, dict | Polynomial | Restarts):
+        return "restarts" if isinstance(value, Restarts) or "cycles" in value else "polynomial"
+    return "name"
+
+
+Schedule = Annotated[
+    Annotated[Literal["linear", "cosine", "constant", "constant_with_warmup"], Tag("name")]
+    | Annotated[Polynomial, Tag("polynomial")]
+    | Annotated[Restarts, Tag("restarts")],
+    Discriminator(_kind_of_schedule),
+]
+"""How the learning rate falls after the warmup, if there is one."""
+
+
+class Focal(Section):
+    """Focal loss (Lin et al. 2017): what is predicted well already counts less."""
+
+    gamma: Positive
+    """Each class's cross-entropy is multiplied by (1 - probability) ** gamma."""
+
+
+def _kind_of_loss(value: Any) -> str:
+    return "focal" if isinstance(value, dict | Focal) else "name"
+
+
+Loss = Annotated[
+    Annotated[Literal["cross_entropy"], Tag("name")] | Annotated[Focal, Tag("focal")], Discriminator(_kind_of_loss)
+]
+"""What training minimises; validation is always by plain cross-entropy."""
+
+
+def _kind_of_weights(value: Any) -> str:
+    return "given" if isinstance(value, dict) else "name"
+
+
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("name")] | Annotated[dict[str, Positive], Tag("given")],
+    Discriminator(_kind_of_weights),
+]
+"""Factor of each class in the training loss: balanced, by the inverse of its share among the training rows, 1 on
+average; or one per label."""
 
 
 class Lora(Section):
@@ -273,11 +386,17 @@ def _check_rates(rates: dict[str, tuple[str, Any, Any]]) -> None:
             )
 
 
+def _check_augments(augment: Augment, modalities: list[Modality]) -> None:
+    if idle := sorted(set(augment.given()) - set(modalities)):
+        raise ValueError(f"augment.{idle[0]}: the member does not use {idle[0]}; remove it")
+
+
 class Recipe(Section):
-    """Training of one member, by transformers.Trainer with AdamW."""
+    """Training of one member, by transformers.Trainer."""
 
     dropout: Share
     """Before the head."""
+    optimizer: Optimizer
     weight_decay: Annotated[float, Field(ge=0)]
     """On weight matrices; never on biases and norms."""
     max_grad_norm: Positive
@@ -285,17 +404,28 @@ class Recipe(Section):
     epochs: Count
     """Passes over the training rows, at most."""
     batch_size: Count
-    """Rows per step on each GPU: Trainer gives all that it sees as many. With one or none, rows per step."""
+    """Rows per step, over all processes and all parts of it."""
+    accumulation: Count
+    """Parts in which a step's rows are computed one after the other, to save memory; their gradients are summed."""
     warmup: Share
     """Share of the steps over which the learning rate rises."""
-    schedule: Literal["linear", "cosine", "constant_with_warmup"]
-    """How the learning rate falls."""
+    schedule: Schedule
+    loss: Loss
+    class_weights: ClassWeights | None
+    """null weighs all classes alike."""
     label_smoothing: Share
     """Share of each label that is spread evenly over all classes."""
     patience: Count | None
     """Epochs without a better validation loss before training stops; null trains all epochs."""
-    augment: Augment | None
-    """null leaves training pictures as they are."""
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.batch_size < self.accumulation:
+            raise ValueError(f"accumulation is {self.accumulation}; expected at most batch_size, {self.batch_size}")
+        if self.schedule == "constant" and self.warmup:
+            raise ValueError("the schedule constant has no warmup; set warmup to 0 or take constant_with_warmup")
+        return self
 
 
 class ExpertRates(Section):
@@ -319,9 +449,8 @@ class Expert(Recipe):
         return self
 
     @model_validator(mode="after")
-    def _augments_pictures_only(self) -> Self:
-        if self.augment is not None and self.modality != "image":
-            raise ValueError("augment needs the image modality; set it to null")
+    def _augments_fit(self) -> Self:
+        _check_augments(self.augment, self.modalities)
         return self
 
     @property
@@ -369,6 +498,11 @@ class Fusion(Recipe):
     def _modalities_are_distinct(self) -> Self:
         if len(set(self.modalities)) != len(self.modalities):
             raise ValueError("a modality is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _augments_fit(self) -> Self:
+        _check_augments(self.augment, self.modalities)
         return self
 
     @model_validator(mode="after")
@@ -444,6 +578,12 @@ class Train(Section):
     """bf16, on a GPU only, computes most of forward and backward in half the bits; weights stay fp32."""
     device: Literal["auto", "cpu"]
     """auto takes a GPU where there is one."""
+    processes: Count
+    """Processes that share each step's rows, on CPU by gloo, on GPUs one each. Norms over a batch are over each
+    process's rows, dropout is drawn anew in each: members with either come out a little different."""
+    checkpoint_steps: Count | None
+    """Steps between checkpoints that a killed training goes on with; each epoch's end has one too. null keeps none.
+    No result depends on it."""
 
 
 class Combine(Section):
@@ -539,6 +679,14 @@ class Params(Section):
     benchmark: Benchmark
     gate: list[Rule]
     publish: Publish
+
+    @model_validator(mode="after")
+    def _class_weights_fit_the_labels(self) -> Self:
+        for name, member in self.members.all().items():
+            if isinstance(member.class_weights, dict) and set(member.class_weights) != set(self.task.labels):
+                odd = sorted(set(member.class_weights) ^ set(self.task.labels))
+                raise ValueError(f"class_weights of member {name}: expected one per label; {odd[0]!r} does not fit")
+        return self
 
 
 class _UniqueKeys(yaml.SafeLoader):

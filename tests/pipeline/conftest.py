@@ -19,7 +19,7 @@ from fuseline.training.modalities.hub import digest_of
 ROOT = Path(__file__).parents[2]
 LABELS = ["circle", "square", "star"]
 PARTS = ["src", "flows", "dvc.yaml", "requirements.lock", ".dvcignore", ".gitignore", "pyproject.toml"]
-TRAINING = {"epochs": 1, "batch_size": 16, "patience": None, "augment": None}
+TRAINING = {"epochs": 1, "batch_size": 16, "patience": None, "augment": {}}
 
 
 def picture(label: str, seed: int) -> dict[str, object]:

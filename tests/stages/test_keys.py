@@ -63,6 +63,8 @@ ELSEWHERE = {
     "prepare.val_from_train": "tests/stages/test_prepare.py: test_train_gives_val_its_share_where_nothing_else_does",
     "prepare.duplicates.text_similarity": "tests/stages/test_prepare.py: test_how_near_a_text_may_be_is_the_config_s",
     "prepare.duplicates.image_distance": "tests/stages/test_prepare.py: test_how_near_a_picture_may_be_is_the_config_s",
+    "train.processes": "tests/stages/test_processes.py",
+    "train.checkpoint_steps": "tests/stages/test_resume.py",
     "train.threads": "test_threads_of_torch_are_those_of_the_config, below",
     "train.precision": "test_bf16_is_refused_without_a_gpu_by_the_stage, below",
     "train.device": "test_auto_takes_the_gpu, below",
@@ -78,19 +80,20 @@ ELSEWHERE = {
     "publish.name": "test_export_keys_reach_bundle_and_parity, below",
     "encoders.text.revision": "tests/training/test_pretrained.py",
     "encoders.image.weights": "tests/training/test_pretrained.py",
-    "members.experts.text.augment": "tests/test_config.py: refused without the image modality",
     "members.experts.text.patience": "tests/training/test_trainer.py: test_patience_keeps_the_best_epoch_and_stops",
     "members.experts.image.patience": "as for text",
     "members.fusions.fusion.patience": "as for text",
-    "members.experts.image.augment.flip": "tests/training/test_augment.py: the pictures here are symmetric",
-    "members.fusions.fusion.augment.flip": "as for image",
+    "members.experts.image.augment.image.flip": "tests/training/test_augment.py: the pictures here are symmetric",
+    "members.fusions.fusion.augment.image.flip": "as for image",
 }
 """Keys whose effect another test shows."""
 RECIPE = {
     "dropout": 0.5, "weight_decay": 0.9, "epochs": 3, "batch_size": 5, "warmup": 0.5,
     "schedule": "constant_with_warmup", "label_smoothing": 0.3, "max_grad_norm": 0.001,
+    "accumulation": 4, "loss": {"gamma": 2.0}, "class_weights": {"red": 5.0, "green": 1.0, "blue": 0.2},
+    "optimizer.betas": [0.5, 0.5], "optimizer.eps": 0.1,
 }  # fmt: skip
-AUGMENT = {"degrees": 20.0, "translate": 0.2, "scale": 0.2, "color": 0.5, "erase": 0.9}
+AUGMENT = {"degrees": 20.0, "translate": 0.2, "scale": 0.2, "color": 0.5, "erase": 0.9, "mixup": 1.0}
 NO_AUGMENT = dict.fromkeys(["flip", *AUGMENT], 0.0)
 EXPERTS, FUSION = "members.experts", "members.fusions.fusion"
 
@@ -110,7 +113,7 @@ def put(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def alone(document: dict[str, Any], name: str, modality: str) -> dict[str, Any]:
     """Give an expert another modality, and leave no fusion member that would miss the first."""
     changed = put(put(document, f"{EXPERTS}.{name}.modality", modality), "members.fusions", {})
-    return put(changed, f"{EXPERTS}.{name}.augment", None)
+    return put(changed, f"{EXPERTS}.{name}.augment", {})
 
 
 CASES: dict[str, tuple[str, Any]] = {
@@ -141,9 +144,9 @@ CASES: dict[str, tuple[str, Any]] = {
        for name in ("text", "image") for part in ("encoder", "head")},
     **{f"{EXPERTS}.{name}.tuning": ("train", "bitfit") for name in ("text", "image")},
     **{f"{FUSION}.tuning.{name}": ("fuse", "bitfit") for name in ("text", "image")},
-    **{f"{EXPERTS}.image.augment.{key}": ("train", value) for key, value in AUGMENT.items()},
+    **{f"{EXPERTS}.image.augment.image.{key}": ("train", value) for key, value in AUGMENT.items()},
     **{f"{FUSION}.{key}": ("fuse", value) for key, value in RECIPE.items()},
-    **{f"{FUSION}.augment.{key}": ("fuse", value) for key, value in AUGMENT.items()},
+    **{f"{FUSION}.augment.image.{key}": ("fuse", value) for key, value in AUGMENT.items()},
     **{f"{FUSION}.learning_rate.{part}": ("fuse", 0.05) for part in ("text", "image", "head")},
     f"{FUSION}.modalities": ("fuse", ["image", "text"]),
     f"{FUSION}.fusion": ("fuse", "concat"),
@@ -164,6 +167,12 @@ SECTIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "adapters": (f"{TEXT}.tuning", {"rank": 2, "alpha": 4.0, "dropout": 0.0, "targets": "all"},
                  {"rank": 3, "alpha": 9.0, "dropout": 0.5, "targets": "attention"}),
     "last layers": (f"{EXPERTS}.image.tuning", {"layers": 1}, {"layers": 2}),
+    "words": (f"{TEXT}.augment", {"text": {"drop": 0.2, "swap": 0.2}}, {"text.drop": 0.6, "text.swap": 0.9}),
+    "gradient descent": (f"{TEXT}.optimizer", {"momentum": 0.5, "nesterov": False},
+                         {"momentum": 0.9, "nesterov": True}),
+    "a polynomial": (f"{TEXT}.schedule", {"power": 1.0, "end": 0.1}, {"power": 3.0, "end": 0.5}),
+    "restarts": (f"{TEXT}.schedule", {"cycles": 1}, {"cycles": 2}),
+    "a focal loss": (f"{TEXT}.loss", {"gamma": 1.0}, {"gamma": 4.0}),
     "a falling rate": (f"{TEXT}.learning_rate.encoder", {"top": 0.01, "decay": 0.9}, {"top": 0.02, "decay": 0.2}),
 }  # fmt: skip
 """Sections that may stand where params.yaml has a name or a number: place, section, and another value of each key."""
@@ -268,7 +277,7 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
     small = {"dropout": 0.1, "epochs": 2, "batch_size": 4, "warmup": 0.1, "schedule": "linear", "label_smoothing": 0.0,
              "patience": None, "weight_decay": 0.0}  # fmt: skip
     for name, member in (found["members"]["experts"] | found["members"]["fusions"]).items():
-        member |= small | {"augment": None if name == "text" else NO_AUGMENT}
+        member |= small | {"augment": {} if name == "text" else {"image": NO_AUGMENT}}
         member["learning_rate"] = dict.fromkeys(member["learning_rate"], 0.01)
     found["members"]["fusions"]["fusion"] |= {"hidden": 8, "modality_dropout": 0.0}
     found["evaluate"]["resamples"] = 10
@@ -337,7 +346,7 @@ def test_each_key_of_a_section_that_stands_for_a_name_changes_the_trained_member
     name: str, document: dict[str, Any], beside: Callable[[str], None]
 ) -> None:
     place, section, others = SECTIONS[name]
-    assert section.keys() == others.keys()
+    assert sorted(leaves(section)) == sorted(others)
     beside("train")
     plain = put(document, place, section)
     made = []

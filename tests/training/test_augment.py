@@ -1,17 +1,19 @@
-"""Random changes of training pictures: each setting does something, and none does more than it says."""
+"""Random changes of training examples: each setting does something, and none does more than it says."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from fuseline.config import Augment
-from fuseline.training.augment import build_change
+from fuseline.config import Augment, ImageAugment, TextAugment
+from fuseline.training.augment import build_change, change_text, draw_of, mix_pictures
+from fuseline.training.modalities.base import Modality
 
-NONE = {"flip": 0.0, "degrees": 0.0, "translate": 0.0, "scale": 0.0, "color": 0.0, "erase": 0.0}
+NONE = {"flip": 0.0, "degrees": 0.0, "translate": 0.0, "scale": 0.0, "color": 0.0, "erase": 0.0, "mixup": 0.0}
 
 
 def picture() -> Tensor:
@@ -21,7 +23,7 @@ def picture() -> Tensor:
 
 def change(seed: int = 0, **settings: Any) -> Tensor:
     torch.manual_seed(seed)
-    return build_change(Augment.model_validate(NONE | settings))(picture())
+    return build_change(ImageAugment.model_validate(NONE | settings))(picture())
 
 
 def test_all_settings_at_zero_change_nothing() -> None:
@@ -55,3 +57,110 @@ def test_the_same_seed_gives_the_same_change_and_another_seed_another() -> None:
     settings = {"degrees": 15.0, "translate": 0.1, "scale": 0.15, "color": 0.2}
     assert torch.equal(change(3, **settings), change(3, **settings))
     assert not torch.equal(change(3, **settings), change(4, **settings))
+
+
+TEXT = "one two three four five six"
+
+
+def reword(drop: float, swap: float, text: str = TEXT, seed: int = 0) -> str:
+    return change_text(text, TextAugment(drop=drop, swap=swap), seed)
+
+
+def test_words_are_left_out_at_the_rate_that_is_said_and_stay_in_order() -> None:
+    seen = [reword(0.3, 0.0, seed=seed).split() for seed in range(400)]
+    assert sum(map(len, seen)) / (400 * 6) == pytest.approx(0.7, abs=0.03)
+    assert all(words == [word for word in TEXT.split() if word in words] for words in seen)
+
+
+def test_a_word_always_stays() -> None:
+    seen = {reword(0.99, 0.0, seed=seed) for seed in range(100)}
+    assert "" not in seen
+    assert len(seen) > 3
+    assert reword(0.5, 0.5, text="   ") == ""
+
+
+def test_neighbours_change_places_once_and_none_is_lost() -> None:
+    seen = [reword(0.0, 0.5, seed=seed).split() for seed in range(200)]
+    order = TEXT.split()
+    assert all(sorted(words) == sorted(order) for words in seen)
+    assert all(abs(words.index(word) - order.index(word)) <= 1 for words in seen for word in order)
+    assert any(words != order for words in seen)
+
+
+def test_no_setting_changes_no_word() -> None:
+    assert reword(0.0, 0.0) == TEXT
+
+
+AUGMENT = Augment.model_validate({"text": {"drop": 0.5, "swap": 0.5}, "image": NONE | {"degrees": 45, "color": 0.5}})
+
+
+@pytest.mark.parametrize("modality", ["text", "image"])
+def test_a_change_follows_from_its_draw_alone_and_leaves_the_random_numbers_of_others_alone(
+    modality: str, modalities: dict[str, Modality]
+) -> None:
+    item = TEXT if modality == "text" else picture().numpy()
+    change = modalities[modality].build_change(AUGMENT)
+    state = torch.get_rng_state()
+    first = change(item, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(9)
+    assert np.array_equal(change(item, 3), first)
+    assert not np.array_equal(change(item, 4), first)
+    assert np.array_equal(item, TEXT if modality == "text" else picture().numpy())
+    assert modalities[modality].build_change(Augment()) is None
+
+
+def test_draws_differ_by_each_part() -> None:
+    assert len({draw_of(1, 2, 3), draw_of(0, 2, 3), draw_of(1, 1, 3), draw_of(1, 2, 4), draw_of(12, 3)}) == 5
+
+
+def test_draws_are_the_same_on_every_machine() -> None:
+    assert draw_of(1, 2, 3) == 926643494850814613
+
+
+HAS_TEXT = [True, True, True, False, False]
+HAS_IMAGE = [True, True, False, True, True]
+
+
+def mixed(modalities: list[str], alpha: float = 1.0, draw: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    pixels = torch.stack([torch.full((2, 2, 3), 50 * number, dtype=torch.uint8) for number in range(5)])
+    plain = {"pixels": pixels, "labels": torch.eye(5), "has_text": torch.tensor(HAS_TEXT),
+             "has_image": torch.tensor(HAS_IMAGE)}  # fmt: skip
+    return plain, mix_pictures(plain, alpha, modalities, draw)
+
+
+@pytest.mark.parametrize("modalities", [["image"], ["text", "image"]], ids=["an expert", "a fusion member"])
+def test_pictures_are_mixed_in_the_share_that_labels_are_less_what_other_modalities_say(modalities: list[str]) -> None:
+    partners = set()
+    for draw in range(20):
+        _, found = mixed(modalities, draw=draw)
+        for row in (0, 1, 3, 4):
+            label = found["labels"][row]
+            assert float(label.sum()) == pytest.approx(1.0)
+            moved = 1 - float(label[row])
+            if moved == 0:  # drew itself
+                continue
+            (partner,) = (number for number in range(5) if number != row and label[number] > 0)
+            partners.add(partner)
+            share = moved * (2 if len(modalities) == 2 and HAS_TEXT[row] else 1)
+            expected = (1 - share) * 50 * row + share * 50 * partner
+            assert float(found["pixels"][row].float().mean()) == pytest.approx(expected, abs=0.51)
+    assert partners == {0, 1, 3, 4}  # row 2 has no picture
+
+
+def test_a_row_without_a_picture_stays_as_it_is() -> None:
+    plain, found = mixed(["text", "image"])
+    assert torch.equal(found["labels"][2], plain["labels"][2])
+    assert torch.equal(found["pixels"][2], plain["pixels"][2])
+    assert not torch.equal(found["pixels"], plain["pixels"])
+
+
+def test_mixing_follows_from_its_draw() -> None:
+    assert torch.equal(mixed(["image"], draw=5)[1]["pixels"], mixed(["image"], draw=5)[1]["pixels"])
+    assert not torch.equal(mixed(["image"], draw=5)[1]["labels"], mixed(["image"], draw=6)[1]["labels"])
+
+
+def test_one_picture_alone_has_none_to_be_mixed_with() -> None:
+    plain, _ = mixed(["image"])
+    one = {name: tensor[2:4] for name, tensor in plain.items()}
+    assert mix_pictures(one, 1.0, ["image"], 0) is one

@@ -20,6 +20,7 @@ from fuseline.inputs import inputs_of
 from fuseline.inputs.base import Reader
 from fuseline.inputs.image import decode_image
 from fuseline.training import examples as module
+from fuseline.training.augment import draw_of
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.modalities import build_modalities, image
 from fuseline.training.modalities.base import Modality
@@ -71,12 +72,14 @@ def test_a_picture_of_the_right_size_is_not_touched(picture: Callable[..., bytes
     assert np.array_equal(to_square(data, 32), decode_image(data))
 
 
-def test_the_change_is_made_anew_each_time_and_only_to_pictures(read: Read) -> None:
-    calls = []
-    examples = read(changes={"image": lambda picture: calls.append(1) or 255 - picture})
+def test_the_change_is_drawn_from_seed_epoch_and_row_and_made_only_to_its_modality(read: Read) -> None:
+    draws: list[int] = []
+    examples = read(changes={"image": lambda picture, draw: draws.append(draw) or 255 - picture}, seed=7)
+    examples.epoch = 3
     assert examples[0]["image"][0, 0].tolist() == [45, 225, 215]
-    _ = examples[0], examples[4]  # row 4 has no picture
-    assert len(calls) == 2
+    _ = examples[0], examples[4], examples[5]  # row 4 has no picture
+    assert draws == [draw_of(7, 3, 0), draw_of(7, 3, 0), draw_of(7, 3, 5)]
+    assert examples[5]["draw"] == draws[-1]
 
 
 def test_changing_a_picture_leaves_the_data_as_it_is(read: Read) -> None:
@@ -168,11 +171,9 @@ def test_a_batch_has_the_arguments_of_a_member(batch: dict[str, torch.Tensor]) -
     assert batch["pixels"][4].sum() == 0
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_labels_are_smoothed_and_sum_to_one(smoothing: float, readers: dict[str, Reader]) -> None:
+def test_labels_are_one_hot(readers: dict[str, Reader]) -> None:
     row: dict[str, Any] = {"text": "sky", "image": None, "label": 2}
-    labels = Collator(readers, 3, smoothing)([row])["labels"]
-    torch.testing.assert_close(labels, torch.tensor([[smoothing / 3, smoothing / 3, 1 - smoothing * 2 / 3]]))
+    assert Collator(readers, 3)([row])["labels"].tolist() == [[0.0, 0.0, 1.0]]
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])

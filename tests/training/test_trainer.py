@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from transformers import Trainer
 
 from fuseline.config import Expert, Fusion, Member, Train
 from fuseline.errors import ConfigError
@@ -16,12 +18,13 @@ from fuseline.models.member import FusionModel
 from fuseline.records import Epoch
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.predict import predict_log_probs
+from fuseline.training.targets import TrainingCollator
 from fuseline.training.trainer import build_arguments, build_optimizer, fit, set_up
 from fuseline.training.tuning import tune
 
 Recipe = Callable[..., Any]
 Build = Callable[..., FusionModel]
-COMMON = Train(seed=0, threads=1, precision="fp32", device="cpu")
+COMMON = Train(seed=0, threads=1, precision="fp32", device="cpu", processes=1, checkpoint_steps=None)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +35,9 @@ def _deterministic() -> Iterator[None]:
 
 
 @pytest.fixture
-def train(build: Build, read: Callable[..., Examples], readers: dict[str, Reader]) -> Callable[..., Any]:
+def train(
+    build: Build, read: Callable[..., Examples], readers: dict[str, Reader], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Any]:
     """Give the trainer of a new member on the tiny examples."""
 
     def run(recipe: Member, seed: int = 0, val: str = "val", **options: Any) -> tuple[FusionModel, list[Epoch]]:
@@ -40,8 +45,9 @@ def train(build: Build, read: Callable[..., Examples], readers: dict[str, Reader
         tune(model, recipe)
         splits = (read(split, only=recipe.modalities) for split in ("train", val))
         common = COMMON.model_copy(update={"seed": seed})
-        changed, plain = Collator(readers, 3, recipe.label_smoothing), Collator(readers, 3)
-        return model, fit("tiny", model, recipe, common, *splits, changed, plain)
+        plain = Collator(readers, 3)
+        changed, folder = TrainingCollator(plain, recipe, None), tmp_path_factory.mktemp("checkpoints")
+        return model, fit("tiny", model, recipe, common, *splits, changed, plain, folder)
 
     return run
 
@@ -178,16 +184,66 @@ def test_every_validation_row_counts_whatever_the_last_training_batch_holds(
     assert epoch.val_loss == pytest.approx(-found[range(len(val)), val.labels].mean(), abs=1e-5)
 
 
-def test_validation_is_never_smoothed(train: Callable[..., Any], expert: Recipe) -> None:
-    seen: list[Tensor] = []
-    original = Collator.__call__
+def test_validation_is_never_smoothed_or_weighted_or_focal(
+    train: Callable[..., Any], expert: Recipe, read: Callable[..., Examples], readers: dict[str, Reader]
+) -> None:
+    recipe = expert(epochs=1, label_smoothing=0.3, batch_size=32, loss={"gamma": 3.0})
+    model, (epoch,) = train(recipe)
+    val = read("val", only=["text"])
+    found = predict_log_probs(model, val, Collator(readers, 3))
+    assert epoch.val_loss == pytest.approx(-found[range(len(val)), val.labels].mean(), abs=1e-5)
 
-    def spy(self: Collator, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        made = original(self, rows)
-        seen.append(made["labels"].max())
-        return made
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Collator, "__call__", spy)
-        train(expert(epochs=1, label_smoothing=0.3, batch_size=32))
-    assert [round(float(largest), 3) for largest in seen] == [0.8, 1.0]
+def test_a_step_in_parts_gives_the_same_weights_as_a_whole_one(train: Callable[..., Any], expert: Recipe) -> None:
+    keys = {
+        "batch_size": 8,
+        "label_smoothing": 0.1,
+        "optimizer": {"momentum": 0.9, "nesterov": True},
+    }  # 21 rows: 8, 8, 5
+    whole, parts = (train(expert(accumulation=number, **keys), still=True) for number in (1, 3))
+    for name, tensor in whole[0].state_dict().items():
+        torch.testing.assert_close(parts[0].state_dict()[name], tensor, atol=1e-6, rtol=1e-5)
+    assert [epoch.train_loss for epoch in parts[1]] == pytest.approx([epoch.train_loss for epoch in whole[1]], abs=1e-5)
+
+
+def rates(recipe: Member, model: FusionModel, tmp_path: Path, steps: int = 20) -> list[float]:
+    """Return the share of its peak that a schedule leaves the head, step by step."""
+    arguments = build_arguments(recipe, COMMON, tmp_path)
+    trainer = Trainer(model=model, args=arguments, eval_dataset=[], optimizers=(build_optimizer(model, recipe), None))
+    scheduler, found = trainer.create_scheduler(steps), []
+    for _ in range(steps):
+        found.append(scheduler.get_last_lr()[-1] / recipe.learning_rate.head)
+        scheduler.optimizer.step()
+        scheduler.step()
+    return found
+
+
+SCHEDULES = {
+    "linear": ("linear", {0: 1.0, 10: 0.5}),
+    "cosine": ("cosine", {0: 1.0, 5: (1 + math.cos(math.pi / 4)) / 2, 10: 0.5}),
+    "constant": ("constant", {0: 1.0, 19: 1.0}),
+    "polynomial": ({"power": 2.0, "end": 0.2}, {0: 1.0, 10: 0.2 + 0.8 * 0.25}),
+    "restarts": ({"cycles": 2}, {0: 1.0, 5: 0.5, 10: 1.0, 15: 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_is_the_one_that_is_named(name: str, build: Build, expert: Recipe, tmp_path: Path) -> None:
+    schedule, expected = SCHEDULES[name]
+    recipe = expert(schedule=schedule)
+    found = rates(recipe, build(recipe), tmp_path)
+    assert {step: found[step] for step in expected} == pytest.approx(expected)
+
+
+def test_a_warmup_rises_over_its_share_of_the_steps(build: Build, expert: Recipe, tmp_path: Path) -> None:
+    recipe = expert(schedule="constant_with_warmup", warmup=0.25)
+    assert rates(recipe, build(recipe), tmp_path)[:7] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1, 1])
+
+
+def test_the_optimizer_is_the_one_that_is_named(build: Build, expert: Recipe) -> None:
+    adam = build_optimizer(build(expert()), expert(optimizer={"betas": [0.8, 0.95], "eps": 1e-4}))
+    assert isinstance(adam, torch.optim.AdamW)
+    assert {(group["betas"], group["eps"]) for group in adam.param_groups} == {((0.8, 0.95), 1e-4)}
+    sgd = build_optimizer(build(expert()), expert(optimizer={"momentum": 0.7, "nesterov": True}))
+    assert isinstance(sgd, torch.optim.SGD)
+    assert {(group["momentum"], group["nesterov"]) for group in sgd.param_groups} == {(0.7, True)}

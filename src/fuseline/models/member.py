@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
 from fuseline.inputs import own_inputs
@@ -19,6 +18,7 @@ from fuseline.inputs.base import flag
 from fuseline.models.encoders import ENCODERS
 from fuseline.models.encoders.base import Encoded
 from fuseline.models.fusion import FUSIONS
+from fuseline.models.losses import cross_entropy
 from fuseline.models.modes import in_evaluation, rest_frozen
 
 
@@ -72,6 +72,7 @@ class FusionModel(PreTrainedModel):
             self.fusion = FUSIONS[config.fusion](sizes, config.hidden)
             for name, size in zip(config.modalities, sizes, strict=True):
                 self.missing[name] = nn.Parameter(torch.zeros(size))
+        self.gamma = 0.0  # of the focal loss, in training only: no part of the model
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden or sizes[0], len(config.labels))
         self.all_tied_weights_keys: dict[str, str] = {}
@@ -104,7 +105,8 @@ class FusionModel(PreTrainedModel):
         logits_BC = self.head(self.dropout(features_BD))
         if labels is None:
             return {"logits": logits_BC}
-        return {"loss": F.cross_entropy(logits_BC, labels), "logits": logits_BC}
+        loss = cross_entropy(logits_BC, labels, self.gamma if self.training else 0.0)
+        return {"loss": loss, "logits": logits_BC}
 
     def embed(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Return the vector [B, D] that the head sees."""

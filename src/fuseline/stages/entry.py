@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from fuseline.config import Members, Params, load
-from fuseline.errors import DISK_FULL, ConfigError, FuselineError, is_disk_full
+from fuseline.errors import DISK_FULL, ConfigError, FuselineError, ModelError, is_disk_full
 
 DATA = Path("data")
 BUILD = Path("build")
@@ -54,13 +55,30 @@ def run_member(stage: Callable[[Params, str], None], known: Callable[[Members], 
         names = known(params.members)
         if len(sys.argv) != 2 or sys.argv[1] not in names:
             raise ConfigError(f"expected one member's name: {', '.join(names) or 'params.yaml has none'}")
-        stage(params, sys.argv[1])
+        if params.train.processes == 1 or "RANK" in os.environ:
+            stage(params, sys.argv[1])
+        else:
+            _share(params.train.processes)
 
     run(on_member)
 
 
+def _share(processes: int) -> None:
+    """Run this command as several processes that know of each other, by torchrun."""
+    module = sys.modules["__main__"].__spec__
+    assert module is not None
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
+         "-m", module.name, *sys.argv[1:]], check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise ModelError(f"one of the {processes} processes failed; what it said stands above")
+
+
 def fresh(folder: Path) -> Path:
     """Empty an output folder: what a failed run left there must not be taken for a result."""
+    if os.environ.get("RANK", "0") != "0":  # of processes that share the work, the first writes
+        return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

@@ -1,15 +1,50 @@
-"""Random changes of training pictures."""
+"""Random changes of training examples.
+
+Shape letters: B batch, H height, W width, C classes.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import random
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from fuseline.config import Augment
+from fuseline.config import ImageAugment, TextAugment
 
 
-def build_change(augment: Augment) -> v2.Transform | torch.nn.Module:
+def draw_of(*parts: int) -> int:
+    """Return the same 63 bits for the same parts, on every machine."""
+    digest = hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def change_text(text: str, augment: TextAugment, draw: int) -> str:
+    """Leave words out and let neighbours change places; words are what spaces part."""
+    draws, words = random.Random(draw), text.split()  # noqa: S311  # no secret
+    kept = [word for word in words if draws.random() >= augment.drop] or draws.choices(words, k=min(1, len(words)))
+    at = 0
+    while at + 1 < len(kept):
+        if draws.random() < augment.swap:
+            kept[at], kept[at + 1] = kept[at + 1], kept[at]
+            at += 1  # a word moves once
+        at += 1
+    return " ".join(kept)
+
+
+def change_picture(picture: Tensor, change: torch.nn.Module, draw: int) -> Tensor:
+    """Change a picture by what follows from `draw`, and leave torch's own random numbers alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(draw)
+        changed: Tensor = change(picture)
+    return changed
+
+
+def build_change(augment: ImageAugment) -> torch.nn.Module:
     """Return a random map of a uint8 [side, side, 3] picture to another; white fills what comes in."""
     steps: list[torch.nn.Module] = [v2.RandomHorizontalFlip(augment.flip)]
     if augment.degrees or augment.translate or augment.scale:
@@ -40,3 +75,31 @@ class ChannelsLast(torch.nn.Module):
         """Map [H, W, 3] to [H, W, 3]."""
         changed: Tensor = self.inner(picture.permute(2, 0, 1))
         return changed.permute(1, 2, 0).contiguous()
+
+
+def mix_pictures(batch: dict[str, Tensor], alpha: float, modalities: Sequence[str], draw: int) -> dict[str, Tensor]:
+    """Lay each picture over another one of the batch, labels alike (mixup, Zhang et al. 2018, eq. 1, a share per row).
+
+    Rows without a picture stay, and are laid over none. Of a row with m modalities, of which the picture is one, the
+    label moves by a share / m: the others still speak for the old one.
+
+    Args:
+        alpha: both parameters of the Beta distribution that shares are drawn from.
+        modalities: the member's.
+        draw: what is drawn follows from it.
+    """
+    rows_P = batch["has_image"].nonzero().squeeze(1)
+    if len(rows_P) < 2:
+        return batch
+    draws = np.random.default_rng(draw)
+    other_P = rows_P[torch.from_numpy(draws.permutation(len(rows_P)))]
+    kept_P = torch.from_numpy(draws.beta(alpha, alpha, len(rows_P))).float()
+    pixels_BHW3, labels_BC = batch["pixels"].clone(), batch["labels"].clone()
+    mixed_PHW3 = torch.lerp(
+        batch["pixels"][other_P].float(), batch["pixels"][rows_P].float(), kept_P[:, None, None, None]
+    )
+    pixels_BHW3[rows_P] = mixed_PHW3.round().to(torch.uint8)
+    present_B = torch.stack([batch[f"has_{name}"] for name in modalities]).sum(0)
+    moved_P1 = ((1 - kept_P) / present_B[rows_P])[:, None]
+    labels_BC[rows_P] = (1 - moved_P1) * batch["labels"][rows_P] + moved_P1 * batch["labels"][other_P]
+    return batch | {"pixels": pixels_BHW3, "labels": labels_BC}

@@ -22,9 +22,11 @@ from torch.utils.data import Dataset
 from fuseline import cache
 from fuseline.inputs.base import Reader, collate
 from fuseline.records import digest_of, files_of
+from fuseline.training.augment import draw_of
 from fuseline.training.modalities.base import FileModality, Modality
 
-Change = Callable[[Any], Any]
+Change = Callable[[Any, int], Any]
+"""From an item and the number to draw from, to another item."""
 BATCH_BYTES = 64 << 20
 """Decoded files that are held in memory at once where they are made."""
 
@@ -32,13 +34,16 @@ BATCH_BYTES = 64 << 20
 class Examples(Dataset[dict[str, Any]]):
     """One split, memory-mapped; files are decoded once, and kept in the cache.
 
-    An example holds an item, or None, for each modality, and its `label`.
+    An example holds an item, or None, for each modality, its `label`, and `draw`, the number that its changes are drawn
+    from: it follows from seed, epoch and row alone, so that a training that was killed goes on as it would have gone,
+    and any number of processes see the same examples.
 
     Args:
         split: a folder of the prepare stage.
         modalities: what is read of each row.
         only: rows with none of these modalities are left out; null keeps all rows.
         changes: by modality, a random change of its items, for training.
+        seed: what is drawn follows from.
     """
 
     def __init__(
@@ -47,8 +52,10 @@ class Examples(Dataset[dict[str, Any]]):
         modalities: Mapping[str, Modality],
         only: Sequence[str] | None = None,
         changes: Mapping[str, Change] | None = None,
+        seed: int = 0,
     ) -> None:
         self.modalities, self.changes = modalities, dict(changes or {})
+        self.seed, self.epoch = seed, 0
         files = files_of(split)
         self._columns = _Store([_fetch_columns(file) for file in files])
         kept = {name: each for name, each in modalities.items() if isinstance(each, FileModality)}
@@ -65,17 +72,18 @@ class Examples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         number = int(self._rows[index])
-        items = {name: self._item(name, number) for name in self.modalities}
-        return items | {"label": self._columns.value("label", number)}
+        draw = draw_of(self.seed, self.epoch, number)
+        items = {name: self._item(name, number, draw) for name in self.modalities}
+        return items | {"label": self._columns.value("label", number), "draw": draw}
 
-    def _item(self, name: str, number: int) -> Any:
+    def _item(self, name: str, number: int, draw: int) -> Any:
         modality = self.modalities[name]
         if not isinstance(modality, FileModality):
             item = self._columns.value(name, number)
         else:
             kept = self._kept[name].value(name, number)
             item = None if kept is None else modality.restore(kept)
-        return self.changes[name](item) if item is not None and name in self.changes else item
+        return self.changes[name](item, draw) if item is not None and name in self.changes else item
 
     def thin(self, rows: int) -> None:
         """Keep at most `rows` rows, spread evenly."""
@@ -165,16 +173,14 @@ class Collator:
 
     Args:
         readers: by modality, what makes its inputs.
-        smoothing: share of each label spread evenly over all classes.
     """
 
-    def __init__(self, readers: Mapping[str, Reader], classes: int, smoothing: float = 0.0) -> None:
-        self.readers, self.classes, self.smoothing = readers, classes, smoothing
+    def __init__(self, readers: Mapping[str, Reader], classes: int) -> None:
+        self.readers, self.classes = readers, classes
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         arrays = collate(self.readers, {name: [example[name] for example in examples] for name in self.readers})
-        one_hot_BC = torch.eye(self.classes)[[example["label"] for example in examples]]
-        labels_BC = one_hot_BC * (1 - self.smoothing) + self.smoothing / self.classes
+        labels_BC = torch.eye(self.classes)[[example["label"] for example in examples]]
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"labels": labels_BC}
 
     def describe(self) -> str:

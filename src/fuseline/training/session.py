@@ -12,12 +12,14 @@ from fuseline.config import Augment, Encoders, Member, Train
 from fuseline.errors import DataError, ModelError
 from fuseline.models.member import FusionModel
 from fuseline.progress import say
-from fuseline.records import History
+from fuseline.records import Epoch, History, files_of
+from fuseline.training import resume
 from fuseline.training.examples import Change, Collator, Examples
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
-from fuseline.training.trainer import fit
+from fuseline.training.targets import TrainingCollator, weigh_classes
+from fuseline.training.trainer import fit, is_first
 from fuseline.training.tuning import merge, tune
 
 
@@ -31,21 +33,33 @@ def train_member(
     Raises:
         DataError: a split has no row with any of the member's modalities.
     """
-    modalities, classes = build_modalities(encoders, recipe.modalities), len(model.config.labels)
+    modalities, labels = build_modalities(encoders, recipe.modalities), model.config.labels
     readers = {each: modality.reader for each, modality in modalities.items()}
     train, val = (_read(prepared / split, modalities) for split in ("train", "val"))
-    if recipe.augment is not None:
-        train.changes = build_changes(modalities, recipe.augment)
-    changed, plain = Collator(readers, classes, recipe.label_smoothing), Collator(readers, classes)
+    train.changes, train.seed = build_changes(modalities, recipe.augment), common.seed
+    plain = Collator(readers, len(labels))
+    collate = TrainingCollator(plain, recipe, weigh_classes(recipe, labels, train.labels))
     adapters = tune(model, recipe)
-    epochs = fit(name, model, recipe, common, train, val, changed, plain)
-    merge(adapters)
-    log_probs_NC = predict_log_probs(model, Examples(prepared / "val", modalities), plain)
+    told = {
+        "recipe": recipe.model_dump(mode="json"),
+        "common": common.model_dump(exclude={"checkpoint_steps"}),
+        "readers": plain.describe(),
+    }
+    key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
+    with resume.keep(key, first=is_first()) as checkpoints:
+        epochs = fit(name, model, recipe, common, train, val, collate, plain, checkpoints)
+        merge(adapters)
+        if is_first():
+            _write(name, model, epochs, Examples(prepared / "val", modalities), plain, folder)
+
+
+def _write(name: str, model: FusionModel, epochs: list[Epoch], val: Examples, collate: Collator, folder: Path) -> None:
+    log_probs_NC = predict_log_probs(model, val, collate)
     if not all(math.isfinite(epoch.val_loss) for epoch in epochs):
         raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")
     model.cpu().save_pretrained(folder)
     np.save(folder / "validation.npy", log_probs_NC)
-    for reader in readers.values():
+    for reader in collate.readers.values():
         reader.save(folder)
     History(epochs=epochs).write(folder / "history.json")
     say(f"train {name}: done, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")

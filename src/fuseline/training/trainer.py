@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -22,45 +23,96 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from fuseline.config import Decayed, Member, Train
+from fuseline.config import SGD, Decayed, Focal, Member, Polynomial, Restarts, Train
 from fuseline.errors import ConfigError
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
 from fuseline.records import Epoch
+from fuseline.training import resume
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.layers import depths
+from fuseline.training.steps import Steps
+from fuseline.training.targets import TrainingCollator
 
 
 def fit(
     name: str, model: FusionModel, recipe: Member, common: Train, train: Examples, val: Examples,
-    collate: Collator, collate_val: Collator,
+    collate: TrainingCollator, collate_val: Collator, folder: Path,
 ) -> list[Epoch]:  # fmt: skip
-    """Train `model` in place, as `recipe` says.
+    """Train `model` in place, as `recipe` says, and go on with the newest checkpoint in `folder`.
 
     With `patience`, the weights with the lowest validation loss are kept, else those of the last epoch.
+
+    Args:
+        folder: for checkpoints; read and written by all processes that train together.
 
     Returns:
         The learning curve.
     """
-    with tempfile.TemporaryDirectory(prefix="fuseline-train-") as scratch:
-        arguments = build_arguments(recipe, common, Path(scratch))
-        trainer = TwoCollators(
-            model=model, args=arguments, train_dataset=train, eval_dataset=val, data_collator=collate,
-            compute_metrics=_accuracy, callbacks=[_Watcher(name, recipe.epochs)],
-            optimizers=(build_optimizer(model, recipe), None),
-        )  # fmt: skip
-        trainer.collate_val = collate_val
-        trainer.remove_callback(PrinterCallback)
-        if recipe.patience is not None:
-            trainer.add_callback(EarlyStoppingCallback(recipe.patience))
-        trainer.train()
-        return _history(trainer.state.log_history)
+    trainer = MemberTrainer(
+        model=model, args=build_arguments(recipe, common, folder), train_dataset=train, eval_dataset=val,
+        data_collator=collate, compute_metrics=_accuracy,
+        optimizers=(build_optimizer(model, recipe), None),
+    )  # fmt: skip
+    trainer.prepare(collate_val, recipe.batch_size)
+    checkpoint = agree(resume.latest(folder) if trainer.is_world_process_zero() else None)
+    if checkpoint is not None and (state := resume.finished(checkpoint)) is not None:
+        resume.load_result(model, checkpoint, state)
+        return _history(state.log_history)
+    model.gamma = recipe.loss.gamma if isinstance(recipe.loss, Focal) else 0.0
+    trainer.remove_callback(PrinterCallback)
+    if recipe.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(recipe.patience))
+    trainer.add_callback(_Epochs(trainer))
+    if common.checkpoint_steps is not None:
+        trainer.add_callback(_Keeper(trainer, common.checkpoint_steps, checkpoint))
+    if trainer.is_world_process_zero():
+        trainer.add_callback(_Watcher(name, recipe.epochs))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return _history(trainer.state.log_history)
 
 
-class TwoCollators(Trainer):
-    """A Trainer whose validation batches are not augmented, smoothed or mixed."""
+def is_first() -> bool:
+    """Say whether this process is the one that writes, of those that train together."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def agree(found: Path | None) -> Path | None:
+    """Return what the first process found, in all that train together."""
+    agreed: Path | None = broadcast_object_list([found])[0]
+    return agreed
+
+
+class MemberTrainer(Trainer):
+    """A Trainer whose steps hold the same rows in any number of processes and parts.
+
+    Validation batches are not augmented, smoothed, weighted or mixed.
+    """
 
     collate_val: Collator
+    steps: Steps
+
+    def prepare(self, collate_val: Collator, batch_size: int) -> None:
+        """Set what validation batches are made by, and the rows per step."""
+        self.collate_val = collate_val
+        self.steps = Steps(
+            len(self.rows), batch_size, self.args.seed, self.args.gradient_accumulation_steps,
+            self.args.process_index, self.args.world_size,
+        )  # fmt: skip
+        self.model_accepts_loss_kwargs = True  # has the rows of all parts counted, for compute_loss
+        self.loss_is_scaled_for_ga = True
+
+    @property
+    def rows(self) -> Examples:
+        """The training examples."""
+        return cast(Examples, self.train_dataset)
+
+    def get_train_dataloader(self) -> Any:
+        """Build the loader of this process's share of each step."""
+        return DataLoader(
+            self.rows, batch_sampler=self.steps, collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )  # fmt: skip
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """Build the loader with `collate_val`."""
@@ -69,6 +121,18 @@ class TwoCollators(Trainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.data_collator = collate
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Weigh a part's mean by its share of the step's rows: the sum over parts is then the mean over the step.
+
+        Times the number of processes, over which gradients are averaged.
+        """
+        outputs = model(**inputs)
+        share = 1.0 if num_items_in_batch is None else inputs["labels"].numel() / num_items_in_batch
+        loss = outputs["loss"] * share * self.args.world_size
+        return (loss, outputs) if return_outputs else loss
 
 
 def set_up(common: Train) -> None:
@@ -94,9 +158,10 @@ def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArg
     return TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
+        per_device_train_batch_size=max(1, recipe.batch_size // recipe.accumulation),
+        gradient_accumulation_steps=recipe.accumulation,
         per_device_eval_batch_size=64,
-        lr_scheduler_type=recipe.schedule,
+        **_schedule(recipe),
         warmup_steps=recipe.warmup,
         max_grad_norm=recipe.max_grad_norm,
         seed=common.seed,
@@ -105,31 +170,52 @@ def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArg
         bf16=common.precision == "bf16",
         eval_strategy="epoch",
         logging_strategy="epoch",
-        save_strategy="no" if recipe.patience is None else "best",
+        save_strategy="epoch" if common.checkpoint_steps is not None else "no" if recipe.patience is None else "best",
         metric_for_best_model=None if recipe.patience is None else "loss",
         greater_is_better=False,
-        save_only_model=True,
-        save_total_limit=1,
+        save_only_model=common.checkpoint_steps is None,
+        save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=recipe.patience is not None,
         remove_unused_columns=False,
         label_names=["labels"],
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_backend="gloo" if "RANK" in os.environ and not on_gpu else None,
     )
 
 
+def _schedule(recipe: Member) -> dict[str, Any]:
+    """Name the schedule in transformers' words."""
+    if isinstance(recipe.schedule, Restarts):
+        return {
+            "lr_scheduler_type": "cosine_with_restarts",
+            "lr_scheduler_kwargs": {"num_cycles": recipe.schedule.cycles},
+        }
+    if isinstance(recipe.schedule, Polynomial):
+        # transformers counts its last rate in shares of the optimizer's default, which is the head's
+        end = recipe.schedule.end * recipe.learning_rate.head
+        return {
+            "lr_scheduler_type": "polynomial",
+            "lr_scheduler_kwargs": {"power": recipe.schedule.power, "lr_end": end},
+        }
+    return {"lr_scheduler_type": recipe.schedule}
+
+
 def build_optimizer(model: FusionModel, recipe: Member) -> torch.optim.Optimizer:
-    """Build AdamW over what is trained, with learning rates per part and layer; no decay on biases, norms, absences."""
+    """Build it over what is trained, with learning rates per part and layer; no decay on biases, norms, absences."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     rates = rates_by_name(model, recipe)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rates.get(name, recipe.learning_rate.head), decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()], fused=True
-    )
+    listed = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+    kind, head = recipe.optimizer, recipe.learning_rate.head
+    if isinstance(kind, SGD):
+        return torch.optim.SGD(listed, lr=head, momentum=kind.momentum, nesterov=kind.nesterov, fused=True)
+    return torch.optim.AdamW(listed, lr=head, betas=kind.betas, eps=kind.eps, fused=True)
 
 
 def rates_by_name(model: FusionModel, recipe: Member) -> dict[str, float]:
@@ -165,6 +251,40 @@ def _history(log: list[dict[str, float]]) -> list[Epoch]:
         for entry in log
         if "eval_loss" in entry and round(entry["epoch"]) in losses
     ]  # fmt: skip
+
+
+class _Epochs(TrainerCallback):
+    """Tells sampler and data set which epoch it is: what they draw follows from it."""
+
+    def __init__(self, trainer: MemberTrainer) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._trainer.steps.epoch = self._trainer.rows.epoch = int(state.epoch or 0)
+
+
+class _Keeper(TrainerCallback):
+    """Keeps checkpoints that a killed training can go on with: at each epoch's end, and every few steps between."""
+
+    def __init__(self, trainer: MemberTrainer, every: int, start: Path | None) -> None:
+        self._trainer, self._every, self._start = trainer, every, start
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._start is not None:
+            loss, logged_at = resume.read_mark(self._start)
+            self._trainer._tr_loss += loss
+            self._trainer._globalstep_last_logged = logged_at
+            say(f"training goes on after step {state.global_step} of {state.max_steps}")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        at_end = state.epoch == round(state.epoch or 0)  # the epoch's own checkpoint follows, after validation
+        if state.global_step % self._every == 0 and not at_end:
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            resume.mark(checkpoint, float(self._trainer._tr_loss), self._trainer._globalstep_last_logged)
 
 
 class _Watcher(TrainerCallback):

@@ -44,8 +44,8 @@ class Modality(ABC):
             ModelError: they cannot be loaded, or do not fit.
         """
 
-    def build_change(self, augment: Augment) -> Callable[[Any], Any] | None:
-        """Return a random change of items in training, None where there is none."""
+    def build_change(self, augment: Augment) -> Callable[[Any, int], Any] | None:
+        """Return a change of items in training, drawn from a number; None where there is none."""
         return None
 
 

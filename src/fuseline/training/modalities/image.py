@@ -15,7 +15,7 @@ from fuseline.errors import ModelError
 from fuseline.inputs.image import ImageReader, Picture, decode_image
 from fuseline.models.encoders.base import Encoder
 from fuseline.models.preprocess import resize
-from fuseline.training.augment import build_change
+from fuseline.training.augment import build_change, change_picture
 from fuseline.training.modalities.base import FileModality
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -55,9 +55,11 @@ class Image(FileModality):
     def kept_bytes(self) -> int:
         return 3 * self.settings.size**2
 
-    def build_change(self, augment: config.Augment) -> Callable[[Picture], Picture]:
-        change = build_change(augment)
-        return lambda picture: change(torch.from_numpy(picture)).numpy()
+    def build_change(self, augment: config.Augment) -> Callable[[Picture, int], Picture] | None:
+        if augment.image is None:
+            return None
+        change = build_change(augment.image)
+        return lambda picture, draw: change_picture(torch.from_numpy(picture), change, draw).numpy()
 
 
 def to_square(data: bytes, side: int) -> Picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from fuseline import config
 from fuseline.errors import ModelError
 from fuseline.inputs.text import TextReader
 from fuseline.models.encoders.base import Encoder
+from fuseline.training.augment import change_text
 from fuseline.training.modalities.base import Modality
 from fuseline.training.modalities.hub import find_model
 
@@ -38,6 +40,10 @@ class Text(Modality):
         _load_text(backbone, self.settings)
         if self.settings.freeze_embeddings:
             backbone.get_input_embeddings().requires_grad_(False)
+
+    def build_change(self, augment: config.Augment) -> Callable[[str, int], str] | None:
+        words = augment.text
+        return None if words is None else lambda text, draw: change_text(text, words, draw)
 
 
 def _find(text: config.TextEncoder) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""What training batches have that others have not: mixed pictures, smoothed and weighted labels.
+
+Shape letters: B batch, N examples, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fuseline.config import Member
+from fuseline.training.augment import mix_pictures
+from fuseline.training.examples import Collator
+
+
+class TrainingCollator:
+    """Make a training batch: a plain one, its pictures mixed, its labels smoothed and weighted.
+
+    Args:
+        weights_C: factor of each class; None weighs all alike.
+    """
+
+    def __init__(self, plain: Collator, recipe: Member, weights_C: Tensor | None) -> None:
+        self._plain, self._recipe, self._weights_C = plain, recipe, weights_C
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = self._plain(examples)
+        image = self._recipe.augment.image
+        if image is not None and image.mixup:
+            batch = mix_pictures(batch, image.mixup, self._recipe.modalities, examples[0]["draw"])
+        return batch | {"labels": soften(batch["labels"], self._recipe.label_smoothing, self._weights_C)}
+
+
+def soften(labels_BC: Tensor, smoothing: float, weights_C: Tensor | None) -> Tensor:
+    """Spread a share of each label evenly over all classes, then weigh the classes.
+
+    The loss is linear in the labels: the result's cross-entropy is that of torch's `cross_entropy` with
+    `label_smoothing` and `weight`, but averaged over rows, not over weights, so that a step's loss is the mean of its
+    parts', wherever they are computed.
+    """
+    smooth_BC = labels_BC * (1 - smoothing) + smoothing / labels_BC.shape[1]
+    return smooth_BC if weights_C is None else smooth_BC * weights_C
+
+
+def weigh_classes(recipe: Member, labels: list[str], found_N: NDArray[np.int64]) -> Tensor | None:
+    """Return the factor of each class in the training loss, float [C], or None.
+
+    Args:
+        found_N: class indices of the training rows.
+    """
+    if recipe.class_weights is None:
+        return None
+    if isinstance(recipe.class_weights, dict):
+        return torch.tensor([recipe.class_weights[label] for label in labels])
+    counts_C = np.bincount(found_N, minlength=len(labels))
+    return torch.from_numpy(len(found_N) / (len(labels) * np.maximum(counts_C, 1))).float()

@@ -1,0 +1,36 @@
+"""What tests of several stages share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fuseline import config
+
+ROOT = Path(__file__).parents[2]
+NO_AUGMENT = dict.fromkeys(["flip", "degrees", "translate", "scale", "color", "erase", "mixup"], 0.0)
+
+
+@pytest.fixture(scope="session")
+def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
+    """Give the project's own params.yaml, made small; copy it before changing anything in it."""
+    found = yaml.safe_load((ROOT / "params.yaml").read_text())
+    found["task"]["labels"] = labels
+    found["validate"] |= {"max_text_chars": 27, "max_quarantined": 0.2}  # three texts are longer
+    found["validate"] |= {"max_duplicates": 1.0, "max_conflicts": 1.0}
+    found["prepare"] |= {"val": 0.25, "test": 0.25}
+    found["encoders"] = encoders.model_dump()
+    found["encoders"]["image"]["size"] = 16
+    found["train"] |= {"threads": 1, "device": "cpu"}
+    small = {"dropout": 0.1, "epochs": 2, "batch_size": 4, "warmup": 0.1, "schedule": "linear", "label_smoothing": 0.0,
+             "patience": None, "weight_decay": 0.0}  # fmt: skip
+    for name, member in (found["members"]["experts"] | found["members"]["fusions"]).items():
+        member |= small | {"augment": {} if name == "text" else {"image": NO_AUGMENT}}
+        member["learning_rate"] = dict.fromkeys(member["learning_rate"], 0.01)
+    found["members"]["fusions"]["fusion"] |= {"hidden": 8, "modality_dropout": 0.0}
+    found["evaluate"]["resamples"] = 10
+    found["benchmark"] |= {"calls": 2, "warmup": 1, "batch_sizes": [1, 2]}
+    return found
