@@ -170,7 +170,7 @@ def test_drift_is_told_in_numbers_and_by_what_moved(leakage: Leakage) -> None:
     drift = dataset(["red", "blue"], leakage).drift
     assert drift is not None
     assert tell_drift(drift) == (
-        "50 rows became 60: 11 came, 1 went, 3 changed, 1 of them to another label. "
+        "50 rows became 60: 11 came, 1 went, 3 changed, 1 of them got another label. "
         "Spread otherwise than before: labels."
     )
     still = drift.model_copy(update={"added": 0, "removed": 0, "changed": 0})

@@ -82,6 +82,8 @@ def _label_tile(data: Dataset) -> Tile:
     totals = {label: sum(counts.values()) for label, counts in data.labels.items()}
     whole, least, most = sum(totals.values()), min(totals.values()), max(totals.values())
     note = f"{numbers.share(least, whole)} to {numbers.share(most, whole)}"
+    if least == most:
+        note = f"each {numbers.share(least, whole)}"
     return Tile("Labels", f"{len(totals):,}", f"{note} of the {'spans' if data.task == 'ner' else 'rows'}")
 
 
@@ -107,7 +109,7 @@ def tell_labels(data: Dataset) -> str:
     totals = {label: sum(counts.values()) for label, counts in data.labels.items()}
     most, least = max(totals, key=lambda one: totals[one]), min(totals, key=lambda one: totals[one])
     if totals[most] == totals[least]:
-        told = f"All {len(totals)} labels are as frequent: {count(totals[most], 'row', 'rows')} each."
+        told = f"All labels are equally frequent: {count(totals[most], 'row', 'rows')} each."
     elif totals[least]:
         told = f"{most} is {totals[most] / totals[least]:.1f} times as frequent as {least}."
     else:
@@ -154,10 +156,13 @@ def tell_drift(drift: Drift) -> str:
     """Say what came, went and changed, and whether the whole looks otherwise."""
     if drift.added == drift.removed == drift.changed == 0:
         return f"Nothing: both versions hold the same {drift.after:,} rows."
-    told = (
-        f"{drift.before:,} rows became {drift.after:,}: {drift.added:,} came, {drift.removed:,} went, "
-        f"{drift.changed:,} changed, {drift.relabelled:,} of them to another {'label' if drift.labels else 'target'}."
-    )
+    what = "label" if drift.labels else "target"
+    parts = {
+        "came": drift.added, "went": drift.removed, "changed": drift.changed,
+        f"of them got another {what}": drift.relabelled,
+    }  # fmt: skip
+    listed = ", ".join(f"{number:,} {did}" for did, number in parts.items() if number)
+    told = f"{drift.before:,} rows became {drift.after:,}: {listed}."
     moved = [one.what for one in drift.tests if dataset_tables.judge(one.distance, one.p) in ("clearly", "somewhat")]
     return told + (
         f" Spread otherwise than before: {', '.join(moved)}." if moved else " What is measured is spread as before."

@@ -77,8 +77,8 @@ def shards(data: Dataset) -> Table:
 def tests(drift: Drift) -> Table:
     """List what was compared, with the outcome in words."""
     rows = [
-        [one.what, judge(one.distance, one.p), f"{one.distance:.3f}", probability(one.p), one.kind,
-         f"{one.before:,}", f"{one.after:,}"]
+        [one.what, judge(one.distance, one.p), numbers.metric(None if one.p is None else one.distance),
+         probability(one.p), one.kind, f"{one.before:,}", f"{one.after:,}"]
         for one in drift.tests
     ]  # fmt: skip
     columns: Sequence[Column] = (("Spread of", "text"), ("Differs", "text"), ("Distance", "number"), ("p", "number"),
