@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import soundfile
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -60,6 +62,20 @@ def paint(color: Any = (210, 30, 40), width: int = 40, height: int = 36, form: s
     """Encode a picture of one colour."""
     buffer = io.BytesIO()
     Image.new(mode, (width, height), color).save(buffer, form)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def tone() -> Callable[..., bytes]:
+    """Give the player of encoded, pure tones."""
+    return play
+
+
+def play(hz: float, seconds: float = 0.3, rate: int = 8000, form: str = "WAV") -> bytes:
+    """Encode a tone at half of full scale."""
+    buffer = io.BytesIO()
+    phase = 2 * np.pi * hz * np.arange(round(seconds * rate)) / rate
+    soundfile.write(buffer, (0.5 * np.sin(phase)).astype(np.float32), rate, format=form)
     return buffer.getvalue()
 
 
@@ -124,11 +140,12 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def encoders(text_folder: Path) -> config.Encoders:
-    """Give the tiny text model and a ResNet of four blocks on 32 px."""
+    """Give the tiny text model, a ResNet of four blocks on 32 px, and a network of two blocks for sound."""
     text = {"name": str(text_folder), "revision": digest_of(text_folder), "max_length": 12, "pooling": "mean",
             "freeze_embeddings": False}  # fmt: skip
     image = {"name": "resnet18", "weights": None, "size": 32, "blocks": [1, 1, 1, 1]}
-    return config.Encoders.model_validate({"text": text, "image": image})
+    audio = {"rate": 8000, "max_seconds": 0.5, "mels": 16, "window_ms": 25.0, "hop_ms": 10.0, "widths": [6, 8]}
+    return config.Encoders.model_validate({"text": text, "image": image, "audio": audio})
 
 
 @pytest.fixture(scope="session")

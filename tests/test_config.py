@@ -203,7 +203,7 @@ WRONG = {
     ),
     "a fusion member needs two modalities": (put(f"{FUSION}.modalities", ["text"]), "at least 2 items"),
     "a modality may not be listed twice": (put(f"{FUSION}.modalities", ["text", "text"]), "a modality is listed twice"),
-    "an unknown modality is refused": (put(f"{FUSION}.modalities", ["text", "sound"]), "'text' or 'image'"),
+    "an unknown modality is refused": (put(f"{FUSION}.modalities", ["text", "sound"]), "'text', 'image' or 'audio'"),
     "a fusion member needs an expert on each modality": (
         put("members.experts", {"text": EXPERTS["text"]}),
         "fusions.fusion.modalities: there is no expert on image",
@@ -244,6 +244,18 @@ WRONG = {
     "a fusion member tunes each of its modalities": (
         put(f"{FUSION}.tuning", {"text": "full"}),
         "tuning: expected text, image; found text",
+    ),
+    "a fusion member names a rate for each of its modalities, and no other": (
+        put(f"{FUSION}.learning_rate", {"text": 1.0e-4, "audio": 1.0e-4, "head": 1.0e-3}),
+        "learning_rate: expected text, image; found text, audio",
+    ),
+    "a modality that a member uses has an encoder": (
+        put("encoders.image", None),
+        "encoders.image: null, but image uses it; set it",
+    ),
+    "a pretrained encoder of sound is pinned": (
+        put("encoders.audio", {"name": "org/model", "revision": None, "max_seconds": 1.0}),
+        "set revision to the commit of 'org/model'",
     ),
     "an unknown tuning is refused": (
         put("members.experts.text.tuning", "lora"),

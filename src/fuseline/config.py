@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from fuseline.errors import ConfigError
 
-Modality = Literal["text", "image"]
+Modality = Literal["text", "image", "audio"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -136,6 +136,17 @@ class Prepare(Section):
         return self
 
 
+def _check_pinned(name: str, revision: str | None) -> None:
+    if name.startswith("package:"):
+        if revision is not None:
+            raise ValueError("a package's version stands in requirements.lock; set revision to null")
+    elif not revision:
+        raise ValueError(
+            f"set revision to the commit of {name!r} on the hub or, for a local folder, to the digest of its "
+            "files: else the same params give another model some day"
+        )
+
+
 class TextEncoder(Section):
     """The text side, the same for all members."""
 
@@ -154,14 +165,7 @@ class TextEncoder(Section):
 
     @model_validator(mode="after")
     def _name_is_pinned(self) -> Self:
-        if self.name.startswith("package:"):
-            if self.revision is not None:
-                raise ValueError("a package's version stands in requirements.lock; set revision to null")
-        elif not self.revision:
-            raise ValueError(
-                f"set revision to the commit of {self.name!r} on the hub or, for a local folder, to the digest of its "
-                "files: else the same params give another model some day"
-            )
+        _check_pinned(self.name, self.revision)
         return self
 
 
@@ -184,11 +188,57 @@ class ImageEncoder(Section):
         return self
 
 
-class Encoders(Section):
-    """One encoder per modality."""
+class AudioCnn(Section):
+    """A log-mel spectrogram under a small convolutional network, trained from nothing."""
 
-    text: TextEncoder
-    image: ImageEncoder
+    rate: Annotated[int, Field(ge=1000)]
+    """Samples per second that recordings are brought to."""
+    max_seconds: Positive
+    """Longer recordings are cut."""
+    mels: Annotated[int, Field(ge=8)]
+    """Mel bands."""
+    window_ms: Positive
+    """Length of a frame."""
+    hop_ms: Positive
+    """From one frame to the next."""
+    widths: Annotated[list[Count], Field(min_length=1)]
+    """Channels of each block; each block halves bands and frames."""
+
+
+class AudioTransformer(Section):
+    """A Hugging Face audio encoder: wav2vec 2.0 and its kin, or the Audio Spectrogram Transformer."""
+
+    name: str
+    """Hub id, local folder, or `package:NAME`, as for texts."""
+    revision: str | None
+    """As for texts."""
+    max_seconds: Positive
+    """Longer recordings are cut. The rate is the model's own."""
+
+    @model_validator(mode="after")
+    def _name_is_pinned(self) -> Self:
+        _check_pinned(self.name, self.revision)
+        return self
+
+
+def _kind_of_audio(value: Any) -> str:
+    return (
+        "transformer" if isinstance(value, AudioTransformer) or (isinstance(value, dict) and "name" in value) else "cnn"
+    )
+
+
+AudioEncoder = Annotated[
+    Annotated[AudioCnn, Tag("cnn")] | Annotated[AudioTransformer, Tag("transformer")], Discriminator(_kind_of_audio)
+]
+"""The sound side, the same for all members: with a `name` a pretrained model, else a network from nothing."""
+
+
+class Encoders(Section):
+    """One encoder per modality; null where no member uses it."""
+
+    text: TextEncoder | None
+    image: ImageEncoder | None
+    audio: AudioEncoder | None
 
 
 class TextAugment(Section):
@@ -220,11 +270,25 @@ class ImageAugment(Section):
     2018); the label moves by as much, less the share of the row's other modalities. 0 mixes nothing."""
 
 
+class AudioAugment(Section):
+    """Random changes of training recordings, anew in each epoch."""
+
+    speed: Share
+    """Largest change of speed, and pitch with it, either way: 0.1 gives 0.9 to 1.1 (Ko et al. 2015)."""
+    noise: Annotated[float, Field(ge=0)]
+    """Largest loudness of white noise, as a share of the recording's own."""
+    time_mask: Share
+    """Longest stretch that falls silent, as a share of the recording (Park et al. 2019, as the next)."""
+    frequency_mask: Share
+    """Widest band of pitches that is taken out, as a share of all, on a logarithmic scale."""
+
+
 class Augment(Section):
     """Random changes of training examples, by modality; what is left out, or null, stays as it is."""
 
     text: TextAugment | None = None
     image: ImageAugment | None = None
+    audio: AudioAugment | None = None
 
     def given(self) -> list[str]:
         """Return the modalities that are changed."""
@@ -472,10 +536,15 @@ class Expert(Recipe):
 class FusionRates(Section):
     """Peak learning rates of a fusion member; null with the tuning `frozen`, and only with it."""
 
-    text: Rate | None
-    image: Rate | None
+    text: Rate | None = None
+    image: Rate | None = None
+    audio: Rate | None = None
     head: Positive
     """Fusion and head."""
+
+    def named(self) -> list[str]:
+        """Return the modalities that are named."""
+        return [name for name in get_args(Modality) if name in self.model_fields_set]
 
 
 class Fusion(Recipe):
@@ -507,8 +576,9 @@ class Fusion(Recipe):
 
     @model_validator(mode="after")
     def _tunings_fit(self) -> Self:
-        if set(self.tuning) != set(self.modalities):
-            raise ValueError(f"tuning: expected {', '.join(self.modalities)}; found {', '.join(self.tuning) or 'none'}")
+        for key, found in (("tuning", list(self.tuning)), ("learning_rate", self.learning_rate.named())):
+            if set(found) != set(self.modalities):
+                raise ValueError(f"{key}: expected {', '.join(self.modalities)}; found {', '.join(found) or 'none'}")
         _check_rates(
             {
                 f"tuning.{name}": (f"learning_rate.{name}", tuning, self.rates[name])
@@ -686,6 +756,15 @@ class Params(Section):
             if isinstance(member.class_weights, dict) and set(member.class_weights) != set(self.task.labels):
                 odd = sorted(set(member.class_weights) ^ set(self.task.labels))
                 raise ValueError(f"class_weights of member {name}: expected one per label; {odd[0]!r} does not fit")
+        return self
+
+    @model_validator(mode="after")
+    def _members_have_encoders(self) -> Self:
+        for modality in self.members.modalities():
+            if getattr(self.encoders, modality) is None:
+                raise ValueError(
+                    f"encoders.{modality}: null, but {self.members.experts_on(modality)[0]} uses it; set it"
+                )
         return self
 
 

@@ -43,7 +43,7 @@ def test_null_is_as_good_as_left_out(write: Callable[..., Path]) -> None:
 
 def test_empty_lines_pass_but_count(write: Callable[..., Path]) -> None:
     file = write("", '{"text": "b"}', "   ", "{}")
-    with pytest.raises(DataError, match=r"rows\.jsonl, line 4: none of text, image is given"):
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 4: none of text, image, audio is given"):
         list(read_jsonl(file))
 
 
@@ -54,9 +54,9 @@ def test_empty_lines_pass_but_count(write: Callable[..., Path]) -> None:
         ("plain words", "not JSON"),
         ("[1, 2]", r"expected an object such as .* found \[1, 2\]"),
         ('"text"', "expected an object"),
-        ("{}", "none of text, image is given"),
-        ('{"Text": "a"}', "none of text, image is given"),
-        ('{"text": null}', "none of text, image is given"),
+        ("{}", "none of text, image, audio is given"),
+        ('{"Text": "a"}', "none of text, image, audio is given"),
+        ('{"text": null}', "none of text, image, audio is given"),
         ('{"text": ""}', "text must be a non-empty string or left out, found ''"),
         ('{"text": "  "}', "text must be a non-empty string"),
         ('{"text": 5}', "text must be a non-empty string or left out, found 5"),

@@ -78,6 +78,7 @@ ELSEWHERE = {
     "export.opset": "test_export_keys_reach_bundle_and_parity, below",
     "export.parity_batch_sizes": "test_export_keys_reach_bundle_and_parity, below",
     "publish.name": "test_export_keys_reach_bundle_and_parity, below",
+    "encoders.audio": "tests/training/test_audio.py: each of its keys",
     "encoders.text.revision": "tests/training/test_pretrained.py",
     "encoders.image.weights": "tests/training/test_pretrained.py",
     "members.experts.text.patience": "tests/training/test_trainer.py: test_patience_keeps_the_best_epoch_and_stops",
@@ -271,7 +272,7 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
     found["validate"] |= {"max_text_chars": 27, "max_quarantined": 0.2}  # three texts are longer
     found["validate"] |= {"max_duplicates": 1.0, "max_conflicts": 1.0}
     found["prepare"] |= {"val": 0.25, "test": 0.25}
-    found["encoders"] = encoders.model_dump()
+    found["encoders"] = encoders.model_dump() | {"audio": None}
     found["encoders"]["image"]["size"] = 16
     found["train"] |= {"threads": 1, "device": "cpu"}
     small = {"dropout": 0.1, "epochs": 2, "batch_size": 4, "warmup": 0.1, "schedule": "linear", "label_smoothing": 0.0,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fuseline.config import Augment, ImageAugment, TextAugment
-from fuseline.training.augment import build_change, change_text, draw_of, mix_pictures
+from fuseline.config import AudioAugment, Augment, ImageAugment, TextAugment
+from fuseline.training.augment import build_change, change_text, change_wave, draw_of, mix_pictures
 from fuseline.training.modalities.base import Modality
 
 NONE = {"flip": 0.0, "degrees": 0.0, "translate": 0.0, "scale": 0.0, "color": 0.0, "erase": 0.0, "mixup": 0.0}
@@ -164,3 +164,64 @@ def test_one_picture_alone_has_none_to_be_mixed_with() -> None:
     plain, _ = mixed(["image"])
     one = {name: tensor[2:4] for name, tensor in plain.items()}
     assert mix_pictures(one, 1.0, ["image"], 0) is one
+
+
+STILL = {"speed": 0.0, "noise": 0.0, "time_mask": 0.0, "frequency_mask": 0.0}
+
+
+def sound() -> Any:
+    """Play 0.25 s of three tones at 8000 samples a second."""
+    seconds = np.arange(2000) / 8000
+    return sum(0.2 * np.sin(2 * np.pi * hertz * seconds) for hertz in (200, 800, 2400)).astype(np.float32)
+
+
+def heard(draw: int = 0, **settings: float) -> Any:
+    return change_wave(sound(), AudioAugment.model_validate(STILL | settings), draw)
+
+
+def test_a_recording_stays_as_it_is_where_nothing_is_to_change() -> None:
+    for draw in range(3):
+        np.testing.assert_allclose(heard(draw), sound(), atol=1e-6)
+
+
+@pytest.mark.parametrize("key", STILL)
+def test_each_setting_changes_recordings_by_its_draw(key: str) -> None:
+    first, again, other = heard(1, **{key: 0.3}), heard(1, **{key: 0.3}), heard(2, **{key: 0.3})
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.float32
+    assert first.shape != other.shape or np.abs(first - other).max() > 1e-3
+
+
+def test_speed_changes_length_and_pitch_within_its_bound() -> None:
+    lengths = [len(heard(draw, speed=0.2)) for draw in range(60)]
+    assert 2000 / 1.2 - 2 <= min(lengths) < 1800
+    assert 2300 < max(lengths) <= 2000 / 0.8 + 2
+    faster = next(wave for wave in (heard(draw, speed=0.2) for draw in range(60)) if len(wave) < 1750)
+    peak = np.abs(np.fft.rfft(faster, 8000)).argmax()
+    assert min(abs(peak - hertz * 2000 / len(faster)) for hertz in (200, 800, 2400)) < 12
+
+
+def test_noise_is_no_louder_than_said() -> None:
+    loudness = [float(np.sqrt(np.square(heard(draw, noise=0.5) - sound()).mean())) for draw in range(40)]
+    own = float(np.sqrt(np.square(sound()).mean()))
+    assert max(loudness) < 0.55 * own
+    assert max(loudness) > 0.3 * own
+
+
+def test_a_stretch_no_longer_than_said_falls_silent() -> None:
+    silent = [int((heard(draw, time_mask=0.4) == 0).sum()) for draw in range(40)]
+    assert 400 < max(silent) <= 802
+
+
+def test_a_band_is_taken_out_and_the_rest_stays() -> None:
+    gone = set()
+    for draw in range(40):
+        levels = np.abs(np.fft.rfft(heard(draw, frequency_mask=0.3)))[[50, 200, 600]]
+        assert (levels > 100).sum() >= 1
+        gone |= set(np.flatnonzero(levels < 100).tolist())
+    assert gone == {0, 1, 2}
+
+
+def test_a_recording_of_one_sample_can_be_changed() -> None:
+    augment = AudioAugment.model_validate(dict.fromkeys(STILL, 0.5))
+    assert all(len(change_wave(np.ones(1, np.float32), augment, draw)) == 1 for draw in range(9))

@@ -52,9 +52,26 @@ inputs["has_image"] = np.array([IMAGE is not None])
 """
 
 
+AUDIO_LINES = """\
+samples = np.zeros(1, dtype=np.float32)  # stands in where there is none
+if AUDIO is not None:
+    settings = json.load(open("audio.json"))
+    with soundfile.SoundFile(AUDIO) as sound:
+        given, rate = sound.samplerate, settings["rate"]
+        samples = sound.read(math.ceil(settings["max_seconds"] * given), dtype="float32", always_2d=True).mean(1)
+    if given != rate:
+        common = math.gcd(given, rate)
+        samples = resample_poly(samples, rate // common, given // common).astype(np.float32)
+    samples = samples[: max(1, int(settings["max_seconds"] * rate))]
+inputs["waveform"] = samples[None]
+inputs["waveform_lengths"] = np.array([len(samples)])
+inputs["has_audio"] = np.array([AUDIO is not None])
+"""
+
+
 def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modalities: Sequence[str]) -> str:
     """Write the model card in Markdown."""
-    needs = {"text": " tokenizers", "image": " pillow"}
+    needs = {"text": " tokenizers", "image": " pillow", "audio": " soundfile scipy"}
     return "".join(
         [
             HEAD.format(
@@ -75,18 +92,21 @@ def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modali
 
 def describe(modalities: Sequence[str], members: int) -> str:
     """Say in a paragraph what the graph is."""
-    takes = {"text": "raw text tokens", "image": "uint8 pictures of any size"}
-    steps = ["resizing and normalising"] * ("image" in modalities) + ["combining"] * (members > 1) + ["calibration"]
+    takes = {"text": "raw text tokens", "image": "uint8 pictures of any size", "audio": "raw samples of any length"}
+    steps = [
+        *["resizing and normalising"] * ("image" in modalities), *["spectra or scaling"] * ("audio" in modalities),
+        *["combining"] * (members > 1), "calibration",
+    ]  # fmt: skip
     kind = f"an ensemble of {members} members" if members > 1 else "one model"
     return (
         f"One ONNX graph holding {kind} on {' and '.join(modalities)}.\n"
         f"It takes {' and '.join(takes[name] for name in modalities)}; inside it does {', '.join(steps)}."
-        + ("\nAny one of the modalities may be missing." if len(modalities) > 1 else "")
+        + ("\nAny of the modalities may be missing, but not all." if len(modalities) > 1 else "")
     )
 
 
 def snippet(modalities: Sequence[str]) -> str:
-    """Return the Python code that answers one row; TEXT and IMAGE are its inputs."""
+    """Return the Python code that answers one row; TEXT, IMAGE and AUDIO are its inputs."""
     imports = ["import json\n", "import numpy as np\nimport onnxruntime as ort\n"]
     constants, steps = [], []
     if "text" in modalities:
@@ -97,6 +117,11 @@ def snippet(modalities: Sequence[str]) -> str:
         imports.append("from PIL import Image, ImageOps\n")
         constants.append("IMAGE = None  # the path of a picture, or None\n")
         steps.append(IMAGE_LINES)
+    if "audio" in modalities:
+        imports.insert(1, "import math\n")
+        imports.append("import soundfile\nfrom scipy.signal import resample_poly\n")
+        constants.append("AUDIO = None  # the path of a recording, or None\n")
+        steps.append(AUDIO_LINES)
     last = (
         'session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
         'probabilities = session.run(["probabilities"], inputs)[0][0]\n'

@@ -16,7 +16,7 @@ from fuseline.inputs.base import Input
 from fuseline.models.ensemble import Ensemble
 
 OUTPUTS = ("probabilities", "logits", "members")
-TRACED = {"batch": 2, "tokens": 7, "height": 48, "width": 40}
+TRACED = {"batch": 2, "tokens": 7, "height": 48, "width": 40, "samples": 4000}
 """Sizes of the axes where the graph is traced: none is 0 or 1, which would be fixed."""
 
 

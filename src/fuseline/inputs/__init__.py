@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from fuseline.inputs.audio import AudioReader
 from fuseline.inputs.base import Input, Reader, flag
 from fuseline.inputs.image import ImageReader
 from fuseline.inputs.text import TextReader
 
 T = TypeVar("T")
-READERS: dict[str, type[Reader]] = {reader.name: reader for reader in (TextReader, ImageReader)}
+READERS: dict[str, type[Reader]] = {reader.name: reader for reader in (TextReader, ImageReader, AudioReader)}
 """Every modality there is, in the order in which they are named everywhere."""
 
 

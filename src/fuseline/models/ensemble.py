@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fuseline.inputs import READERS
 from fuseline.inputs.base import flag
 from fuseline.models.combine import combine, usable
-from fuseline.models.encoders import ENCODERS
 from fuseline.models.member import FusionModel
 
 
@@ -36,7 +36,7 @@ class Ensemble(nn.Module):
     def modalities(self) -> list[str]:
         """Those that any member uses."""
         used = {name for member in self.members for name in member.config.modalities}  # type: ignore[union-attr]
-        return [name for name in ENCODERS if name in used]
+        return [name for name in READERS if name in used]
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score every class; inputs as in FusionModel, of all modalities that any member uses.

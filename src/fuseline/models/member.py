@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from fuseline.inputs import own_inputs
 from fuseline.inputs.base import flag
-from fuseline.models.encoders import ENCODERS
+from fuseline.models.encoders import build_encoder
 from fuseline.models.encoders.base import Encoded
 from fuseline.models.fusion import FUSIONS
 from fuseline.models.losses import cross_entropy
@@ -63,7 +63,7 @@ class FusionModel(PreTrainedModel):
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__(config)
-        self.encoders = nn.ModuleDict({name: ENCODERS[name](**config.encoders[name]) for name in config.modalities})
+        self.encoders = nn.ModuleDict({name: build_encoder(**config.encoders[name]) for name in config.modalities})
         sizes = [int(self.encoders[name].size) for name in config.modalities]  # type: ignore[arg-type]
         self.missing = nn.ParameterDict()
         self.fusion: nn.Module | None = None

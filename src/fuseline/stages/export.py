@@ -27,7 +27,7 @@ def main(params: Params) -> None:
             task=params.task.kind,
             labels=params.task.labels,
             members=ensemble.names,
-            max_tokens=params.encoders.text.max_length,
+            max_tokens=0 if params.encoders.text is None else params.encoders.text.max_length,
             opset=params.export.opset,
             data=sha256_of(entry.DATA / "manifest.json"),
             evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),

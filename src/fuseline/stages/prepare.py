@@ -99,7 +99,7 @@ def refuse_poor_splits(splits_N: Codes, labels_N: Ints, labels: Sequence[str]) -
 
 
 def count_modalities(rows: Rows, splits_N: Codes) -> dict[str, dict[str, int]]:
-    """Count the rows of each split that have a text, and that have a picture."""
+    """Count the rows of each split that have each modality."""
     has = {name: rows.facts[fact].is_valid().to_numpy() for name, fact in _FACTS.items()}
     return {
         split: {name: int((has_N & (splits_N == number)).sum()) for name, has_N in has.items()}
@@ -107,7 +107,7 @@ def count_modalities(rows: Rows, splits_N: Codes) -> dict[str, dict[str, int]]:
     }
 
 
-_FACTS = {"text": "text_chars", "image": "image_error"}
+_FACTS = {"text": "text_chars", "image": "image_error", "audio": "audio_error"}
 
 
 def check_modalities(counts: Mapping[str, Mapping[str, int]], modalities: Sequence[str]) -> None:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
-from fuseline.config import ImageAugment, TextAugment
+from fuseline.config import AudioAugment, ImageAugment, TextAugment
+from fuseline.inputs.audio import Wave
 
 
 def draw_of(*parts: int) -> int:
@@ -42,6 +44,37 @@ def change_picture(picture: Tensor, change: torch.nn.Module, draw: int) -> Tenso
         torch.default_generator.manual_seed(draw)
         changed: Tensor = change(picture)
     return changed
+
+
+def change_wave(wave: Wave, augment: AudioAugment, draw: int) -> Wave:
+    """Play a recording faster or slower, add noise, silence a stretch and take out a band, each by a drawn amount."""
+    draws = np.random.default_rng(draw)
+    speed, noise, stretch, band = draws.uniform([1 - augment.speed, 0, 0, 0], [1 + augment.speed, 1, 1, 1])
+    changed = np.interp(np.arange(0, len(wave) - 0.5, speed), np.arange(len(wave)), wave)
+    changed += noise * augment.noise * np.sqrt(np.square(changed).mean()) * draws.standard_normal(len(changed))
+    if augment.frequency_mask:
+        changed = take_out(changed, band * augment.frequency_mask, draws.uniform())
+    silent = int(stretch * augment.time_mask * len(changed))
+    start = draws.integers(len(changed) - silent + 1)
+    changed[start : start + silent] = 0
+    return changed.astype(np.float32)
+
+
+LOWEST_SHARE = 1 / 64
+"""Of half the rate: below it, pitches are not taken out."""
+
+
+def take_out(wave: NDArray[np.float64], width: float, place: float) -> NDArray[np.float64]:
+    """Take a band of pitches out of a recording.
+
+    Args:
+        width: of the band, as a share of the octaves from LOWEST_SHARE on.
+        place: where it begins, 0 at the bottom to 1 as high as it fits.
+    """
+    low, high = LOWEST_SHARE ** (1 - place * (1 - width)), LOWEST_SHARE ** (1 - place * (1 - width) - width)
+    spectrum = np.fft.rfft(wave)
+    spectrum[int(low * len(spectrum)) : int(high * len(spectrum))] = 0
+    return np.fft.irfft(spectrum, len(wave))
 
 
 def build_change(augment: ImageAugment) -> torch.nn.Module:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fuseline.config import Encoders
+from fuseline.training.modalities.audio import Audio
 from fuseline.training.modalities.base import Modality
 from fuseline.training.modalities.image import Image
 from fuseline.training.modalities.text import Text
 
+KINDS: dict[str, type[Modality]] = {"text": Text, "image": Image, "audio": Audio}
+
 
 def build_modalities(encoders: Encoders, names: Sequence[str]) -> dict[str, Modality]:
     """Return the modalities `names`, as params.yaml describes them."""
-    kinds = {"text": lambda: Text(encoders.text), "image": lambda: Image(encoders.image)}
-    return {name: kinds[name]() for name in names}
+    return {name: KINDS[name](getattr(encoders, name)) for name in names}

@@ -14,9 +14,16 @@ from fuseline.models.encoders.base import Encoder
 
 
 class Modality(ABC):
-    """What training knows of a modality."""
+    """What training knows of a modality.
+
+    Args:
+        settings: its section of params.yaml's `encoders`.
+    """
 
     name: ClassVar[str]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
 
     @property
     def column(self) -> str:

@@ -7,6 +7,10 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+from transformers import AutoModel
+
 from fuseline.errors import ModelError
 from fuseline.records import sha256_of
 
@@ -50,3 +54,20 @@ def _find_in_package(modality: str, name: str) -> str:
     if not found:
         raise ModelError(f"encoders.{modality}.name: package {name!r} holds no model.safetensors")
     return str(found[0].parent)
+
+
+def load_weights(backbone: nn.Module, modality: str, name: str, revision: str | None) -> None:
+    """Put a Hugging Face model's weights, safetensors only, into a fresh one of the same shape.
+
+    Raises:
+        ModelError: they cannot be loaded, or some are missing.
+    """
+    try:
+        pretrained = AutoModel.from_pretrained(
+            **find_model(modality, name, revision), use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"encoders.{modality}.name: weights of {name!r} cannot be loaded: {error}") from error
+    missing = backbone.load_state_dict(pretrained.state_dict(), strict=False).missing_keys
+    if missing:
+        raise ModelError(f"encoders.{modality}.name: {name!r} lacks weights for {', '.join(missing[:3])}")

@@ -27,9 +27,7 @@ class Image(FileModality):
     """A picture encoder; pictures are kept resized to its square."""
 
     name = "image"
-
-    def __init__(self, settings: config.ImageEncoder) -> None:
-        self.settings = settings
+    settings: config.ImageEncoder
 
     def build_reader(self) -> ImageReader:
         return ImageReader()
@@ -76,7 +74,14 @@ def _image_config(image: config.ImageEncoder) -> dict[str, Any]:
         mean, std = list(transforms.mean), list(transforms.std)
         if image.name in INCEPTIONS:  # torchvision turns its own statistics into these inside the pretrained network
             mean, std = [0.5] * 3, [0.5] * 3
-    return {"name": image.name, "side": image.size, "blocks": image.blocks, "mean": mean, "std": std}
+    return {
+        "kind": "torchvision",
+        "name": image.name,
+        "side": image.size,
+        "blocks": image.blocks,
+        "mean": mean,
+        "std": std,
+    }
 
 
 def _image_weights(image: config.ImageEncoder) -> Any:

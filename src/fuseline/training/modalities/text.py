@@ -6,10 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
-from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from fuseline import config
 from fuseline.errors import ModelError
@@ -17,16 +15,14 @@ from fuseline.inputs.text import TextReader
 from fuseline.models.encoders.base import Encoder
 from fuseline.training.augment import change_text
 from fuseline.training.modalities.base import Modality
-from fuseline.training.modalities.hub import find_model
+from fuseline.training.modalities.hub import find_model, load_weights
 
 
 class Text(Modality):
     """A text encoder or decoder."""
 
     name = "text"
-
-    def __init__(self, settings: config.TextEncoder) -> None:
-        self.settings = settings
+    settings: config.TextEncoder
 
     def build_reader(self) -> TextReader:
         return TextReader(load_tokenizer(self.settings))
@@ -37,7 +33,7 @@ class Text(Modality):
     def load(self, encoder: Encoder) -> None:
         backbone: Any = encoder.backbone
         _check_text(backbone, self.settings)
-        _load_text(backbone, self.settings)
+        load_weights(backbone, "text", self.settings.name, self.settings.revision)
         if self.settings.freeze_embeddings:
             backbone.get_input_embeddings().requires_grad_(False)
 
@@ -78,7 +74,11 @@ def _text_config(text: config.TextEncoder) -> dict[str, Any]:
             f"encoders.text.name: {text.name!r} is a {found.model_type}, which has no hidden_size; "
             "expected a text encoder or decoder"
         )
-    return {"architecture": {**found.to_diff_dict(), "model_type": found.model_type}, "pooling": text.pooling}
+    return {
+        "kind": "hugging-face-text",
+        "architecture": {**found.to_diff_dict(), "model_type": found.model_type},
+        "pooling": text.pooling,
+    }
 
 
 def _check_text(backbone: Any, text: config.TextEncoder) -> None:
@@ -108,13 +108,3 @@ def count_positions(backbone: Any) -> int | None:
         default=0,
     )
     return None if positions is None else positions - first
-
-
-def _load_text(backbone: nn.Module, text: config.TextEncoder) -> None:
-    try:
-        pretrained = AutoModel.from_pretrained(**_find(text), use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"encoders.text.name: weights of {text.name!r} cannot be loaded: {error}") from error
-    missing = backbone.load_state_dict(pretrained.state_dict(), strict=False).missing_keys
-    if missing:
-        raise ModelError(f"encoders.text.name: {text.name!r} lacks weights for {', '.join(missing[:3])}")

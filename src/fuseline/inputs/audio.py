@@ -1,0 +1,101 @@
+"""Encoded recordings to samples.
+
+Shape letters: B batch, L samples.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseline.errors import DataError
+from fuseline.inputs.base import Array, Input, Reader
+
+Wave = NDArray[np.float32]
+"""[L], one channel."""
+SETTINGS = "audio.json"
+
+
+class AudioReader(Reader):
+    """Decodes, mixes to one channel and resamples; an item is float32 [L], full scale at 1.
+
+    Args:
+        rate: samples per second that the graph takes.
+        max_seconds: longer recordings are cut.
+    """
+
+    name = "audio"
+    column = "audio.path"
+    inputs = (
+        Input("waveform", "float32", ("batch", "samples"), "one channel, full scale at 1"),
+        Input("waveform_lengths", "int64", ("batch",), "samples of each row that count", traced=1 << 20),
+    )
+    files = (SETTINGS,)
+
+    def __init__(self, rate: int, max_seconds: float) -> None:
+        self.rate, self.max_seconds = rate, max_seconds
+
+    def read(self, value: bytes) -> Wave:
+        return decode_audio(value, self.rate, self.max_seconds)
+
+    def collate(self, items: Sequence[Wave | None]) -> dict[str, Array]:
+        lengths_B = np.array([0 if item is None else len(item) for item in items], dtype=np.int64)
+        waveform_BL = np.zeros((len(items), max(1, lengths_B.max(initial=0))), dtype=np.float32)
+        for row, item in zip(waveform_BL, items, strict=True):
+            if item is not None:
+                row[: len(item)] = item
+        return {"waveform": waveform_BL, "waveform_lengths": lengths_B}
+
+    def weigh(self, item: Wave) -> int:
+        return item.nbytes
+
+    def save(self, folder: Path) -> None:
+        document = {"max_seconds": self.max_seconds, "rate": self.rate}
+        (folder / SETTINGS).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        document = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        return cls(int(document["rate"]), float(document["max_seconds"]))
+
+    def describe(self) -> str:
+        return f"rate {self.rate} seconds {self.max_seconds}"
+
+
+def decode_audio(data: bytes, rate: int, max_seconds: float) -> Wave:
+    """Decode a recording to one channel at `rate`, float32 [L] of at most `max_seconds`; the rest is not decoded.
+
+    Raises:
+        DataError: the bytes are no readable recording, or hold no sample.
+    """
+    import soundfile  # here: whoever takes texts and pictures alone need not wait for it
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            given = sound.samplerate
+            wave = sound.read(math.ceil(max_seconds * given), dtype="float32", always_2d=True).mean(1)
+    except (soundfile.SoundFileError, ValueError, RuntimeError, TypeError) as error:
+        raise DataError(f"recording cannot be decoded: {error}") from error
+    if not len(wave):
+        raise DataError("recording holds no samples")
+    if not np.isfinite(wave).all():
+        raise DataError("recording holds samples that are no finite numbers")
+    return resample(wave, given, rate)[: max(1, int(max_seconds * rate))]
+
+
+def resample(wave: Wave, given: int, rate: int) -> Wave:
+    """Bring samples from one rate to another, by polyphase filtering."""
+    if given == rate:
+        return wave
+    from scipy.signal import resample_poly  # as above
+
+    common = math.gcd(given, rate)
+    resampled: Wave = resample_poly(wave, rate // common, given // common).astype(np.float32)
+    return resampled
