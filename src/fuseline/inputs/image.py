@@ -21,6 +21,10 @@ from fuseline.inputs.base import Array, Input, Reader
 MAX_PIXELS = 64_000_000
 """Pictures above this many pixels are refused before they are decoded (decompression bombs)."""
 
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are read, whatever a file's suffix says. It knows more: for PostScript it starts
+Ghostscript, a program that runs what the file says."""
+
 Picture = NDArray[np.uint8]
 """[H, W, 3]."""
 NO_PICTURE: Picture = np.zeros((1, 1, 3), dtype=np.uint8)
@@ -60,7 +64,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise DataError(f"picture of {width} x {height} px exceeds {MAX_PIXELS:,} pixels")
