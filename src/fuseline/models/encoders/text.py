@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModel
 
 from fuseline.models.encoders.base import Encoded, Encoder
 
@@ -25,12 +25,22 @@ class TextEncoder(Encoder):
         extra = {"add_pooling_layer": False} if _accepts_pooling_layer(config) else {}
         self.backbone = AutoModel.from_config(config, **extra)
         self.pooling = pooling
+        self.numbered = is_causal(config) and "position_ids" in inspect.signature(self.backbone.forward).parameters
         self.size: int = config.hidden_size
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Encoded:  # type: ignore[override]
         """Encode token ids, int64 [B, S], and their mask."""
-        states_BSD = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        extra = {"position_ids": (attention_mask.cumsum(1) - 1).clamp(min=0)} if self.numbered else {}
+        states_BSD = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
         return Encoded(pool(states_BSD, attention_mask, self.pooling), states_BSD, attention_mask.bool())
+
+
+def is_causal(config: Any) -> bool:
+    """Tell whether each token sees those before it alone, as in GPT.
+
+    Such a model gets its positions from us: counted from the first token on, padding at the left counts for none.
+    """
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and getattr(config, "is_decoder", True)
 
 
 def _accepts_pooling_layer(config: Any) -> bool:
