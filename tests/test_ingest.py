@@ -110,7 +110,8 @@ def test_a_forgotten_example_is_gone_from_the_new_version(repo: Path) -> None:
     assert "deleted 2 examples" in run("forget", "--ids", "1", "--ids", "2")
     assert held(repo) == {"0", "3", "4", "5", "6", "7"}
     refuse_changed_data(repo)
-    assert "forgotten  2 rows left out" in run("ingest", write(repo, *ROWS))
+    assert "nothing changes" in run("ingest", write(repo, *ROWS))
+    assert "forgotten  2 rows left out" in run("ingest", write(repo, *reversed(ROWS)))
     assert held(repo) == {"0", "3", "4", "5", "6", "7"}
     assert "accepted  2 of 8 rows" in run("ingest", write(repo, *ROWS), "--allow-forgotten")
     assert held(repo) == {row["id"] for row in ROWS}

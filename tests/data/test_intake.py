@@ -139,6 +139,16 @@ def test_bad_rows_go_to_quarantine_each_with_its_reasons(folder: Path) -> None:
     assert broken["reasons"][0] == "not JSON"
 
 
+def test_a_row_is_told_each_of_its_problems_once_and_an_encoding_keeps_its_name(folder: Path) -> None:
+    broken = row("b", None, problem="target is missing"), row("c", problem="text is not UTF-8"), row("d" * 60)
+    taken = take(folder, *broken, row("a"), max_quarantined=0.8)
+    assert taken.examples[:2] == ["line 1: target is missing", "line 2: text is not UTF-8"]
+    assert taken.reasons.keys() == {
+        "reading: target is missing", "target_given: target is missing", "reading: text is not UTF-8",
+        "text_length: text has … characters",
+    }  # fmt: skip
+
+
 def test_two_rows_of_one_id_that_differ_are_both_refused(folder: Path) -> None:
     taken = take(folder, row("a", id="1"), row("b", id="1"), row("c", id="2"), max_quarantined=0.7)
     assert (taken.accepted, taken.quarantined) == (1, 2)
@@ -203,7 +213,7 @@ def test_an_unknown_id_is_told_and_nothing_is_deleted(folder: Path) -> None:
 
 
 BACK = {
-    "the same batch": [row("a", id="1"), row("b", id="2")],
+    "the same rows in another order": [row("b", id="2"), row("a", id="1")],
     "the same id": [row("another", id="1")],
     "the same content": [row("A.", "blue", id="9", meta='{"n": 1}')],
     "a row that would be refused": [row("a", "pink", id="1")],
@@ -222,6 +232,23 @@ def test_what_was_forgotten_does_not_come_back_unless_it_is_asked_for(folder: Pa
     again = take_in(folder, [draft(*BACK[way], row("z"))], "test", TASK, allowed, allow_forgotten=True)
     assert (again.accepted + again.quarantined, again.forgotten) == (2, 0)
     assert {path.name for path in folder.iterdir()} == set(listed_files(shards.read_manifest(folder)))
+
+
+def test_the_same_batch_undoes_no_correction_after_something_was_forgotten(folder: Path) -> None:
+    batch = [row("a", id="1"), row("b", id="2")]
+    take(folder, *batch)
+    take(folder, row("b", "blue", id="2"))
+    forget(folder, ["1"])
+    assert take(folder, *batch).known_as == shards.read_manifest(folder).shards[0].file
+    assert shards.read_examples(folder)["target"].to_pylist() == ["blue"]
+
+
+def test_the_same_batch_brings_back_on_request_what_was_forgotten(folder: Path) -> None:
+    batch = [row("a", id="1"), row("b", id="2")]
+    take(folder, *batch)
+    forget(folder, ["1"])
+    assert take_in(folder, [draft(*batch)], "test", TASK, rules(), allow_forgotten=True).accepted == 1
+    assert texts(folder) == ["b", "a"]
 
 
 def test_what_came_back_on_request_is_like_any_other_row(folder: Path) -> None:

@@ -65,8 +65,6 @@ def forget(folder: Path, ids: Sequence[str]) -> Erased:
             shard = keep_accepted(folder, number, shard, pc.invert(hit))
         if pc.any(bad).as_py():
             shard = keep_quarantined(folder, number, shard, pc.invert(bad))
-        if pc.any(hit).as_py() or pc.any(bad).as_py():
-            shard = shard.model_copy(update={"batch": None})
         shards.append(shard)
     counted = recount(folder, shards)
     known = pa.concat_arrays([read(folder, manifest), _of_ids(named.to_pylist()), shown]).unique()

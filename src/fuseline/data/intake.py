@@ -108,7 +108,7 @@ def take_in(
         source: where the batch came from, for people.
         waives: rules that its rows are released from.
         allow_forgotten: take in what was deleted on request too, and keep its digests no longer.
-        known: a batch that was taken in before changes nothing.
+        known: a batch that was taken in before changes nothing, whatever was corrected or forgotten since.
 
     Raises:
         DataError: too many rows would be quarantined, or the data set is of another task.
@@ -119,11 +119,11 @@ def take_in(
     try:
         batch = _read(part, drafts, source, task)
         same = next((s.file for s in manifest.shards if s.batch == batch.digest), None) if known else None
-        if same is not None:
+        forgotten = _forgotten(folder, manifest, batch)
+        if same is not None and not (allow_forgotten and forgotten.any()):
             return Taken(len(batch.frame), 0, len(batch.frame), 0, 0, known_as=same)
         reasons = _judge(batch, rules, waives)
-        forgotten = np.zeros(len(batch.frame), bool) if allow_forgotten else _forgotten(folder, manifest, batch)
-        fate = _decide(folder, manifest, batch, reasons, forgotten)
+        fate = _decide(folder, manifest, batch, reasons, forgotten & (not allow_forgotten))
         taken = _count(batch, reasons, fate)
         _refuse_too_many(taken, rules.max_quarantined)
         if taken.changes:
@@ -286,7 +286,8 @@ def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndar
     counts = np.bincount(fate, minlength=5)
     accepted = batch.frame["target"][(fate == NEW) | (fate == NEWER)]
     examples = [
-        f"{batch.where[row] or f'row {row}'}: {'; '.join(reasons[row].values())}" for row in sorted(reasons)[:5]
+        f"{batch.where[row] or f'row {row}'}: {'; '.join(dict.fromkeys(reasons[row].values()))}"
+        for row in sorted(reasons)[:5]
     ]
     return Taken(
         read=len(fate), accepted=int(counts[NEW] + counts[NEWER]), unchanged=int(counts[KNOWN]),
@@ -298,7 +299,7 @@ def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndar
 
 def _kind(rule: str, reason: str) -> str:
     """Cut a reason down to what rows have in common: what it quotes and counts differs from one to the next."""
-    common = re.sub(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|\d[\d,.]*", "…", reason.partition(";")[0])
+    common = re.sub(r"'[^']*'|\"[^\"]*\"|\[[^\]]*\]|(?<!UTF-)\d[\d,.]*", "…", reason.partition(";")[0])
     return f"{rule}: {common[:100]}"
 
 
