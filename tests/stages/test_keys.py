@@ -64,7 +64,7 @@ ELSEWHERE = {
     "prepare.duplicates.text_similarity": "tests/stages/test_prepare.py: test_how_near_a_text_may_be_is_the_config_s",
     "prepare.duplicates.image_distance": "tests/stages/test_prepare.py: test_how_near_a_picture_may_be_is_the_config_s",
     "train.processes": "tests/stages/test_processes.py",
-    "train.checkpoint_steps": "tests/stages/test_resume.py",
+    "train.checkpoint_steps": "tests/stages/test_killed_train.py",
     "train.threads": "test_threads_of_torch_are_those_of_the_config, below",
     "train.precision": "test_bf16_is_refused_without_a_gpu_by_the_stage, below",
     "train.device": "test_auto_takes_the_gpu, below",
