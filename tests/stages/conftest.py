@@ -22,7 +22,7 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
     found["validate"] |= {"max_text_chars": 27, "max_quarantined": 0.2}  # three texts are longer
     found["validate"] |= {"max_duplicates": 1.0, "max_conflicts": 1.0}
     found["prepare"] |= {"val": 0.25, "test": 0.25}
-    found["encoders"] = encoders.model_dump()
+    found["encoders"] = encoders.model_dump() | {"audio": None}
     found["encoders"]["image"]["size"] = 16
     found["train"] |= {"threads": 1, "device": "cpu"}
     small = {"dropout": 0.1, "epochs": 2, "batch_size": 4, "warmup": 0.1, "schedule": "linear", "label_smoothing": 0.0,

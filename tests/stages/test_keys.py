@@ -265,28 +265,6 @@ def digest_result(path: Path) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
-    """The project's own params.yaml, made small."""
-    found = yaml.safe_load((ROOT / "params.yaml").read_text())
-    found["task"]["labels"] = labels
-    found["validate"] |= {"max_text_chars": 27, "max_quarantined": 0.2}  # three texts are longer
-    found["validate"] |= {"max_duplicates": 1.0, "max_conflicts": 1.0}
-    found["prepare"] |= {"val": 0.25, "test": 0.25}
-    found["encoders"] = encoders.model_dump() | {"audio": None}
-    found["encoders"]["image"]["size"] = 16
-    found["train"] |= {"threads": 1, "device": "cpu"}
-    small = {"dropout": 0.1, "epochs": 2, "batch_size": 4, "warmup": 0.1, "schedule": "linear", "label_smoothing": 0.0,
-             "patience": None, "weight_decay": 0.0}  # fmt: skip
-    for name, member in (found["members"]["experts"] | found["members"]["fusions"]).items():
-        member |= small | {"augment": {} if name == "text" else {"image": NO_AUGMENT}}
-        member["learning_rate"] = dict.fromkeys(member["learning_rate"], 0.01)
-    found["members"]["fusions"]["fusion"] |= {"hidden": 8, "modality_dropout": 0.0}
-    found["evaluate"]["resamples"] = 10
-    found["benchmark"] |= {"calls": 2, "warmup": 1, "batch_sizes": [1, 2]}
-    return found
-
-
-@pytest.fixture(scope="module")
 def read() -> dict[str, dict[str, set[str]]]:
     """The keys that each stage read while the whole line ran, by member."""
     return {}
