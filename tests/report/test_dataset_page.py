@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fuseline.records import Expectation, Leakage, Validation
-from fuseline.report import bars, dataset_tables
+from fuseline.report import bars, dataset_tables, leaks
 from fuseline.report.dataset import (
     Comparison,
     Conflicts,
@@ -30,7 +31,9 @@ from fuseline.report.dataset import (
     Sound,
     Spread,
 )
-from fuseline.report.dataset_page import render, tell_drift, tell_labels
+from fuseline.report.dataset_page import render, tell_drift, tell_labels, tell_repeats
+from fuseline.report.page import Story
+from fuseline.report.page import render as render_run
 from tests.report.test_page import BROWSER, HOSTILE, Page, measure_in_browser
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -164,6 +167,33 @@ def test_many_labels_are_charted_in_part_and_listed_in_full(leakage: Leakage) ->
 ])  # fmt: skip
 def test_a_difference_is_named_by_chance_first_and_size_second(distance: float, p: float | None, words: str) -> None:
     assert dataset_tables.judge(distance, p) == words
+
+
+def test_repeats_and_leaks_are_told_as_far_as_there_are_any(leakage: Leakage) -> None:
+    data = dataset(["red", "blue"], leakage)
+    assert tell_repeats(data).startswith(
+        "1 family of rows that repeat each other, 2 rows in all; 0 rows have the very content of an "
+        "earlier one, the others"
+    )
+    exact = data.repeats.model_copy(update={"exact": 1})
+    assert "the others" not in tell_repeats(data.model_copy(update={"repeats": exact}))
+    assert leaks.tell(leakage) == (
+        "12 rows repeat an earlier one and share its split; 1 row is held out, which no split could take without a "
+        "leak. Rows that as a whole differ from all others, but share one modality with a split nearer to training: "
+        "3 with the same text."
+    )
+    sound = Leakage(duplicates=1, joined=0, largest_family=0, across={}, held_out={})
+    assert leaks.tell(sound) == (
+        "1 row repeats an earlier one and shares its split; none had to be held out. "
+        "No text, picture or sound is in two splits."
+    )
+
+
+def test_a_run_tells_of_its_data_set_and_of_leaks(story: Callable[..., Story]) -> None:
+    page = Page(render_run(story()))
+    assert "made up" in page.texts
+    assert any("3,112 rows in 0 batches" in text for text in page.texts)
+    assert leaks.tell(story().leakage) in page.texts
 
 
 def test_drift_is_told_in_numbers_and_by_what_moved(leakage: Leakage) -> None:

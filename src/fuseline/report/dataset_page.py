@@ -32,7 +32,7 @@ def render(sheet: Sheet) -> str:
 
 def is_wide(sheet: Sheet, rows: Sequence[int]) -> bool:
     """Tell whether some of these rows need wide cards."""
-    return any(sheet.examples[row].long for row in rows)
+    return sheet.dataset.task != "classification" or any(sheet.examples[row].long for row in rows)
 
 
 def level_spreads(data: Dataset) -> list[str]:
@@ -123,11 +123,13 @@ def tell_repeats(data: Dataset) -> str:
     found = data.repeats
     if not found.families:
         return "No row repeats another."
+    exact = count(found.exact, "row has", "rows have")
+    kinds = f"{exact} the very content of an earlier one"
+    if found.rows - found.families > found.exact:
+        kinds += ", the others are near: another size or compression, another case or spacing, a few other words"
     return (
         f"{count(found.families, 'family', 'families')} of rows that repeat each other, {found.rows:,} rows in all; "
-        f"{count(found.exact, 'row has', 'rows have')} the very content of an earlier one, the others are near: "
-        "another size or compression, another case or spacing, a few other words. A family stays in one split. "
-        "The largest of both kinds:"
+        f"{kinds}. A family stays in one split. The largest:"
     )
 
 
@@ -139,7 +141,7 @@ def tell_conflicts(data: Dataset) -> str:
     return (
         f"{count(found.contents, 'content stands', 'contents stand')} under more than one target, in {found.rows:,} "
         "rows: at least one of them teaches the model something wrong. Mend them with a batch of the same ids, or "
-        "`fuseline forget` them."
+        "delete them with fuseline forget."
     )
 
 
@@ -148,7 +150,7 @@ def tell_quarantine(found: Quarantine) -> str:
     return (
         f"{count(found.rows, 'row that a batch brought was', 'rows that batches brought were')} not accepted. They "
         "stand in the data version with their reasons: "
-        "`fuseline quarantine show` lists them, `release` takes them in after all."
+        "fuseline quarantine show lists them, fuseline quarantine release takes them in after all."
     )
 
 
@@ -173,7 +175,7 @@ def name_targets(family: Family, task: str) -> str:
     """Name a family's targets, most frequent first."""
     if task != "classification":
         return "" if len(family.targets) == 1 else f"{len(family.targets)} targets"
-    return ", ".join(f"{target} {count:,}" for target, count in family.targets.items())
+    return ", ".join(f"{target} ({rows:,})" for target, rows in family.targets.items())
 
 
 def lineage(data: Dataset) -> Mapping[str, str]:

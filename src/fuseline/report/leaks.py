@@ -23,12 +23,16 @@ def tell(found: Leakage) -> str:
     alike = {kind: one.rows for kind, one in found.across.items() if one.rows}
     told = (
         f"{count(found.duplicates, 'row repeats', 'rows repeat')} an earlier one and "
-        f"{'shares' if found.duplicates == 1 else 'share'} its split; {count(held, 'row is', 'rows are')} held out, "
-        "because no split could take them without a leak. "
+        f"{'shares' if found.duplicates == 1 else 'share'} its split; "
+        + (
+            f"{count(held, 'row is', 'rows are')} held out, which no split could take without a leak. "
+            if held
+            else "none had to be held out. "
+        )
     )
     if not alike:
         return told + "No text, picture or sound is in two splits."
-    listed = ", ".join(f"{count:,} with the {kind}" for kind, count in alike.items())
+    listed = ", ".join(f"{rows:,} with the {kind}" for kind, rows in alike.items())
     return (
         told
         + "Rows that as a whole differ from all others, but share one modality with a split nearer to training: "
