@@ -271,3 +271,17 @@ def test_to_forget_a_row_that_shows_nothing_keeps_no_other_out(folder: Path) -> 
     forget(folder, ["2"])
     taken = take(folder, row("b", id="3"), row(None, None, id="4", problem="not JSON"), max_quarantined=0.5)
     assert (taken.accepted, taken.forgotten, taken.quarantined) == (1, 0, 1)
+
+
+def test_labels_that_params_lack_are_listed_where_they_are_too_many(folder: Path) -> None:
+    with pytest.raises(DataError, match="params.yaml lacks, the commonest first: 'pink', 'mauve'$"):
+        take(folder, row("a"), row("b", "pink"), row("c", "mauve"), row("d", "pink"), max_quarantined=0.1)
+
+
+def test_spans_are_counted_by_label_and_another_problem_s_targets_are_asked_about(folder: Path) -> None:
+    task = Task(kind="ner", labels=["LOC", "PER"])
+    begin(folder, "made up", task)
+    good = [row("ab cd", '[[0, 2, "PER"], [3, 5, "LOC"]]'), row("ef", '[[0, 2, "PER"]]'), row("gh", "[]")]
+    assert take_in(folder, [draft(*good)], "test", task, rules()).targets == {"PER": 2, "LOC": 1}
+    with pytest.raises(DataError, match=r"task.kind of params.yaml is ner: is that the problem"):
+        take_in(folder, [draft(row("ij", "pink"))], "test", task, rules())

@@ -81,9 +81,11 @@ def _tell(done: Any, dry_run: bool = False) -> None:
             typer.echo(f"  {count:>7,}  {reason}")
         for example in taken.examples:
             typer.echo(f"  {first_line(example, 140)}")
-    if dry_run:
+    if dry_run and taken.targets:
         shown = ", ".join(f"{first_line(str(target), 30)} {count:,}" for target, count in taken.targets.most_common(12))
-        typer.echo(f"targets  {shown or 'none'}")
+        typer.echo(f"targets  {shown}")
+    if dry_run:
+        typer.echo("nothing was changed")
     elif done.before == done.after:
         typer.echo(f"data  {done.after[:12]}, unchanged")
     else:

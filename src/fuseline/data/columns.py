@@ -35,7 +35,8 @@ class Columns:
     def __post_init__(self) -> None:
         fields = [name for name in ALIASES if name != "file"]
         if unknown := sorted(set(self.named) - set(fields)):
-            raise DataError(f"columns: {unknown[0]!r} is no field; expected of {', '.join(fields)}")
+            meant = next((f" (did you mean {name!r}?)" for name in fields if unknown[0] in ALIASES[name]), "")
+            raise DataError(f"columns: {unknown[0]!r} is no field{meant}; expected of {', '.join(fields)}")
 
     def resolve(self, where: str, there: Collection[str], needs: Collection[str] = ("target",)) -> dict[str, list[str]]:
         """Return, of the columns that are there, those that may give each field, in order of preference.

@@ -220,13 +220,16 @@ def build_rules(rules: Validate) -> list[Rule]:
 def build_whole_rules(task: Task, rules: Validate) -> list[Rule]:
     """Write down what the rows as a whole must keep to."""
 
-    def at_most(key: str, bound: float, what: str) -> Rule:
+    def at_most(key: str, bound: float, what: str, name: str | None = None) -> Rule:
         expectation = gxe.ExpectColumnMaxToBeBetween(column=key, max_value=bound + 1e-9)
-        return Rule(key, f"{what}: {bound:.1%} or less", expectation,
-                    lambda v: f"{what}: {v:.1%}, at most {bound:.1%} allowed")  # fmt: skip
+        asked = f"at most {bound:.1%} allowed by validate.{name or f'max_{key}'}"
+        return Rule(key, f"{what}: {bound:.1%} or less", expectation, lambda v: f"{what}: {v:.1%}, {asked}")
 
     whole = [
-        *(at_most(f"missing_{name}", bound, f"rows without {name}") for name, bound in rules.max_missing),
+        *(
+            at_most(f"missing_{name}", bound, f"rows without {name}", f"max_missing.{name}")
+            for name, bound in rules.max_missing
+        ),
         at_most("duplicates", rules.max_duplicates, "rows that repeat an earlier one"),
         at_most("conflicts", rules.max_conflicts, "rows whose content stands under another target too"),
     ]
@@ -235,7 +238,8 @@ def build_whole_rules(task: Task, rules: Validate) -> list[Rule]:
         whole += [
             Rule("smallest_class", f"each class has {least:.2%} of the rows or more",
                  gxe.ExpectColumnMinToBeBetween(column="smallest_class", min_value=least),
-                 lambda v: f"the smallest class has {v:.2%} of the rows, at least {least:.2%} expected"),
+                 lambda v: f"the smallest class has {v:.2%} of the rows, at least {least:.2%} "
+                           "expected by validate.min_class_share"),
             at_most("drift", rules.max_drift, "distance of the newest shards' class shares from those before them"),
         ]  # fmt: skip
     return whole

@@ -6,6 +6,7 @@ A pure function of files: it writes the next version of a data set into a folder
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,6 +63,8 @@ class Taken:
     targets: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     """The first quarantined rows, in words."""
+    strange: Counter[str] = field(default_factory=Counter)
+    """Targets that were refused."""
 
     @property
     def changes(self) -> bool:
@@ -124,8 +127,8 @@ def take_in(
             return Taken(len(batch.frame), 0, len(batch.frame), 0, 0, known_as=same)
         reasons = _judge(batch, rules, waives)
         fate = _decide(folder, manifest, batch, reasons, forgotten & (not allow_forgotten))
-        taken = _count(batch, reasons, fate)
-        _refuse_too_many(taken, rules.max_quarantined)
+        taken = _count(batch, reasons, fate, task.kind)
+        _refuse_too_many(taken, rules.max_quarantined, task)
         if taken.changes:
             shard = _write(folder, len(manifest.shards), batch, reasons, fate)
             entry = shard.model_copy(update={
@@ -282,7 +285,7 @@ def held_rows(folder: Path, manifest: DataManifest) -> pd.DataFrame:
     return whole if whole.index.is_unique else whole[~whole.index.duplicated(keep="last")]
 
 
-def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndarray) -> Taken:
+def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndarray, kind: str) -> Taken:
     counts = np.bincount(fate, minlength=5)
     accepted = batch.frame["target"][(fate == NEW) | (fate == NEWER)]
     examples = [
@@ -293,8 +296,16 @@ def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndar
         read=len(fate), accepted=int(counts[NEW] + counts[NEWER]), unchanged=int(counts[KNOWN]),
         superseded=int(counts[NEWER]), quarantined=int(counts[BAD]), forgotten=int(counts[GONE]),
         reasons=Counter(_kind(rule, reason) for why in reasons.values() for rule, reason in why.items()),
-        targets=Counter(accepted.tolist()), examples=examples,
+        targets=_tally(accepted.tolist(), kind), examples=examples,
+        strange=Counter(batch.frame["target"][sorted(row for row in reasons if "target" in reasons[row])].dropna()),
     )  # fmt: skip
+
+
+def _tally(targets: Iterable[str], kind: str) -> Counter[str]:
+    """Count labels, or those of spans; answers and texts are as many as rows."""
+    if kind == "ner":
+        return Counter(label for target in targets for _, _, label in json.loads(target))
+    return Counter(targets) if kind == "classification" else Counter()
 
 
 def _kind(rule: str, reason: str) -> str:
@@ -303,9 +314,15 @@ def _kind(rule: str, reason: str) -> str:
     return f"{rule}: {common[:100]}"
 
 
-def _refuse_too_many(taken: Taken, allowed: float) -> None:
+def _refuse_too_many(taken: Taken, allowed: float, task: Task) -> None:
     if taken.read and taken.quarantined > allowed * taken.read:
         first = "\n  ".join(taken.examples)
+        if task.kind != "classification" and taken.strange:
+            first += f"\ntask.kind of params.yaml is {task.kind}: is that the problem that this batch is for?"
+        elif taken.strange:
+            names = [repr(name[:40]) for name, _ in taken.strange.most_common(30)]
+            first += f"\nLabels that task.labels of params.yaml lacks, the commonest first: {', '.join(names)}"
+            first += f" and {len(taken.strange) - 30:,} more" if len(taken.strange) > 30 else ""
         raise DataError(
             f"{taken.quarantined:,} of {taken.read:,} rows would be quarantined "
             f"({taken.quarantined / taken.read:.1%}), at most {allowed:.1%} allowed by validate.max_quarantined; "

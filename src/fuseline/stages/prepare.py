@@ -62,7 +62,7 @@ def refuse_unfit_data() -> None:
         raise DataError(
             f"the data contract refused this data set: {validation.why}. "
             "See build/validate/quarantine.parquet (of a run: .fuseline/runs/RUN/), mend or remove those rows, "
-            "or raise validate.max_quarantined"
+            "or loosen the bound: validate.max_quarantined, or the key that is named"
         )
 
 
@@ -88,8 +88,9 @@ def refuse_poor_splits(splits_N: Codes, labels_N: Ints, labels: Sequence[str]) -
     if empty := [name for number, name in enumerate(SPLITS) if not (splits_N == number).any()]:
         raise DataError(
             f"split {' and '.join(empty)} has no rows: {(splits_N != ABSENT).sum()} accepted rows are too few, "
-            "prepare.val or prepare.test is too small, or duplicates tie nearly all rows to one family "
-            "(prepare.duplicates)"
+            "prepare.val or prepare.test is too small, the groups are so few that the hash sent all elsewhere (another "
+            "prepare.salt deals anew), rows name the other splits alone (prepare.val_from_train), or duplicates tie "
+            "nearly all rows to one family (prepare.duplicates)"
         )
     seen = set(labels_N[splits_N == 0].tolist())
     if absent := [label for number, label in enumerate(labels) if number not in seen]:

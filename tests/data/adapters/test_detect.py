@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ CONTENTS = {
     "tokens.conll": ("conll", ""),
     "tokens.txt": ("conll", "# a comment\n\nAnn NNP B-PER\nmet VBD O\n\n"),
     "export.json": ("label_studio", '[{"id": 1, "data": {}, "annotations": []}]'),
+    "array.json": ("array", '[{"text": "a", "label": "x"}]'),
     "squad.json": ("squad", '{"version": "1.1", "data": [{"title": "a", "paragraphs": []}]}'),
     "rows.parquet": ("parquet", "PAR1"),
 }
@@ -80,6 +82,28 @@ def test_an_unknown_file_a_missing_one_and_an_unknown_format_are_errors(write: W
         rows_of(path, "xml")
     with pytest.raises(DataError, match="no file of the format squad"):
         rows_of(write("cat/a.png", "x").parent.parent, "squad")
+
+
+@pytest.mark.parametrize("content", ["[]", "[{}]", "[{", '[{"text": "a"'])
+def test_an_array_without_rows_is_of_no_known_format(write: Write, content: str) -> None:
+    with pytest.raises(DataError, match=r"of no known format; expected JSON Lines, .*\(--format\)"):
+        detect(write("rows.json", content))
+
+
+def test_an_array_s_elements_are_rows_and_what_is_no_object_a_problem(write: Write, rows_of: Rows, batch: Path) -> None:
+    write("a.png", b"picture")
+    rows = [{"text": "a", "label": "x", "image": "a.png", "more": 1}, 7, {"text": "b"}]
+    first, second, third = rows_of(write("rows.json", json.dumps(rows, indent=1)))
+    assert first == {"text": "a", "target": "x", "image": b"picture", "meta": '{"more": 1}',
+                     "where": "rows.json, element 1"}  # fmt: skip
+    assert second["problem"] == "element is a number; expected an object"
+    assert third["problem"] == "target is missing"
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.csv.xz", "rows.zst"])
+def test_a_compressed_file_is_to_be_unpacked_first(write: Write, name: str) -> None:
+    with pytest.raises(DataError, match="is compressed; unpack it first"):
+        detect(write(name, "x"))
 
 
 def test_a_format_can_be_named_for_any_suffix(write: Write, rows_of: Rows) -> None:

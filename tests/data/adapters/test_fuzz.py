@@ -18,7 +18,8 @@ from fuseline.data.adapters import FORMATS, detect, read
 from fuseline.errors import FuselineError
 
 NAMES = {
-    "lines": "rows.jsonl", "delimited": "rows.csv", "parquet": "rows.parquet", "conll": "rows.conll",
+    "array": "rows.json", "lines": "rows.jsonl", "delimited": "rows.csv", "parquet": "rows.parquet",
+    "conll": "rows.conll",
     "label_studio": "rows.json", "squad": "rows.json",
 }  # fmt: skip
 KINDS = st.sampled_from(["classification", "ner", "qa", "generation"])

@@ -20,6 +20,7 @@ Write = Callable[[str, str | bytes], Path]
     [
         ("{target}_{group}_{take}.wav", "7_jackson_32.wav",
          {"target": "7", "group": "jackson", "meta": '{"take": "32"}'}),
+        ("{label}/{}.jpg", "pug/4.jpg", {"target": "pug"}),
         ("{target}_{}.jpg", "a/b/pug_004.jpg", {"target": "pug"}),
         ("{group}/{target}/{id}.png", "x/ann/cat/1.png", {"group": "ann", "target": "cat", "id": "1"}),
         ("{split}/{target}/{}.png", "dev/cat/1.png", {"split": "val", "target": "cat"}),
@@ -40,7 +41,9 @@ def test_a_split_by_another_name_is_a_problem() -> None:
     assert (found["split"], found["problem"]) == (None, "split 'extra' is not train, val or test")
 
 
-@pytest.mark.parametrize("pattern", ["*.wav", "{}.wav", "{target", "{a b}.wav", "{target}{target}", "{{target}}.wav"])
+@pytest.mark.parametrize(
+    "pattern", ["*.wav", "{}.wav", "{target", "{a b}.wav", "{target}{target}", "{label}/{target}", "{{target}}.wav"]
+)
 def test_a_malformed_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(DataError, match="pattern"):
         Names.parse(pattern)

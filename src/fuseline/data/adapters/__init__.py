@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fuseline.data.adapters import conll, delimited, image_folder, label_studio, lines, parquet, squad
+from fuseline.data.adapters import array, conll, delimited, image_folder, label_studio, lines, parquet, squad
 from fuseline.data.adapters.detect import detect, find_files, locate
 from fuseline.data.adapters.names import Names
 from fuseline.data.adapters.splits import splits_of
@@ -18,6 +18,7 @@ from fuseline.errors import DataError
 __all__ = ["FORMATS", "detect", "read"]
 
 _READERS: Mapping[str, Callable[[Batch, str, str | None], Iterator[pa.Table]]] = {
+    "array": array.read,
     "conll": conll.read,
     "delimited": delimited.read,
     "label_studio": label_studio.read,
@@ -25,7 +26,7 @@ _READERS: Mapping[str, Callable[[Batch, str, str | None], Iterator[pa.Table]]] =
     "parquet": parquet.read,
     "squad": squad.read,
 }
-_GIVING_PATHS = ("delimited", "lines", "parquet")
+_GIVING_PATHS = ("array", "delimited", "lines", "parquet")
 FORMATS = ("image_folder", *_READERS)
 
 

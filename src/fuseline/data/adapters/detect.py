@@ -24,6 +24,11 @@ SUFFIXES = {
 }  # fmt: skip
 _DOCUMENTS = re.compile(r"(readme|licen[cs]e|copying|notice|source|changelog|citation)\b", re.IGNORECASE)
 _HEAD = 64 << 10
+_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+_KNOWN = (
+    "expected JSON Lines, a JSON array of objects, CSV, Parquet, CoNLL, JSON of Label Studio or SQuAD, or a folder of "
+    "pictures or sound; name the format (--format) if only the suffix is unusual, or write the rows as JSON Lines"
+)
 
 
 def locate(path: Path) -> tuple[Path, list[str]]:
@@ -48,8 +53,10 @@ def detect(path: Path) -> str:
     root, names = locate(path)
     if not path.is_dir():
         found = format_of(root, names[0])
+        if found is None and suffix_of(names[0]) in _COMPRESSED:
+            raise DataError(f"{path}: is compressed; unpack it first, or put it into a zip or tar archive")
         if found is None:
-            raise DataError(f"{path}: of no known format; name it if it has one of an unusual suffix")
+            raise DataError(f"{path}: of no known format; {_KNOWN}")
         return found
     if any(posixpath.basename(name) in METADATA for name in names):
         return "image_folder"
@@ -62,7 +69,7 @@ def detect(path: Path) -> str:
     if any(suffix_of(name) in MEDIA_SUFFIXES for name in names):
         return "image_folder"
     listed = ", ".join(map(clip, names[:10])) or "nothing"
-    raise DataError(f"{path}: holds no batch of a known format; found {listed}")
+    raise DataError(f"{path}: holds no batch of a known format; found {listed}; {_KNOWN}")
 
 
 def find_files(root: Path, names: Sequence[str], format_: str) -> list[str]:
@@ -115,6 +122,8 @@ def _json_format(root: Path, name: str, head: bytes) -> str | None:
         item = next(iter_items(file, name, key), ({}, 0))[0]
     if key is None and isinstance(item, dict) and "data" in item and item.keys() & {"annotations", "completions"}:
         return "label_studio"
+    if key is None and isinstance(item, dict) and item:
+        return "array"
     if key == "data" and isinstance(item, dict) and "paragraphs" in item:
         return "squad"
     line = parse([first.split(b"\n")[0]])[0]

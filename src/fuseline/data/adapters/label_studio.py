@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from fuseline.data.adapters.array import blocks
 from fuseline.data.adapters.json_stream import iter_items
 from fuseline.data.cells import to_json
 from fuseline.data.columns import Columns
 from fuseline.data.drafts import join
 from fuseline.data.files import MEDIA_SUFFIXES, clip, open_file, suffix_of
-from fuseline.data.shards import BATCH_ROWS
-from fuseline.data.tabular import BLOCK_BYTES, Batch, Reader, Record, Unread
+from fuseline.data.tabular import Batch, Reader, Record, Unread
 from fuseline.errors import DataError
 
 KINDS = {"choices", "labels", "pairwise"}
@@ -34,7 +34,7 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
     columns = Columns({key: column for key, column in batch.columns.named.items() if key != "target"})
     reader = Reader(Batch(batch.root, columns, batch.kind), name, split, needs=())
     with open_file(batch.root, name) as file:
-        for start, tasks in _blocks(iter_items(file, name)):
+        for start, tasks in blocks(iter_items(file, name)):
             wheres = [f"{name}, task {start + number}" for number in range(1, len(tasks) + 1)]
             block = reader.block([_record(task, batch.root, reader.name) for task in tasks], wheres)
             targets: list[str | None] = []
@@ -45,19 +45,6 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
                 if not block.unread[row]:
                     block.problems[row] = join(block.problems[row], problem)
             yield from reader.tables(block, targets)
-
-
-def _blocks(items: Iterator[tuple[Any, int]]) -> Iterator[tuple[int, list[Any]]]:
-    tasks: list[Any] = []
-    start = size = 0
-    for task, length in items:
-        tasks.append(task)
-        size += length
-        if len(tasks) == BATCH_ROWS or size >= BLOCK_BYTES:
-            yield start, tasks
-            start, tasks, size = start + len(tasks), [], 0
-    if tasks:
-        yield start, tasks
 
 
 def _record(task: Any, root: Path, name: str) -> Record:

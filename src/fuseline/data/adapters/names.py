@@ -11,7 +11,7 @@ from fuseline.data import cells
 from fuseline.errors import DataError
 
 FIELDS = ("id", "group", "text", "target", "split")
-"""Fields of an example that a name can give; any other word becomes meta."""
+"""Fields of an example that a name can give, `label` being a target; any other word becomes meta."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Names:
         fixed, words = re.split(r"\{[^{}]*\}", pattern), re.findall(r"\{([^{}]*)\}", pattern)
         if not any(words) or any("{" in part or "}" in part for part in fixed):
             raise DataError(f"pattern {pattern!r}: expected fields in braces, such as '{{target}}_{{group}}_{{}}.wav'")
+        if {"label", "target"} <= set(words):
+            raise DataError(f"pattern {pattern!r}: label and target are the same; leave one out")
         if wrong := [word for word in words if word and not (word.isidentifier() and words.count(word) == 1)]:
             raise DataError(f"pattern {pattern!r}: {wrong[0]!r} is no word, or stands there twice")
         holes = [f"(?P<{word}>[^/]+?)" if word else "[^/]*?" for word in words]
@@ -46,6 +48,8 @@ class Names:
         if found is None:
             return {"problem": f"name does not fit the pattern {self.pattern!r}"}
         words = found.groupdict()
+        if "label" in words:
+            words["target"] = words.pop("label")
         row: dict[str, Any] = {word: words.pop(word) for word in FIELDS if word in words}
         if words:
             row["meta"] = json.dumps(words, ensure_ascii=False)
