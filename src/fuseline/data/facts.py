@@ -71,7 +71,8 @@ _FEW = 512
 @contextmanager
 def workers(processes: int | None = None) -> Iterator[ProcessPoolExecutor | None]:
     """Give a pool that decodes pictures and sound on all cores; None on a machine with one."""
-    count = processes or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = processes or cores
     if count < 2:
         yield None
         return
