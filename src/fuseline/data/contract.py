@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from scipy.stats import chi2_contingency
 
 from fuseline.config import Task, Validate
-from fuseline.data.facts import meta_error
+from fuseline.data.duplicates import mix
+from fuseline.data.facts import KEYS, meta_error
 from fuseline.data.targets import target_error
 from fuseline.errors import DataError
 from fuseline.records import Expectation
@@ -30,7 +31,6 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 
 SCALARS = ("id", "group", "text", "text_pair", "target", "split", "meta")
 """Columns of an example that the contract reads; of the files it needs their facts alone."""
-KEYS = ("text_key", "image_key", "audio_key")
 MEASURES = ("text_chars", "text_odd", "short_side", "long_side", "audio_seconds", "audio_rate")
 FACTS = (*KEYS, *MEASURES, "image_error", "audio_error")
 """Facts that the contract reads."""
@@ -248,7 +248,7 @@ def build_whole_rules(task: Task, rules: Validate) -> list[Rule]:
 def summarise(frame: pd.DataFrame, task: Task, starts: Sequence[int]) -> dict[str, float]:
     """Reduce the rows to the numbers that the whole is judged by."""
     rows = max(len(frame), 1)
-    key = sum(frame[name].to_numpy().view(np.uint64) * odd for name, odd in zip(KEYS, _ODD, strict=True))
+    key = mix([frame[name].to_numpy() for name in KEYS])
     same = pd.DataFrame({"key": key, "target": pd.factorize(frame["target"])[0]})
     repeats = same.duplicated()
     targets = same["key"][~repeats]
@@ -265,10 +265,6 @@ def summarise(frame: pd.DataFrame, task: Task, starts: Sequence[int]) -> dict[st
         summary["smallest_class"] = float(min(shares.get(label, 0.0) for label in task.labels))
         summary["drift"] = drift(frame["target"], starts)
     return summary
-
-
-_ODD = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
-"""What makes one key of several: any odd numbers that have nothing to do with one another."""
 
 
 def _has(frame: pd.DataFrame, measure: str, error: str) -> pd.Series:

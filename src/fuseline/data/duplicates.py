@@ -146,7 +146,7 @@ def _find_fuller(pattern_N: Ints, pattern: int, contents: Sequence[Content]) -> 
     them all.
     """
     rows = np.flatnonzero(pattern_N & pattern == pattern)
-    keys, fuller = _mix([content.key_N[rows] for content in contents]), pattern_N[rows] != pattern
+    keys, fuller = mix([content.key_N[rows] for content in contents]), pattern_N[rows] != pattern
     known, first = np.unique(keys[fuller], return_index=True)
     if not len(known):
         return Links.join([])
@@ -164,7 +164,7 @@ def find_near(content: Content, rows: Ints) -> Links:
 
 def _find(rows: Ints, contents: Sequence[Content]) -> Links:
     """Link rows that match in all of `contents`: each to the first that is the same, and to near ones."""
-    repeats, first = _repeats(_mix([content.key_N[rows] for content in contents]))
+    repeats, first = _repeats(mix([content.key_N[rows] for content in contents]))
     same = Links(rows[repeats], rows[first[repeats]])
     return Links.join([same, _find_near(rows[~repeats], contents)])
 
@@ -210,7 +210,7 @@ def _share_buckets(rows: Ints, contents: Sequence[Content], keys: Ints | None = 
     content, *others = contents
     for table in range(content.tables):
         buckets, there = content.bucket(table, rows)
-        joint = buckets if keys is None else _mix([keys, buckets])
+        joint = buckets if keys is None else mix([keys, buckets])
         there[there] = _may_repeat(joint[there])
         if others:
             yield from _share_buckets(rows[there], others, joint[there])
@@ -240,8 +240,8 @@ def _share_bucket(rows: Ints, buckets: Ints) -> tuple[Ints, Ints]:
     return np.concatenate([*later, arrived[far]]), np.concatenate([*earlier, arrived[first]])
 
 
-def _mix(keys: Sequence[Ints]) -> Ints:
-    """Make one key of several; a single one stays as it is."""
+def mix(keys: Sequence[Ints]) -> Ints:
+    """Make one key of several that is equal where all of them are; a single one stays as it is."""
     mixed = keys[0]
     for key in keys[1:]:
         mixed = mixed * np.int64(_ODD - (1 << 64)) + (key ^ (key >> np.int64(31)))

@@ -64,6 +64,8 @@ SCHEMA = pa.schema(
     ],
     metadata={"facts": VERSION},
 )
+KEYS = ("text_key", "image_key", "audio_key")
+"""Facts that are equal where text, picture and sound are."""
 _FEW = 512
 """Rows below which starting processes costs more than it saves."""
 
@@ -121,7 +123,7 @@ def digests(examples: pa.Table) -> list[bytes]:
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows.to_pylist()]
 
 
-SHOWN = ("digest", "text_key", "image_key", "audio_key", "image_error", "audio_error")
+SHOWN = ("digest", *KEYS, "image_error", "audio_error")
 """What `shown` looks at."""
 
 
@@ -133,7 +135,7 @@ def shown(facts: pa.Table) -> list[bytes | None]:
     Args:
         facts: columns SHOWN.
     """
-    keys = zip(*(facts[name].to_pylist() for name in ("text_key", "image_key", "audio_key")), strict=True)
+    keys = zip(*(facts[name].to_pylist() for name in KEYS), strict=True)
     errors = zip(*(facts[name].to_pylist() for name in ("image_error", "audio_error")), strict=True)
     return [
         digest if any(bad) else None if key == (None, None, None) else _digest_of(key)

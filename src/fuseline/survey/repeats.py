@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from fuseline.data.duplicates import Links
+from fuseline.data.duplicates import Links, mix
+from fuseline.data.facts import KEYS
 from fuseline.report.dataset import Conflicts, Family, Repeats
 from fuseline.survey.numbers import NONE
 from fuseline.survey.rows import Bools, Held, Ints
@@ -22,14 +22,13 @@ FAMILIES = 6
 """How many families are shown of each kind."""
 MEMBERS = 6
 """How many rows are shown of each."""
-KEYS = ("text_key", "image_key", "audio_key")
 
 
 def find_keys(table: pa.Table) -> Ints:
     """Return a number per row that is equal where text, picture and sound are; rows without any equal no other."""
-    frame = pd.DataFrame({name: table[name].fill_null(0).to_numpy() for name in KEYS})
-    keys = pd.util.hash_pandas_object(frame, index=False).to_numpy().view(np.int64).copy()
-    empty = np.flatnonzero((frame == 0).to_numpy().all(1))
+    columns = [table[name].fill_null(0).to_numpy() for name in KEYS]
+    keys = mix(columns)
+    empty = np.flatnonzero(~np.any(columns, axis=0))
     keys[empty] = empty
     return keys
 
