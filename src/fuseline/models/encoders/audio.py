@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
 
-from fuseline.models.encoders.base import Encoded, Encoder
+from fuseline.models.encoders.base import Encoded, Encoder, mean_over
 from fuseline.models.spectrogram import LogMel
 
 
@@ -28,12 +28,6 @@ def silence_padding(waveform_BL: Tensor, lengths_B: Tensor) -> Tensor:
 def up_to(count: int, counts_B: Tensor) -> Tensor:
     """Return bool [B, count]: the first `counts_B` places of each row, one at least."""
     return torch.arange(count, device=counts_B.device) < counts_B.clamp(min=1)[:, None]
-
-
-def mean_over(states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Average the states that are there; the mask has one at least in each row."""
-    mask_BT1 = mask_BT[:, :, None].to(states_BTD.dtype)
-    return (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
 
 
 class AudioCnn(Encoder):

@@ -28,6 +28,12 @@ class Encoded(NamedTuple):
         return cls(vector_BD, vector_BD[:, None], torch.ones_like(vector_BD[:, :1], dtype=torch.bool))
 
 
+def mean_over(states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Average the states that are there; zeros where none is."""
+    mask_BT1 = mask_BT.unsqueeze(2).to(states_BTD.dtype)
+    return (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1).clamp(min=1)
+
+
 class Encoder(nn.Module, ABC):
     """Encodes one modality; `forward` takes the tensors of its inputs by name, the flag apart."""
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModel
 
-from fuseline.models.encoders.base import Encoded, Encoder
+from fuseline.models.encoders.base import Encoded, Encoder, mean_over
 
 
 class TextEncoder(Encoder):
@@ -51,8 +51,7 @@ def _accepts_pooling_layer(config: Any) -> bool:
 def pool(states_BSD: Tensor, mask_BS: Tensor, pooling: str) -> Tensor:
     """Reduce token states to one vector per text; padding, on either side, never counts."""
     if pooling == "mean":
-        mask_BS1 = mask_BS.unsqueeze(2).to(states_BSD.dtype)
-        return (states_BSD * mask_BS1).sum(1) / mask_BS1.sum(1).clamp(min=1)
+        return mean_over(states_BSD, mask_BS)
     position_S = torch.arange(mask_BS.shape[1], device=mask_BS.device)
     score_BS = mask_BS * (position_S + 1 if pooling == "last" else mask_BS.shape[1] - position_S)
     index_B11 = score_BS.argmax(1)[:, None, None].expand(-1, 1, states_BSD.shape[2])
