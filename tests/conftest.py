@@ -37,6 +37,15 @@ from fuseline.training.pretrained import build_member
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # a busy machine is no failure
 
+BLOCK = """
+import sys
+class _Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "fuseline"}:
+            raise ImportError(f"{name} must not be needed")
+sys.meta_path.insert(0, _Refuse())
+"""
+"""Code after which Python finds neither torch, transformers nor fuseline."""
 LABELS = ["red", "green", "blue"]
 WORDS = {"red": ["rose", "cherry", "brick"], "green": ["leaf", "frog", "lime"], "blue": ["sky", "sea", "jeans"]}
 COLORS = {"red": (210, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 220)}

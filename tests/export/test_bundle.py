@@ -29,16 +29,9 @@ from fuseline.records import sha256_of
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.rows import read_parquet
+from tests.conftest import BLOCK
 
 CPU = ["CPUExecutionProvider"]
-BLOCK = """
-import sys
-class _Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "transformers", "fuseline"}:
-            raise ImportError(f"{name} must not be needed")
-sys.meta_path.insert(0, _Refuse())
-"""
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,6 @@ RECIPE = {
     "optimizer.betas": [0.5, 0.5], "optimizer.eps": 0.1,
 }  # fmt: skip
 AUGMENT = {"degrees": 20.0, "translate": 0.2, "scale": 0.2, "color": 0.5, "erase": 0.9, "mixup": 1.0}
-NO_AUGMENT = dict.fromkeys(["flip", *AUGMENT], 0.0)
 EXPERTS, FUSION = "members.experts", "members.fusions.fusion"
 
 

@@ -37,15 +37,8 @@ from fuseline.training.predict import predict_ensemble, predict_log_probs
 from fuseline.training.pretrained import build_member
 from fuseline.training.session import train_member
 from fuseline.training.trainer import set_up
+from tests.conftest import BLOCK
 
-BLOCK = """
-import sys
-class _Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "transformers", "fuseline"}:
-            raise ImportError(f"{name} must not be needed")
-sys.meta_path.insert(0, _Refuse())
-"""
 LABELS = ["low", "middle", "high"]
 HERTZ = {"low": 300, "middle": 900, "high": 2200}
 COMMON = config.Train(seed=0, threads=1, precision="fp32", device="cpu", processes=1, checkpoint_steps=None)
