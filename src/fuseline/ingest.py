@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuseline.config import Task, Validate
+from fuseline.config import Prepare, Task, Validate
 from fuseline.data import adapters, forgetting, intake, quarantine
+from fuseline.data.dealing import keeping_splits
 from fuseline.data.fetch import fetch
 from fuseline.data.forgetting import Erased
 from fuseline.data.intake import Taken
@@ -96,14 +97,17 @@ def _revision(repo: Path) -> str:
     return data_digest(repo) if (repo / "data.dvc").exists() else "none"
 
 
-def forget(repo: Path, ids: Sequence[str]) -> tuple[Erased, str, str]:
+def forget(repo: Path, ids: Sequence[str], settings: Prepare) -> tuple[Erased, str, str]:
     """Write the data set anew without some examples; return what that came to, and the revisions before and after.
+
+    Args:
+        settings: what the splits are dealt by, so that no other example leaves its own.
 
     Raises:
         DataError: one of the ids is not there.
     """
     before = _revision(repo)
-    with versions.locked(repo), versions.next_version(repo) as folder:
+    with versions.locked(repo), versions.next_version(repo) as folder, keeping_splits(folder, settings):
         erased = forgetting.forget(folder, ids)
     return erased, before, _revision(repo)
 

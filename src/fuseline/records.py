@@ -109,6 +109,8 @@ class DataManifest(Record):
     """Examples that were deleted on request since the data set began."""
     forgotten_digests: DataFile | None = None
     """Digests of their ids and of what they showed: nothing of either is kept, and neither is taken in again."""
+    pinned_splits: DataFile | None = None
+    """Examples that are in a split because of some that were forgotten, and stay there."""
 
 
 class Expectation(Record):

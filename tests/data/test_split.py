@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuseline.config import Prepare
+from fuseline.data.dealing import find_moved
 from fuseline.data.duplicates import Links
 from fuseline.data.split import (
     ABSENT,
@@ -107,7 +109,7 @@ def _place(batches: Sequence[list[Any]], freeze: int | None) -> tuple[list[list[
     return [part.tolist() for part in parts], dealing, links
 
 
-def _arrive(batches: Sequence[list[Any]]) -> Arrivals:
+def _arrive(batches: Sequence[list[Any]], pins: Mapping[str, int] = MappingProxyType({})) -> Arrivals:
     rows = [row for batch in batches for row in batch]
     names = list(dict.fromkeys(row[1] for row in rows if row[1] is not None))
     ids = list(dict.fromkeys(row[0] for row in rows))
@@ -117,6 +119,7 @@ def _arrive(batches: Sequence[list[Any]]) -> Arrivals:
         groups_N=np.array([ABSENT if row[1] is None else names.index(row[1]) for row in rows], np.int64),
         names_G=names,
         declared_N=np.array([ABSENT if row[3] is None else SPLITS.index(row[3]) for row in rows], np.int8),
+        pinned_N=np.array([pins.get(row[0], ABSENT) for row in rows], np.int8),
     )
 
 
@@ -252,3 +255,42 @@ def test_no_group_and_no_pair_of_duplicates_straddles_two_splits(batches: list[l
         assert all(
             one[0] in before for part, dealt in late for one, split in zip(part, dealt, strict=True) if split == TEST
         )
+
+
+# --- deletions ----------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(batch, min_size=1, max_size=4), st.none() | st.integers(1, 3), st.sets(some), st.sets(some))
+@settings(max_examples=300)
+def test_whoever_is_forgotten_no_other_leaves_its_split_and_no_duplicate_straddles(
+    batches: list[list[Any]], freeze: int | None, first: set[str], second: set[str]
+) -> None:
+    frozen = SETTINGS.model_copy(update={"freeze_test": freeze})
+    pins: dict[str, int] = {}
+    for gone in (first, second):
+        before = _splits(batches, pins, frozen)
+        batches = [[one for one in part if one[0] not in gone] for part in batches]
+        arrivals, links = _arrive(batches, pins), _link([one[2] for part in batches for one in part])
+        home_N = [ABSENT if before[one[0]] == HELD_OUT else before[one[0]] for part in batches for one in part]
+        live_N = _live(batches)
+        moved_N = find_moved(arrivals, links, frozen, np.where(live_N, home_N, ABSENT).astype(np.int8))
+        names = [one[0] for part in batches for one in part]
+        pins |= {names[i]: before[names[i]] for i in np.flatnonzero(moved_N)}
+        after = _splits(batches, pins, frozen)
+        assert all(after[name] == before[name] for name in after if before[name] != HELD_OUT)
+        for key in (1, 2):  # group, content
+            rows = [one for one, live in zip((row for part in batches for row in part), live_N, strict=True) if live]
+            for value in {one[key] for one in rows} - {None}:
+                assert len({after[one[0]] for one in rows if one[key] == value} - {HELD_OUT}) <= 1
+
+
+def _splits(batches: Sequence[list[Any]], pins: dict[str, int], frozen: Prepare) -> dict[str, int]:
+    """Return the split of each id: where its newest row is."""
+    rows = [one for part in batches for one in part]
+    dealing = deal(_arrive(batches, pins), _link([one[2] for one in rows]), frozen)
+    return {one[0]: int(split) for one, split in zip(rows, dealing.splits_N, strict=True)}
+
+
+def _live(batches: Sequence[list[Any]]) -> list[bool]:
+    names = [one[0] for part in batches for one in part]
+    return [name not in names[i + 1 :] for i, name in enumerate(names)]

@@ -99,14 +99,16 @@ def forget(
     ids_file: Annotated[Path | None, typer.Option(help="A file with one id per line.")] = None,
     repo: Repo = Path(),
 ) -> None:
-    """Write a version of the data set without some examples, in all their revisions."""
+    """Write a version of the data set without some examples, in all their revisions; no other leaves its split."""
+    from fuseline import config
     from fuseline import ingest as room
     from fuseline.lineage import git
 
     chosen = _ids(ids, ids_file)
     if not chosen:
         raise DataError("no id was given; name them with --ids or --ids-file")
-    erased, before, after = room.forget(git.root(repo.resolve()), chosen)
+    root = git.root(repo.resolve())
+    erased, before, after = room.forget(root, chosen, config.load(root / "params.yaml").prepare)
     typer.echo(f"deleted {erased.examples:,} examples; data {before[:12]} → {after[:12]}: commit data.dvc")
     if erased.copies:
         listed = ", ".join(erased.copies[:10]) + (", …" if len(erased.copies) > 10 else "")

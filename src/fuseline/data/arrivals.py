@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fuseline.config import Prepare
 from fuseline.data.duplicates import COLUMNS, Bools
 from fuseline.data.facts import read_facts
+from fuseline.data.pins import find_pins, read_pins
 from fuseline.data.shards import live_rows, read_shard
-from fuseline.data.split import SPLITS, Arrivals
+from fuseline.data.split import SPLITS, Arrivals, Codes
 from fuseline.progress import Progress
 from fuseline.records import DataManifest, Shard
 
@@ -33,8 +35,10 @@ class Rows:
     arrivals: Arrivals
 
 
-def read_rows(folder: Path, manifest: DataManifest, targets: bool, pool: ProcessPoolExecutor | None) -> Rows:
-    """Read all shards, one at a time."""
+def read_rows(
+    folder: Path, manifest: DataManifest, settings: Prepare, targets: bool, pool: ProcessPoolExecutor | None
+) -> Rows:
+    """Read all shards, one at a time, and the pins that count under the settings."""
     columns = NAMES if targets else NAMES[:-1]
     names, facts, progress = [], [], Progress("prepare: reading", len(manifest.shards))
     for done, shard in enumerate(manifest.shards, start=1):
@@ -44,7 +48,9 @@ def read_rows(folder: Path, manifest: DataManifest, targets: bool, pool: Process
     masks = live_rows([table["id"] for table in names], [shard.supersedes for shard in manifest.shards])
     live = [np.ones(len(t), bool) if m is None else m.to_numpy() for t, m in zip(names, masks, strict=True)]
     whole = pa.concat_tables(names)
-    return Rows(whole, pa.concat_tables(facts), np.concatenate(live), number_rows(whole, [len(t) for t in names]))
+    pinned_N = find_pins(read_pins(folder, manifest), whole["id"], settings)
+    arrivals = number_rows(whole, [len(t) for t in names], pinned_N)
+    return Rows(whole, pa.concat_tables(facts), np.concatenate(live), arrivals)
 
 
 def _without_pairs(folder: Path, shard: Shard, facts: pa.Table) -> pa.Table:
@@ -57,14 +63,14 @@ def _without_pairs(folder: Path, shard: Shard, facts: pa.Table) -> pa.Table:
     return facts.set_column(at, "thumbnail", pc.if_else(paired, None, facts["thumbnail"]))
 
 
-def number_rows(names: pa.Table, sizes: list[int]) -> Arrivals:
+def number_rows(names: pa.Table, sizes: list[int], pinned_N: Codes) -> Arrivals:
     """Replace ids, groups and splits by numbers; a blank group counts as none."""
     groups = names["group"]
     groups = pc.if_else(pc.equal(pc.utf8_trim_whitespace(groups), ""), None, groups)
     ids_N, _ = _encode(names["id"])
     groups_N, names_G = _encode(groups)
     declared_N = pc.index_in(names["split"], value_set=pa.array(SPLITS)).fill_null(-1).to_numpy().astype(np.int8)
-    return Arrivals(sizes, ids_N, groups_N, names_G, declared_N)
+    return Arrivals(sizes, ids_N, groups_N, names_G, declared_N, pinned_N)
 
 
 def _encode(column: pa.ChunkedArray) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[str]]:

@@ -88,8 +88,7 @@ def drop_unlisted(folder: Path) -> None:
 def listed_files(manifest: DataManifest) -> Iterator[str]:
     """Yield the names of all files of a data set."""
     yield "manifest.json"
-    if manifest.forgotten_digests is not None:
-        yield manifest.forgotten_digests.file
+    yield from (file.file for file in (manifest.forgotten_digests, manifest.pinned_splits) if file is not None)
     for shard in manifest.shards:
         yield shard.file
         yield from (beside.file for beside in (shard.facts, shard.quarantine) if beside is not None)

@@ -65,6 +65,8 @@ class Arrivals:
     """The groups' names."""
     declared_N: Codes
     """The split that the row itself names; ABSENT for none."""
+    pinned_N: Codes
+    """The split that the row stays in, whatever else there is; ABSENT for none."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,11 @@ class Dealing:
 def deal(arrivals: Arrivals, links: Links, settings: Prepare) -> Dealing:
     """Deal all rows, shard by shard.
 
-    A family goes where the rows are that it is tied to; if these are in several splits, to none. One that is tied to
-    nothing yet goes where its rows say they belong, to test rather than val rather than train, and its rows that say
-    otherwise to none; one that says nothing, by the hash of the group that came first. With `val_from_train`, rows
-    that say train may be in val as well, where that hash sends val's share of those that say nothing else.
+    A family goes where the rows are that it is tied to, or pinned rows among its own; if these are in several splits,
+    to none. One that is tied to nothing yet goes where its rows say they belong, to test rather than val rather than
+    train, and its rows that say otherwise to none; one that says nothing, by the hash of the group that came first.
+    With `val_from_train`, rows that say train may be in val as well, where that hash sends val's share of those that
+    say nothing else.
 
     Args:
         links: duplicates; those between a row and earlier ones depend on these alone.
@@ -112,8 +115,8 @@ def deal(arrivals: Arrivals, links: Links, settings: Prepare) -> Dealing:
         if not size:
             continue
         here = slice(*np.searchsorted(later_P, [start, start + size]))
-        batch = _gather(arrivals, dealt, slice(start, start + size), Links(later_P[here], earlier_P[here]))
         frozen = settings.freeze_test is not None and shard >= settings.freeze_test
+        batch = _gather(arrivals, dealt, slice(start, start + size), Links(later_P[here], earlier_P[here]), frozen)
         _deal_batch(batch, dealt, _choose(batch, arrivals, settings, frozen), frozen, settings.val_from_train)
         start += size
     return Dealing(dealt.splits_N, dealt.held_out)
@@ -150,6 +153,7 @@ class _Batch:
 
     rows: slice
     declared_B: Codes
+    pinned_B: Codes
     corrects_B: Bools
     """Whether the row takes the place of one in the test split."""
     family_B: Ints
@@ -162,7 +166,7 @@ class _Batch:
     split_T: Codes
 
 
-def _gather(arrivals: Arrivals, dealt: _Dealt, rows: slice, links: Links) -> _Batch:
+def _gather(arrivals: Arrivals, dealt: _Dealt, rows: slice, links: Links, frozen: bool) -> _Batch:
     """Join the rows of a shard to families: by groups that are new, and by duplicates among them."""
     groups_B, size = arrivals.groups_N[rows], rows.stop - rows.start
     later_P, old_P = links.later_P - rows.start, links.earlier_P < rows.start
@@ -179,13 +183,18 @@ def _gather(arrivals: Arrivals, dealt: _Dealt, rows: slice, links: Links) -> _Ba
     )
     corrects_B = np.zeros(size, bool)
     corrects_B[later_P[old_P & same_id_P & (dealt.splits_N[links.earlier_P] == TEST)]] = True
+    pinned_B = arrivals.pinned_N[rows].copy()
+    pinned_B[frozen & (pinned_B == TEST) & ~corrects_B] = ABSENT  # pinned before it was frozen from here
+    pinned = np.flatnonzero(pinned_B != ABSENT)
     return _Batch(
-        rows, arrivals.declared_N[rows], corrects_B, family_B,
+        rows, arrivals.declared_N[rows], pinned_B, corrects_B, family_B,
         heads_K=rows.start + np.unique(family_B, return_index=True)[1],
         new_groups=new_groups, new_heads=rows.start + fresh[head],
-        family_T=np.concatenate([family_B[later_P[old_P]], family_B[known]]),
-        row_T=np.concatenate([links.earlier_P[old_P], dealt.heads_G[groups_B[known]]]),
-        split_T=np.concatenate([dealt.splits_N[links.earlier_P[old_P]], dealt.groups_G[groups_B[known]]]),
+        family_T=np.concatenate([family_B[later_P[old_P]], family_B[known], family_B[pinned]]),
+        row_T=np.concatenate([links.earlier_P[old_P], dealt.heads_G[groups_B[known]], rows.start + pinned]),
+        split_T=np.concatenate(
+            [dealt.splits_N[links.earlier_P[old_P]], dealt.groups_G[groups_B[known]], pinned_B[pinned]]
+        ),
     )  # fmt: skip
 
 
@@ -223,6 +232,7 @@ def _deal_batch(batch: _Batch, dealt: _Dealt, targets_K: Codes, frozen: bool, va
         disagrees_B &= (batch.declared_B != TRAIN) | (target_B != VAL)
     late_B = (target_B == TEST) & ~batch.corrects_B & frozen
     splits_B = np.where(disagrees_B | late_B, HELD_OUT, target_B).astype(np.int8)
+    splits_B = np.where(batch.pinned_B == ABSENT, splits_B, batch.pinned_B)
     dealt.splits_N[batch.rows] = splits_B
     dealt.groups_G[batch.new_groups] = targets_K[batch.family_B[batch.new_heads - batch.rows.start]]
     dealt.heads_G[batch.new_groups] = batch.new_heads

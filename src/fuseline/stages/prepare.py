@@ -32,7 +32,7 @@ def main(params: Params) -> None:
     manifest = read_manifest(entry.DATA)
     labelled = params.task.kind == "classification"
     with workers() as pool:
-        rows = read_rows(entry.DATA, manifest, labelled, pool)
+        rows = read_rows(entry.DATA, manifest, params.prepare, labelled, pool)
     prepared = deal_rows(rows, params.prepare, quarantined_rows(rows.live_N))
     labels_N = number_labels(rows, params.task) if labelled else np.full(len(rows.live_N), ABSENT)
     refuse_poor_splits(prepared.splits_N, labels_N, params.task.labels if labelled else [])

@@ -138,7 +138,7 @@ _NO_REPEATS = Repeats(families=0, rows=0, exact=0, largest=[])
 
 def _deal(held: Held, params: Params, report: Report) -> Prepared:
     with workers() as pool:
-        rows = read_rows(held.folder, held.manifest, False, pool)
+        rows = read_rows(held.folder, held.manifest, params.prepare, False, pool)
     return deal_rows(rows, params.prepare, held.rows[sorted(report.reasons)])
 
 
