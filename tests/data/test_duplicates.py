@@ -151,6 +151,18 @@ def test_a_fuller_row_still_fuller_is_gone_with_too() -> None:
     assert compare(both | sound(1), both, sound(1), text("a rose")) == {(1, 0), (2, 0), (3, 0)}
 
 
+def test_a_nearly_equal_row_that_lacks_a_modality_goes_with_the_first_fuller_one() -> None:
+    photo, smaller = scene(1), scene(1).resize((60, 60))
+    captioned, bare = text("a rose", **shown(photo)), shown(smaller, "JPEG", quality=80)
+    assert compare(captioned, text("a lily", **shown(photo)), bare) == {(2, 0)}
+    assert compare(bare, captioned) == {(1, 0)}
+    assert compare(captioned, shown(scene(2))) == set()
+    assert compare(text(SENTENCE, **shown(scene(2))), text(SENTENCE.replace("lazy", "lazzy"))) == {(1, 0)}
+    whole = text(SENTENCE, **shown(photo)) | sound(1)
+    assert compare(whole, text(SENTENCE.replace("lazy", "lazzy"), **bare)) == {(1, 0)}
+    assert compare(whole, text(SENTENCE.replace("lazy", "lazzy"), **shown(scene(2)))) == set()
+
+
 def test_with_any_one_modality_in_common_is_enough() -> None:
     rows = [text("a rose"), text("a rose", **shown(scene(1))), shown(scene(1)), text(None, **sound(1))]
     assert compare(*rows, match="any") == {(1, 0), (2, 1)}
