@@ -176,8 +176,9 @@ class ImageEncoder(Section):
     """A classifier of `torchvision.models`, for example resnet18 or resnet50."""
     weights: str | None
     """A torchvision weights name such as IMAGENET1K_V2, `DEFAULT`, or null to start from nothing."""
-    size: Annotated[int, Field(ge=16)]
-    """Side of the square, in pixels, that every picture is resized to."""
+    size: Annotated[int, Field(ge=16)] | None
+    """Side of the square, in pixels, that every picture is resized to. null takes the weights' own way: the shorter
+    side is brought to their size, and the middle cut out."""
     blocks: Annotated[list[Count], Field(min_length=4, max_length=4)] | None
     """Residual blocks per stage, for a ResNet shallower or deeper than the named one; null keeps its own."""
 
@@ -185,7 +186,38 @@ class ImageEncoder(Section):
     def _weights_fit_the_blocks(self) -> Self:
         if self.blocks is not None and self.weights is not None:
             raise ValueError("weights belong to the named network; with blocks set, weights must be null")
+        if self.size is None and self.weights is None:
+            raise ValueError("size: null takes the size of the weights, and weights is null; set one of them")
         return self
+
+
+class ImageTransformer(Section):
+    """A Hugging Face vision model: ViT, Swin, ConvNeXt, DINOv2, the picture side of CLIP or SigLIP, and others."""
+
+    name: str
+    """Hub id, local folder, or `package:NAME`, as for texts."""
+    revision: str | None
+    """As for texts."""
+    size: Annotated[int, Field(ge=16)] | None
+    """Side of the square, in pixels, that every picture is resized to; null takes the model's own processor's way,
+    middle cut included. Mean and deviation are the processor's either way."""
+
+    @model_validator(mode="after")
+    def _name_is_pinned(self) -> Self:
+        _check_pinned(self.name, self.revision)
+        return self
+
+
+def _kind_of_image(value: Any) -> str:
+    hub = isinstance(value, ImageTransformer) or (isinstance(value, dict) and "revision" in value)
+    return "transformer" if hub else "torchvision"
+
+
+AnyImageEncoder = Annotated[
+    Annotated[ImageEncoder, Tag("torchvision")] | Annotated[ImageTransformer, Tag("transformer")],
+    Discriminator(_kind_of_image),
+]
+"""The picture side, the same for all members: with a `revision` a model of Hugging Face, else one of torchvision."""
 
 
 class AudioCnn(Section):
@@ -237,7 +269,7 @@ class Encoders(Section):
     """One encoder per modality; null where no member uses it."""
 
     text: TextEncoder | None
-    image: ImageEncoder | None
+    image: AnyImageEncoder | None
     audio: AudioEncoder | None
 
 

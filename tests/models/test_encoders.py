@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
+from torchvision.models import regnet
 
 from fuseline.config import Encoders
 from fuseline.errors import ModelError
@@ -97,3 +99,29 @@ def test_the_blocks_of_the_config_reach_the_network(encoders: Encoders) -> None:
     image = encoders.image
     encoder = ImageEncoder(image.name, image.size, image.blocks, IMAGENET_MEAN, IMAGENET_STD)
     assert [len(getattr(encoder.backbone, f"layer{stage}")) for stage in (1, 2, 3, 4)] == [1, 1, 1, 1]
+
+
+@pytest.fixture
+def off_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let RegNet reckon its widths where there are numbers."""
+    reckon = regnet.BlockParams.from_init_params
+
+    def off(**options: Any) -> Any:
+        with torch.device("cpu"):
+            return reckon(**options)
+
+    monkeypatch.setattr(regnet.BlockParams, "from_init_params", off)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("off_meta")
+def test_every_classifier_of_torchvision_builds_and_gives_features_of_its_size() -> None:
+    names, seen = torchvision.models.list_models(module=torchvision.models), []
+    for name in names:
+        side = {"inception_v3": 80, "maxvit_t": 224, "vit_h_14": 70}.get(name, 64)
+        with torch.device("meta"):  # the largest would take gigabytes, and minutes to draw their weights
+            encoder = ImageEncoder(name, side, None, IMAGENET_MEAN, IMAGENET_STD).eval()
+            found = encoder(pixels=torch.zeros(2, 20, 30, 3, dtype=torch.uint8))
+        assert found.vector_BD.shape == (2, encoder.size), name
+        seen.append(name)
+    assert len(seen) == len(names) >= 80

@@ -6,12 +6,13 @@ from typing import Any
 
 from fuseline.models.encoders.audio import AudioCnn, AudioTransformer
 from fuseline.models.encoders.base import Encoder
-from fuseline.models.encoders.image import ImageEncoder
+from fuseline.models.encoders.image import ImageEncoder, ImageTransformer
 from fuseline.models.encoders.text import TextEncoder
 
 KINDS: dict[str, type[Encoder]] = {
     "hugging-face-text": TextEncoder,
     "torchvision": ImageEncoder,
+    "hugging-face-image": ImageTransformer,
     "log-mel-cnn": AudioCnn,
     "hugging-face-audio": AudioTransformer,
 }

@@ -1,4 +1,4 @@
-"""Pictures: classifiers of torchvision.models without their last layer.
+"""Pictures: classifiers of torchvision.models without their last layer, and Hugging Face's vision models.
 
 Shape letters: B batch, H height, W width, D feature size.
 """
@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
+from transformers import AutoConfig, AutoModel
 
 from fuseline.errors import ModelError
 from fuseline.models.encoders.base import Encoded, Encoder
@@ -18,17 +19,57 @@ from fuseline.models.preprocess import Preprocess
 
 
 class ImageEncoder(Encoder):
-    """A classifier of torchvision.models without its last layer."""
+    """A classifier of torchvision.models without its last layer.
 
-    def __init__(self, name: str, side: int, blocks: list[int] | None, mean: list[float], std: list[float]) -> None:
+    Args:
+        name: as torchvision has it.
+        blocks: of a ResNet of another depth than the named one.
+        view: how pictures are brought to it, as Preprocess takes it but for mean and deviation.
+    """
+
+    def __init__(
+        self, name: str, side: int, blocks: list[int] | None, mean: list[float], std: list[float], **view: Any
+    ) -> None:
         super().__init__()
-        self.preprocess = Preprocess(side, mean, std)
+        self.preprocess = Preprocess(side, mean, std, **view)
         self.backbone = build_torchvision(name, side) if blocks is None else build_resnet(name, blocks)
         self.size = drop_classifier(self.backbone, side)
 
     def forward(self, pixels: Tensor) -> Encoded:  # type: ignore[override]
         """Encode pictures, uint8 [B, H, W, 3]."""
         return Encoded.whole(self.backbone(self.preprocess(pixels)))
+
+
+class ImageTransformer(Encoder):
+    """A Hugging Face vision model, transformer or not: ViT, Swin, ConvNeXt, DINOv2, the picture side of CLIP, ResNet.
+
+    Args:
+        architecture: the model's config.
+        preprocess: how pictures are brought to it, as Preprocess takes it.
+    """
+
+    def __init__(self, architecture: dict[str, Any], preprocess: dict[str, Any]) -> None:
+        super().__init__()
+        self.preprocess = Preprocess(**preprocess)
+        options = dict(architecture)
+        config = AutoConfig.for_model(options.pop("model_type"), **options)
+        # torch 2.15 cannot export the fused attention of shifted windows with a dynamic batch
+        extra = {"attn_implementation": "eager"} if config.model_type.startswith("swin") else {}
+        self.backbone = AutoModel.from_config(config, **extra)
+        pooler = getattr(self.backbone, "pooler", None)
+        if pooler is not None and list(pooler.parameters()):
+            self.backbone.pooler = None  # ViT's has weights that no checkpoint holds
+        self.size: int = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
+
+    def forward(self, pixels: Tensor) -> Encoded:  # type: ignore[override]
+        """Encode pictures, uint8 [B, H, W, 3]; the vector is the model's own summary, or its first token."""
+        found = self.backbone(pixel_values=self.preprocess(pixels))
+        states_BTD = found.last_hidden_state
+        if states_BTD.ndim == 4:  # a convolutional network's map
+            states_BTD = states_BTD.flatten(2).transpose(1, 2)
+        pooled = getattr(found, "pooler_output", None)
+        vector_BD = states_BTD[:, 0] if pooled is None else pooled.flatten(1)
+        return Encoded(vector_BD, states_BTD, torch.ones_like(states_BTD[..., 0], dtype=torch.bool))
 
 
 def build_torchvision(name: str, side: int) -> nn.Module:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel
 
 from fuseline.errors import ModelError
 from fuseline.records import sha256_of
@@ -63,7 +62,7 @@ def load_weights(backbone: nn.Module, modality: str, name: str, revision: str | 
         ModelError: they cannot be loaded, or some are missing.
     """
     try:
-        pretrained = AutoModel.from_pretrained(
+        pretrained = type(backbone).from_pretrained(  # type: ignore[attr-defined]  # of CLIP, the picture side alone
             **find_model(modality, name, revision), use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError) as error:
