@@ -18,11 +18,13 @@ REMOVE = "!remove"
 """Tag of a key that is to go."""
 
 
-def lay(params: Path, overlay: Path) -> list[str]:
-    """Write an overlay's keys into params.yaml: mappings are merged, what is tagged `!remove` goes, the rest replaces.
+def lay(params: Path, *overlays: Path) -> list[list[str]]:
+    """Write overlays' keys into params.yaml, one after the other: all of them, or none.
+
+    Mappings are merged, what is tagged `!remove` goes, the rest replaces.
 
     Returns:
-        The dotted keys that changed.
+        The dotted keys that each overlay changed.
 
     Raises:
         ConfigError: a file is no mapping in YAML, or what comes of it is not sound; then nothing is written.
@@ -32,14 +34,15 @@ def lay(params: Path, overlay: Path) -> list[str]:
     yaml.width = 120
     yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
     yaml.indent(mapping=2, sequence=4, offset=2)
-    document, patch = _read(yaml, params), _read(yaml, overlay)
-    changed = _merge(document, patch)
+    document = _read(yaml, params)
+    changed = [_merge(document, _read(yaml, overlay)) for overlay in overlays]
     text = io.StringIO()
     yaml.dump(document, text)
     try:
         config.check(params, YAML(typ="safe", pure=True).load(text.getvalue()))
     except ConfigError as error:
-        raise ConfigError(f"with {overlay} laid over it, nothing was written: {error}") from error
+        laid = ", ".join(map(str, overlays))
+        raise ConfigError(f"with {laid} laid over it, nothing was written: {error}") from error
     part = params.with_name(params.name + ".part")
     part.write_text(text.getvalue(), encoding="utf-8")
     os.replace(part, params)

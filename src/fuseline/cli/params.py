@@ -18,11 +18,10 @@ def configure(
     ],
     repo: Repo = Path(),
 ) -> None:
-    """Lay overlays over params.yaml, one after the other; what would not be sound is refused."""
+    """Lay overlays over params.yaml, one after the other, all or none: what would not be sound is refused."""
     from fuseline.lineage import git
     from fuseline.overlay import lay
 
     params = git.root(repo.resolve()) / "params.yaml"
-    for one in overlay:
-        changed = lay(params, one)
+    for one, changed in zip(overlay, lay(params, *overlay), strict=True):
         typer.echo(f"{one}  {', '.join(changed) or 'nothing to change'}")
