@@ -30,7 +30,7 @@ from fuseline.runtime.predictor import Row
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.base import Modality
-from fuseline.training.modalities.hub import digest_of
+from fuseline.training.modalities.hub import digest_model
 from fuseline.training.modalities.text import load_tokenizer
 from fuseline.training.pretrained import build_member
 
@@ -154,7 +154,7 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoders(text_folder: Path) -> config.Encoders:
     """Give the tiny text model, a ResNet of four blocks on 32 px, and a network of two blocks for sound."""
-    text = {"name": str(text_folder), "revision": digest_of(text_folder), "max_length": 12, "pooling": "mean",
+    text = {"name": str(text_folder), "revision": digest_model(text_folder), "max_length": 12, "pooling": "mean",
             "freeze_embeddings": False}  # fmt: skip
     image = {"name": "resnet18", "weights": None, "size": 32, "blocks": [1, 1, 1, 1]}
     audio = {"rate": 8000, "max_seconds": 0.5, "mels": 16, "window_ms": 25.0, "hop_ms": 10.0, "widths": [6, 8]}
@@ -172,7 +172,7 @@ def still_encoders(
     assert shape["hidden_dropout_prob"] == 0.1
     shape |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(shape))
-    text = encoders.text.model_copy(update={"name": str(folder), "revision": digest_of(folder)})
+    text = encoders.text.model_copy(update={"name": str(folder), "revision": digest_model(folder)})
     return encoders.model_copy(update={"text": text})
 
 

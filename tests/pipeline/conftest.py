@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from fuseline.data.shards import SCHEMA, write_data_set
-from fuseline.training.modalities.hub import digest_of
+from fuseline.training.modalities.hub import digest_model
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["circle", "square", "star"]
@@ -121,7 +121,7 @@ def write_params(path: Path, text_folder: Path) -> None:
         path,
         task__labels=LABELS,
         encoders__text__name=str(text_folder),
-        encoders__text__revision=digest_of(text_folder),
+        encoders__text__revision=digest_model(text_folder),
         encoders__text__max_length=12,
         encoders__image__size=16,
         evaluate__resamples=50,

@@ -32,7 +32,7 @@ from fuseline.training.checkpoints import load_member, load_readers
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.audio import Audio
-from fuseline.training.modalities.hub import digest_of
+from fuseline.training.modalities.hub import digest_model
 from fuseline.training.predict import predict_ensemble, predict_log_probs
 from fuseline.training.pretrained import build_member
 from fuseline.training.session import train_member
@@ -231,7 +231,7 @@ def pretrained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         )  # fmt: skip
         AutoModel.from_config(shape).save_pretrained(folder)
         ASTFeatureExtractor(sampling_rate=8000, num_mel_bins=16, max_length=48).save_pretrained(folder)
-    return config.AudioTransformer(name=str(folder), revision=digest_of(folder), max_seconds=0.4)
+    return config.AudioTransformer(name=str(folder), revision=digest_model(folder), max_seconds=0.4)
 
 
 def test_pretrained_weights_are_loaded_trained_and_come_back(
@@ -267,13 +267,13 @@ def test_a_model_of_another_kind_is_refused(text_folder: Path, tmp_path: Path) -
     folder.mkdir()
     (folder / "config.json").write_bytes((text_folder / "config.json").read_bytes())
     Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(folder)
-    settings = config.AudioTransformer(name=str(folder), revision=digest_of(folder), max_seconds=1.0)
+    settings = config.AudioTransformer(name=str(folder), revision=digest_model(folder), max_seconds=1.0)
     with pytest.raises(ModelError, match="is a bert; expected an encoder of samples"):
         Audio(settings).architecture()
 
 
 def test_a_model_that_does_not_say_how_it_wants_samples_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "wav2vec2"}))
-    settings = config.AudioTransformer(name=str(tmp_path), revision=digest_of(tmp_path), max_seconds=1.0)
+    settings = config.AudioTransformer(name=str(tmp_path), revision=digest_model(tmp_path), max_seconds=1.0)
     with pytest.raises(ModelError, match=r"no preprocessor_config\.json could be loaded"):
         Audio(settings)

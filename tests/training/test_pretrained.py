@@ -19,7 +19,7 @@ from transformers import AutoModel, PretrainedConfig, RobertaConfig, T5Config
 from fuseline import config
 from fuseline.errors import ModelError
 from fuseline.models.member import FusionModel
-from fuseline.training.modalities.hub import digest_of
+from fuseline.training.modalities.hub import digest_model
 from fuseline.training.modalities.text import load_tokenizer
 from fuseline.training.pretrained import build_member
 
@@ -60,7 +60,7 @@ def test_a_folder_with_other_weights_than_pinned_is_refused(load_text, text_fold
     folder = shutil.copytree(text_folder, tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelError, match=rf"have the digest {digest_of(folder)}, params.yaml says"):
+    with pytest.raises(ModelError, match=rf"have the digest {digest_model(folder)}, params.yaml says"):
         load_text(name=str(folder))
 
 
@@ -113,7 +113,7 @@ def in_another_shape(text_folder: Path, folder: Path, shape: PretrainedConfig) -
     """Write a model of another shape beside the tiny tokenizer; return the keys that name it."""
     shutil.copytree(text_folder, folder)
     AutoModel.from_config(shape).save_pretrained(folder)
-    return {"name": str(folder), "revision": digest_of(folder)}
+    return {"name": str(folder), "revision": digest_model(folder)}
 
 
 @pytest.mark.parametrize("kept", [{}, {"is_encoder_decoder": False}], ids=["as usual", "a config of its encoder alone"])
@@ -123,7 +123,7 @@ def test_an_encoder_and_decoder_in_one_is_refused(load_text, text_folder, tmp_pa
     document = json.loads((tmp_path / "model/config.json").read_text()) | kept
     (tmp_path / "model/config.json").write_text(json.dumps(document))
     with pytest.raises(ModelError, match="is a t5, encoder and decoder in one; expected either alone"):
-        load_text(**keys | {"revision": digest_of(tmp_path / "model")})
+        load_text(**keys | {"revision": digest_model(tmp_path / "model")})
 
 
 def test_a_roberta_has_as_many_positions_as_texts_can_use(load_text, text_folder, tmp_path):
@@ -142,7 +142,7 @@ def test_weights_that_do_not_cover_the_model_are_refused(load_text, text_folder,
     folder = shutil.copytree(text_folder, tmp_path / "model")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="weights of .* cannot be loaded"):
-        load_text(name=str(folder), revision=digest_of(folder))
+        load_text(name=str(folder), revision=digest_model(folder))
 
 
 def test_the_tokenizer_cuts_at_max_length(encoders):

@@ -23,7 +23,7 @@ def find_model(modality: str, name: str, revision: str | None) -> dict[str, Any]
     if name.startswith("package:"):
         return {"pretrained_model_name_or_path": _find_in_package(modality, name.removeprefix("package:"))}
     if Path(name).is_dir():
-        found = digest_of(Path(name))
+        found = digest_model(Path(name))
         if found != revision:
             raise ModelError(
                 f"encoders.{modality}.revision: the files in {name} have the digest {found}, params.yaml says "
@@ -33,7 +33,7 @@ def find_model(modality: str, name: str, revision: str | None) -> dict[str, Any]
     return {"pretrained_model_name_or_path": name, "revision": revision}
 
 
-def digest_of(folder: Path) -> str:
+def digest_model(folder: Path) -> str:
     """Digest names and contents of a model folder's files; hidden files and subfolders do not count."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
