@@ -88,7 +88,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("archive", ["batch.zip", "batch.tar.gz", "batch.tar.xz"])
 def test_a_bomb_is_refused_before_it_is_written(make: Make, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SMALL", 1 << 20)
+    monkeypatch.setattr(module, "NO_BOMB_BYTES", 1 << 20)
     path = make(archive, ("bomb", b"\0" * (8 << 20)))
     assert path.stat().st_size < 20_000
     refuse(path, "decompression bomb")

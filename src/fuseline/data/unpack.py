@@ -30,7 +30,7 @@ MAX_RATIO = 200
 """Text packs ten to fifty to one; what packs tighter than this was made to."""
 FREE_BYTES = 256 << 20
 """As much stays free on the disk."""
-_SMALL = 64 << 20
+NO_BOMB_BYTES = 64 << 20
 """Up to this size, nothing is a bomb."""
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -97,7 +97,7 @@ def unpack(archive: Path, folder: Path, bounds: Bounds) -> None:
 
 
 def _write(archive: Path, folder: Path, bounds: Bounds) -> None:
-    limit = max(_SMALL, MAX_RATIO * archive.stat().st_size)
+    limit = max(NO_BOMB_BYTES, MAX_RATIO * archive.stat().st_size)
     total = 0
     members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
     with closing(members(archive)) as found:

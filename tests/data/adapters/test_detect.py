@@ -100,9 +100,9 @@ def test_an_array_s_elements_are_rows_and_what_is_no_object_a_problem(write: Wri
     assert third["problem"] == "target is missing"
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.csv.xz", "rows.zst"])
-def test_a_compressed_file_is_to_be_unpacked_first(write: Write, name: str) -> None:
-    with pytest.raises(DataError, match="is compressed; unpack it first"):
+@pytest.mark.parametrize("name", ["rows.parquet.gz", "rows.jsonl.zst", "rows.7z"])
+def test_a_compressed_file_of_unknown_content_is_refused_with_advice(write: Write, name: str) -> None:
+    with pytest.raises(DataError, match=r"is compressed, and what is in it is not known; .* are unpacked"):
         detect(write(name, "x"))
 
 

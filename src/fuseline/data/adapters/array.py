@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from fuseline.data.adapters.json_stream import iter_items
 from fuseline.data.cells import describe
-from fuseline.data.files import open_file
+from fuseline.data.compressed import open_rows
 from fuseline.data.shards import BATCH_ROWS
 from fuseline.data.tabular import BLOCK_BYTES, Batch, Reader, Record, Unread
 
@@ -17,7 +17,7 @@ from fuseline.data.tabular import BLOCK_BYTES, Batch, Reader, Record, Unread
 def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table]:
     """Read one file; an element that is no object becomes a row with a problem."""
     reader = Reader(batch, name, split)
-    with open_file(batch.root, name) as file:
+    with open_rows(batch.root, name) as file:
         for start, items in blocks(iter_items(file, name)):
             wheres = [f"{name}, element {start + number}" for number in range(1, len(items) + 1)]
             yield from reader.read([_record(item) for item in items], wheres)

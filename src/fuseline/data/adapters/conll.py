@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import pyarrow as pa
 
 from fuseline.data.columns import refuse_columns
+from fuseline.data.compressed import open_rows
 from fuseline.data.drafts import Row, to_tables
-from fuseline.data.files import clip, iter_lines, open_file, refuse_utf16
+from fuseline.data.files import clip, iter_lines, refuse_utf16
 from fuseline.data.tabular import Batch
 
 TAG = re.compile(r"O|[BIESLUM]-\S+")
@@ -32,10 +33,10 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
     Where the file tells its documents apart, the sentences of one are a group.
     """
     refuse_columns(batch.columns, "CoNLL")
-    with open_file(batch.root, name) as file:
+    with open_rows(batch.root, name) as file:
         refuse_utf16(file.peek(4), name)
         grouped = any(map(DOCUMENT.match, (line for _, line in iter_lines(file, MAX_SENTENCE_BYTES) if line)))
-        file.seek(0)
+    with open_rows(batch.root, name) as file:
         sentences = _sentences(iter_lines(file, MAX_SENTENCE_BYTES))
         yield from to_tables(
             {**_row(name, lines, split), "group": f"{name}, document {document}" if grouped else None}

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from fuseline.data.files import MAX_RECORD_BYTES, clip, iter_lines, open_file, refuse_utf16, suffix_of
+from fuseline.data.compressed import open_rows, plain_name
+from fuseline.data.files import MAX_RECORD_BYTES, clip, iter_lines, refuse_utf16, suffix_of
 from fuseline.data.shards import BATCH_ROWS
 from fuseline.data.tabular import BLOCK_BYTES, Batch, Reader, Record, Unread
 from fuseline.errors import DataError
@@ -32,7 +33,7 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
         DataError: there is no header, it names a column twice, or quotes are used in some other way.
     """
     reader = Reader(batch, name, split)
-    with open_file(batch.root, name) as file:
+    with open_rows(batch.root, name) as file:
         refuse_utf16(file.peek(4), name)
         lines = _Lines(iter_lines(file), name)
         header, delimiter = _header(lines, name)
@@ -88,7 +89,7 @@ def _header(lines: _Lines, name: str) -> tuple[Cells, str]:
             raise DataError(f"{name}: header: {error}") from None
     lines.back.append(lines.held[-1])
     lines.start()
-    usual = "\t" if suffix_of(name) in (".tsv", ".tab") else ","
+    usual = "\t" if suffix_of(plain_name(name)) in (".tsv", ".tab") else ","
     delimiter = usual if usual in first else max((usual, *DELIMITERS), key=first.count)
     _, found = next(_records(lines, delimiter))
     if isinstance(found, Unread):

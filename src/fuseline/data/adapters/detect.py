@@ -14,7 +14,8 @@ from fuseline.data.adapters.conll import TAG
 from fuseline.data.adapters.image_folder import METADATA
 from fuseline.data.adapters.json_stream import iter_items
 from fuseline.data.adapters.lines import parse
-from fuseline.data.files import MEDIA_SUFFIXES, clip, list_files, open_file, suffix_of
+from fuseline.data.compressed import open_rows, plain_name
+from fuseline.data.files import MEDIA_SUFFIXES, clip, list_files, suffix_of
 from fuseline.data.tabular import Unread
 from fuseline.errors import DataError
 
@@ -54,7 +55,10 @@ def detect(path: Path) -> str:
     if not path.is_dir():
         found = format_of(root, names[0])
         if found is None and suffix_of(names[0]) in _COMPRESSED:
-            raise DataError(f"{path}: is compressed; unpack it first, or put it into a zip or tar archive")
+            raise DataError(
+                f"{path}: is compressed, and what is in it is not known; expected rows such as NAME.jsonl.gz or "
+                "NAME.csv.xz (.gz, .bz2 and .xz are unpacked), or a zip or tar archive"
+            )
         if found is None:
             raise DataError(f"{path}: of no known format; {_KNOWN}")
         return found
@@ -102,10 +106,10 @@ def format_of(root: Path, name: str) -> str | None:
     Raises:
         DataError: it cannot be opened.
     """
-    suffix = suffix_of(name)
+    suffix = suffix_of(plain_name(name))
     if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    with open_file(root, name) as file:
+        return SUFFIXES[suffix] if suffix_of(name) == suffix or SUFFIXES[suffix] != "parquet" else None
+    with open_rows(root, name) as file:
         head = file.read(_HEAD)
     if suffix == ".json":
         return _json_format(root, name, head)
@@ -118,7 +122,7 @@ def _json_format(root: Path, name: str, head: bytes) -> str | None:
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     key = None if first.startswith(b"[") else "data"
     item: Any = {}
-    with open_file(root, name) as file, suppress(DataError):
+    with open_rows(root, name) as file, suppress(DataError):
         item = next(iter_items(file, name, key), ({}, 0))[0]
     if key is None and isinstance(item, dict) and "data" in item and item.keys() & {"annotations", "completions"}:
         return "label_studio"

@@ -14,6 +14,7 @@ from fuseline.data.adapters.array import blocks
 from fuseline.data.adapters.json_stream import iter_items
 from fuseline.data.cells import to_json
 from fuseline.data.columns import Columns
+from fuseline.data.compressed import open_rows
 from fuseline.data.drafts import join
 from fuseline.data.files import MEDIA_SUFFIXES, clip, open_file, suffix_of
 from fuseline.data.tabular import Batch, Reader, Record, Unread
@@ -33,7 +34,7 @@ def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table
     question = batch.columns.named.get("target")
     columns = Columns({key: column for key, column in batch.columns.named.items() if key != "target"})
     reader = Reader(Batch(batch.root, columns, batch.kind), name, split, needs=())
-    with open_file(batch.root, name) as file:
+    with open_rows(batch.root, name) as file:
         for start, tasks in blocks(iter_items(file, name)):
             wheres = [f"{name}, task {start + number}" for number in range(1, len(tasks) + 1)]
             block = reader.block([_record(task, batch.root, reader.name) for task in tasks], wheres)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import pyarrow as pa
 
 from fuseline.data.cells import describe
-from fuseline.data.files import MAX_RECORD_BYTES, clip, iter_lines, open_file, refuse_utf16
+from fuseline.data.compressed import open_rows
+from fuseline.data.files import MAX_RECORD_BYTES, clip, iter_lines, refuse_utf16
 from fuseline.data.shards import BATCH_ROWS
 from fuseline.data.tabular import BLOCK_BYTES, Batch, Reader, Record, Unread
 
@@ -22,7 +23,7 @@ Line = tuple[int, bytes | None]
 def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table]:
     """Read one file; a line that is no object becomes a row with a problem, a blank one none."""
     reader = Reader(batch, name, split)
-    with open_file(batch.root, name) as file:
+    with open_rows(batch.root, name) as file:
         refuse_utf16(file.peek(4), name)
         for block in _blocks(iter_lines(file)):
             wheres = [f"{name}, line {number}" for number, _ in block]

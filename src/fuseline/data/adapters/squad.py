@@ -10,15 +10,15 @@ import pyarrow as pa
 from fuseline.data.adapters.json_stream import iter_items
 from fuseline.data.cells import to_json
 from fuseline.data.columns import refuse_columns
+from fuseline.data.compressed import open_rows
 from fuseline.data.drafts import Row, join, to_tables
-from fuseline.data.files import open_file
 from fuseline.data.tabular import Batch
 
 
 def read(batch: Batch, name: str, split: str | None = None) -> Iterator[pa.Table]:
     """Read one file: a question is an example, grouped by article as the paragraphs of one repeat each other."""
     refuse_columns(batch.columns, "SQuAD")
-    with open_file(batch.root, name) as file:
+    with open_rows(batch.root, name) as file:
         articles = (article for article, _ in iter_items(file, name, "data"))
         rows = (row for number, article in enumerate(articles, start=1) for row in _article(name, number, article))
         yield from to_tables({"split": split} | dict(row) for row in rows)
