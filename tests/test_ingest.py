@@ -75,6 +75,19 @@ def test_a_data_set_begins_with_a_batch_and_grows(repo: Path) -> None:
     refuse_changed_data(repo)
 
 
+def test_a_data_set_without_a_batch_and_a_broken_manifest_are_told(repo: Path) -> None:
+    run("ingest", write(repo, *ROWS), "--new", "things")
+    manifest = json.loads((repo / "data/manifest.json").read_text())
+    for changed, told in (
+        ({"shards": [], "rows": 0}, f"{repo}/data/manifest.json: lists no shard"),
+        ({"shards": "x"}, f"{repo}/data/manifest.json: not a valid DataManifest record at shards"),
+    ):
+        (repo / "data/manifest.json").unlink()
+        (repo / "data/manifest.json").write_text(json.dumps(manifest | changed))
+        dvc(repo, "add", "--quiet", "data")
+        assert told in run("forget", "--ids", "1", fails=True)
+
+
 def test_a_dry_run_tells_and_changes_nothing(repo: Path) -> None:
     told = run("ingest", write(repo, *ROWS, LONG), "--new", "things", "--dry-run")
     assert "would accept  8 of 9 rows" in told

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,14 +50,15 @@ def ingest(
     Raises:
         DataError: the batch cannot be read, or too many of its rows break the contract.
     """
-    with tempfile.TemporaryDirectory(prefix="fuseline-batch-") as scratch, versions.locked(repo):
-        drafts = adapters.read(fetch(batch, Path(scratch)), form, columns, task.kind, files, names)
+    with versions.locked(repo), versions.scratch(repo) as scratch:
+        drafts = adapters.read(fetch(batch, scratch), form, columns, task.kind, files, names)
         before = _revision(repo)
         if dry_run:
-            folder = Path(scratch) / "data-set"
+            folder = scratch / "data-set"
             _copy_present(repo, folder)
-            return Ingested(_take_in(folder, drafts, batch, task, rules, new, allow_forgotten), before, before)
-        taken: Taken | None = None
+            with versions.speaking_of_data(repo, folder):
+                taken = _take_in(folder, drafts, batch, task, rules, new, allow_forgotten)
+            return Ingested(taken, before, before)
         try:
             with versions.next_version(repo) as folder:
                 taken = _take_in(folder, drafts, batch, task, rules, new, allow_forgotten)
@@ -66,7 +66,6 @@ def ingest(
                     raise _UnchangedError
         except _UnchangedError:
             pass
-        assert taken is not None
         return Ingested(taken, before, _revision(repo))
 
 
@@ -114,7 +113,8 @@ def forget(repo: Path, ids: Sequence[str], settings: Prepare) -> tuple[Erased, s
 
 def read_quarantine(repo: Path) -> list[Refused]:
     """Return the quarantined rows, batch by batch."""
-    return quarantine.read_refused(versions.check_out(repo))
+    with versions.snapshot(repo) as (_, folder):
+        return quarantine.read_refused(folder)
 
 
 def release(

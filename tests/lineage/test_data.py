@@ -6,15 +6,17 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from fuseline.errors import LineageError
+from fuseline.errors import DataError, LineageError
 from fuseline.lineage import data as versions
-from fuseline.lineage.dvc import data_digest, dvc, refuse_changed_data
+from fuseline.lineage.dvc import DVC, data_digest, dvc, refuse_changed_data
 from fuseline.lineage.git import git
 
 
@@ -160,6 +162,70 @@ def test_two_processes_do_not_change_the_data_at_once(project: Path) -> None:
     add_two(project)
 
 
+def test_what_a_stage_reads_is_not_changed_under_it(project: Path) -> None:
+    (project / "dvc.yaml").write_text("stages: {read: {cmd: sleep 60, deps: [data]}}\n")
+    process = subprocess.Popen([*DVC, "repro", "--quiet"], cwd=project, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while '"read": {"' not in _text(project / ".dvc/tmp/rwlock"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        before = data_digest(project)
+        with pytest.raises(LineageError, match=r"data is being read by `.*repro.*` \(process \d+\)"):
+            add_two(project)
+        assert (data_digest(project), held(project)) == (before, {"one.txt"})
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    add_two(project)
+    assert held(project) == {"one.txt", "two.txt"}
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_snapshot_stays_as_it_was_while_versions_come(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, check_out, comes = data_digest(project), versions.check_out, iter([True])
+
+    def come_between(repo: Path) -> Path:
+        folder = check_out(repo)
+        if next(comes, False):
+            add_two(repo)
+        return folder
+
+    monkeypatch.setattr(versions, "check_out", come_between)
+    with versions.snapshot(project) as (digest, folder):
+        assert digest == data_digest(project) != before
+        with versions.locked(project), versions.next_version(project) as newer:
+            (newer / "one.txt").unlink()
+        assert {path.name for path in folder.iterdir()} == {"one.txt", "two.txt"}
+    assert not list((project / ".fuseline/data").glob("scratch-*"))
+
+
+def test_a_snapshot_of_data_changed_by_hand_is_refused(project: Path) -> None:
+    (project / "data/mine.txt").write_text("mine")
+    with pytest.raises(LineageError, match=r"differs from data\.dvc"), versions.snapshot(project):
+        pass
+
+
+def test_scratch_folders_of_killed_processes_go_with_the_next_change_and_no_others(project: Path) -> None:
+    def die() -> None:
+        with versions.scratch(project) as folder:
+            (folder / "batch").write_text("large")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = multiprocessing.get_context("fork").Process(target=die)
+    process.start()
+    process.join()
+    with versions.scratch(project) as mine:
+        for folder in (project / ".fuseline/data").glob("scratch-*"):
+            os.utime(folder, (0, 0))
+        add_two(project)
+        assert list((project / ".fuseline/data").glob("scratch-*")) == [mine]
+    assert not mine.exists()
+
+
 def test_data_changed_by_hand_is_not_overwritten(project: Path) -> None:
     (project / "data/mine.txt").write_text("mine")
     with pytest.raises(LineageError, match="differs from data.dvc"):
@@ -175,3 +241,21 @@ def test_new_data_leaves_the_embedded_remote_and_keeps_another(project: Path) ->
         with versions.locked(project), versions.next_version(project) as folder:
             (folder / f"{remote}.txt").write_text(remote)
         assert ("remote" in yaml.safe_load((project / "data.dvc").read_text())["outs"][0]) == kept
+
+
+def test_errors_name_data_and_not_the_copy_that_is_worked_on(project: Path) -> None:
+    def fail(folder: Path) -> None:
+        raise DataError(f"{folder / 'one.txt'}: broken")
+
+    told = rf"^{project / 'data'}/one\.txt: broken$"
+    with pytest.raises(DataError, match=told), versions.next_version(project) as folder:
+        fail(folder)
+    with pytest.raises(DataError, match=told), versions.snapshot(project) as (_, folder):
+        fail(folder)
+
+
+def test_data_that_cannot_be_brought_back_says_why_and_what_to_do(project: Path) -> None:
+    shutil.rmtree(project / "data")
+    shutil.rmtree(project / ".dvc/cache")
+    with pytest.raises(LineageError, match=r"data cannot be made what data\.dvc names: .*git checkout"):
+        versions.check_out(project)

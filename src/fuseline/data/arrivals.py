@@ -17,6 +17,7 @@ from fuseline.data.facts import read_facts
 from fuseline.data.pins import find_pins, read_pins
 from fuseline.data.shards import live_rows, read_shard
 from fuseline.data.split import SPLITS, Arrivals, Codes
+from fuseline.errors import DataError
 from fuseline.progress import Progress
 from fuseline.records import DataManifest, Shard
 
@@ -38,7 +39,13 @@ class Rows:
 def read_rows(
     folder: Path, manifest: DataManifest, settings: Prepare, targets: bool, pool: ProcessPoolExecutor | None
 ) -> Rows:
-    """Read all shards, one at a time, and the pins that count under the settings."""
+    """Read all shards, one at a time, and the pins that count under the settings.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not manifest.shards:
+        raise DataError(f"{folder / 'manifest.json'}: lists no shard; expected at least one")
     columns = NAMES if targets else NAMES[:-1]
     names, facts, progress = [], [], Progress("prepare: reading", len(manifest.shards))
     for done, shard in enumerate(manifest.shards, start=1):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Audio, Features, Image, Value
 
-from fuseline.errors import DataError
+from fuseline.errors import DataError, FuselineError
 from fuseline.records import DataFile, DataManifest, Shard, digest_of, sha256_of
 
 FEATURES = Features(
@@ -45,12 +45,18 @@ def read_manifest(folder: Path) -> DataManifest:
     """Read `manifest.json` of a data set.
 
     Raises:
-        DataError: the folder holds no manifest.
+        DataError: the folder holds no manifest, or a broken one.
     """
     path = folder / "manifest.json"
     if not path.is_file():
         raise DataError(f"{path}: not found; expected a data set here: run `dvc pull data.dvc`")
-    return DataManifest.read(path)
+    try:
+        return DataManifest.read(path)
+    except FuselineError as error:
+        raise DataError(
+            f"{error}; bring back what data.dvc names with `dvc checkout --force data.dvc`, or an older data.dvc "
+            "before that: `git checkout COMMIT -- data.dvc`"
+        ) from error
 
 
 def read_examples(folder: Path, columns: Sequence[str] = SCHEMA.names) -> pa.Table:

@@ -12,14 +12,15 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from fuseline.errors import LineageError
-from fuseline.lineage.dvc import data_digest, dvc, refuse_changed_data, share_cache
+from fuseline.errors import FuselineError, LineageError
+from fuseline.lineage.dvc import data_digest, dvc, refuse_changed_data, refuse_readers, share_cache
 from fuseline.lineage.git import git
 from fuseline.lineage.workspace import STATE
 
@@ -44,7 +45,46 @@ def locked(repo: Path) -> Iterator[None]:
                 f"{repo / 'data'} is being changed by another process; try again when it is done"
             ) from error
         recover(repo)
+        _sweep(home)
         yield
+
+
+SCRATCH = "scratch-"
+_NOBODYS_AFTER_S = 60
+"""Seconds within which whoever makes a scratch folder has its lock."""
+
+
+@contextmanager
+def scratch(repo: Path) -> Iterator[Path]:
+    """Give an empty folder on the repository's disk, which is gone afterwards: after a kill, with the next change."""
+    home = repo / STATE / "data"
+    home.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=home))
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _sweep(home: Path) -> None:
+    """Remove the scratch folders of processes that were killed: nobody holds their locks."""
+    for folder in home.glob(f"{SCRATCH}*"):
+        try:
+            if time.time() - folder.stat().st_mtime < _NOBODYS_AFTER_S:
+                continue
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # its owner was faster
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(handle)
 
 
 def recover(repo: Path) -> None:
@@ -63,8 +103,17 @@ def _follow(repo: Path) -> None:
     """Make data/ what data.dvc names; DVC refuses where that would cost a file that is not in its cache."""
     try:
         dvc(repo, "checkout", "--quiet", "data.dvc")
+        return
     except LineageError:  # not in the cache, perhaps
-        dvc(repo, "pull", "--quiet", "data.dvc")
+        pass
+    try:
+        dvc(repo, "pull", "data.dvc")
+    except LineageError as error:
+        raise LineageError(
+            f"{repo / 'data'} cannot be made what data.dvc names: bring back an older version of that "
+            "(`git log -- data.dvc`, `git checkout COMMIT -- data.dvc`), or push this one where it is whole "
+            f"(`dvc push`). ({error})"
+        ) from error
 
 
 def _stage_of(repo: Path) -> Path:
@@ -98,13 +147,16 @@ def next_version(repo: Path) -> Iterator[Path]:
     The files are links to those of data/: replace them, do not write into them. Call it under `locked`.
 
     Raises:
-        LineageError: data/ differs from data.dvc, or DVC refused.
+        LineageError: data/ differs from data.dvc, DVC refused, or one of its stages reads data/ now.
     """
     stage = _stage_of(repo)
+    refuse_readers(repo, "data")
     try:
         _stage(repo, stage)
-        yield stage / "data"
+        with speaking_of_data(repo, stage / "data"):
+            yield stage / "data"
         _record(repo, stage)
+        refuse_readers(repo, "data")
         _swap(repo, stage)
     finally:
         if not (stage / SWAPPING).exists():
@@ -126,6 +178,47 @@ def check_out(repo: Path) -> Path:
 
 
 @contextmanager
+def snapshot(repo: Path) -> Iterator[tuple[str, Path]]:
+    """Give the data set as it is now: its data revision, and a folder that stays so whatever comes in meanwhile.
+
+    Raises:
+        LineageError: as `check_out` does.
+    """
+    with scratch(repo) as place:
+        while not (digest := _link_all(repo, place / "data")):
+            shutil.rmtree(place / "data", ignore_errors=True)
+        with speaking_of_data(repo, place / "data"):
+            yield digest, place / "data"
+
+
+@contextmanager
+def speaking_of_data(repo: Path, copy: Path) -> Iterator[None]:
+    """Let errors name the files of data/, not those of a copy that is gone when they are read."""
+    try:
+        yield
+    except FuselineError as error:
+        raise type(error)(str(error).replace(str(copy), str(repo / "data"))) from error
+
+
+def _link_all(repo: Path, folder: Path) -> str | None:
+    """Link the files of data/ into a folder, and return their revision; None if the data set was changed meanwhile.
+
+    data.dvc changes first and data/ after it, under a marker: where data.dvc is the same before and after, and no
+    marker was there between, so are the files.
+    """
+    before = data_digest(repo)
+    folder.mkdir()
+    try:
+        for file in check_out(repo).iterdir():
+            os.link(file, folder / file.name)
+    except (FileNotFoundError, LineageError):
+        if data_digest(repo) == before:
+            raise
+        return None
+    return before if data_digest(repo) == before else None
+
+
+@contextmanager
 def version_at(repo: Path, revision: str) -> Iterator[tuple[str, Path]]:
     """Give an earlier version of the data set: its data revision, and a folder that is gone afterwards.
 
@@ -138,16 +231,13 @@ def version_at(repo: Path, revision: str) -> Iterator[tuple[str, Path]]:
         LineageError: there is no such revision, it has no data.dvc, or the data cannot be had.
     """
     document = _read_at(repo, revision)
-    home = repo / STATE / "data"
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="at-", dir=home) as scratch:
-        place = Path(scratch)
+    with scratch(repo) as place:
         (place / "data.dvc").write_text(document, encoding="utf-8")
         digest = data_digest(place)
         dvc(place, "init", "--no-scm", "--quiet")
         share_cache(repo, place)
         try:
-            dvc(place, "pull", "--quiet", "data.dvc")
+            dvc(place, "pull", "data.dvc")
         except LineageError as error:
             raise LineageError(
                 f"the data of {revision} ({digest[:12]}) is neither in DVC's cache nor in a remote within reach; "

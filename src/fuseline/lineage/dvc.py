@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,36 @@ def refuse_changed_data(repo: Path) -> None:
             f"{repo / 'data'} differs from data.dvc: record the change with `dvc add data`, "
             "or drop it with `dvc checkout --force data.dvc`"
         )
+
+
+def refuse_readers(repo: Path, name: str) -> None:
+    """Refuse to change what a running stage reads: DVC would record its results as those of what came in meanwhile.
+
+    Raises:
+        LineageError: DVC's own record of readers (`.dvc/tmp/rwlock`) names a living process.
+    """
+    try:
+        read = json.loads((repo / ".dvc/tmp/rwlock").read_text(encoding="utf-8")).get("read", {})
+    except (OSError, ValueError):  # none is there, or it is just being written
+        return
+    place = (repo / name).resolve()
+    for path, readers in read.items():
+        for reader in readers if Path(path).resolve().is_relative_to(place) else ():
+            if _lives(reader["pid"]):
+                raise LineageError(
+                    f"{repo / name} is being read by `{reader['cmd']}` (process {reader['pid']}); nothing was changed: "
+                    "try again when it is done"
+                )
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _data_states(repo: Path) -> set[str]:

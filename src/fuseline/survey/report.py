@@ -23,7 +23,6 @@ from fuseline.data.split import ABSENT, Codes
 from fuseline.data.validation import hold
 from fuseline.errors import DataError
 from fuseline.lineage import data as versions
-from fuseline.lineage.dvc import data_digest
 from fuseline.lineage.workspace import STATE
 from fuseline.records import DataManifest
 from fuseline.report.dataset import WIDE, Dataset, Drift, Quarantine, Refused, Repeats, Sheet
@@ -61,13 +60,13 @@ def write_report(repo: Path, params: Params, out: Path | None = None, since: str
         DataError: the data set cannot be read, or is not the one that params.yaml describes.
         LineageError: data/ was changed by hand, or the earlier version cannot be had.
     """
-    folder, revision = versions.check_out(repo), data_digest(repo)
-    held = read(folder)
-    with _earlier(repo, since) as earlier:
-        drift = earlier and compare(read(earlier[1]), held, since or "", earlier[0])
-    page = _place(repo, out, revision, drift)
-    dataset, splits_N, results = survey(held, params, revision, drift)
-    examples = show(folder, held.manifest, named_rows(dataset), splits_N)
+    with versions.snapshot(repo) as (revision, folder):
+        held = read(folder)
+        with _earlier(repo, since) as earlier:
+            drift = earlier and compare(read(earlier[1]), held, since or "", earlier[0])
+        page = _place(repo, out, revision, drift)
+        dataset, splits_N, results = survey(held, params, revision, drift)
+        examples = show(folder, held.manifest, named_rows(dataset), splits_N)
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         links = _write_docs(page, results)
