@@ -179,11 +179,6 @@ def test_another_kind_of_task_is_refused(folder: Path) -> None:
         take_in(folder, [draft(row("a"))], "test", Task(kind="qa", labels=[]), rules())
 
 
-def test_an_empty_batch_changes_nothing(folder: Path) -> None:
-    assert not take_in(folder, [], "test", TASK, rules()).changes
-    assert shards.read_manifest(folder).shards == []
-
-
 def test_a_batch_comes_in_tables_of_any_size(folder: Path) -> None:
     parts = [draft(row("a")), draft(row("b", "pink"), row("c"))]
     taken = take_in(folder, parts, "test", TASK, rules(max_quarantined=0.5))
@@ -249,6 +244,52 @@ def test_the_same_batch_brings_back_on_request_what_was_forgotten(folder: Path) 
     forget(folder, ["1"])
     assert take_in(folder, [draft(*batch)], "test", TASK, rules(), allow_forgotten=True).accepted == 1
     assert texts(folder) == ["b", "a"]
+
+
+def test_on_request_the_same_batch_brings_back_nothing_but_what_was_forgotten(folder: Path) -> None:
+    batch = [row("a", id="1"), row("b", id="2"), row("c", "pink", id="3"), row("d")]
+    take(folder, *batch, max_quarantined=0.5)
+    made = shards.read_examples(folder)["id"][2].as_py()
+    take(folder, row("b", "blue", id="2"), row("d", "green", id=made))
+    forget(folder, ["1"])
+    taken = take_in(folder, [draft(*batch)], "test", TASK, rules(max_quarantined=0.0), allow_forgotten=True)
+    assert (taken.accepted, taken.unchanged, taken.superseded, taken.quarantined) == (1, 3, 0, 0)
+    found = {r["text"]: r["target"] for r in shards.read_examples(folder).to_pylist()}
+    assert found == {"a": "red", "b": "blue", "d": "green"}
+    again = take_in(folder, [draft(*batch)], "test", TASK, rules(), allow_forgotten=True)
+    assert (again.known_as, again.changes) == (shards.read_manifest(folder).shards[0].file, False)
+
+
+def test_of_a_batch_that_is_known_what_became_of_its_rows_since_is_told(folder: Path) -> None:
+    take(folder, row("before", id="3"))
+    batch = [row("a", id="1"), row("b", id="2"), row("c", "pink", id="3"), row("d", id="4"), row("e", id="5")]
+    take(folder, *batch, max_quarantined=0.5)
+    known = take(folder, *batch)
+    assert (known.unchanged, known.corrected, known.forgotten) == (5, 0, 0)
+    take(folder, row("b", "blue", id="2"), row("d", "green", id="4"))
+    take(folder, row("d", id="4"))  # as it was at first
+    forget(folder, ["1"])
+    known = take(folder, *batch)
+    assert (known.known_as is not None, known.corrected, known.forgotten) == (True, 1, 1)
+
+
+def test_a_batch_without_rows_is_an_error(folder: Path) -> None:
+    for nothing in ([], [draft()]):
+        with pytest.raises(DataError, match="the batch holds no rows, nothing was taken in"):
+            take_in(folder, nothing, "test", TASK, rules())
+    assert shards.read_manifest(folder).shards == []
+
+
+@pytest.mark.parametrize(("allowed", "bad", "rows"), [(0.29, 29, 100), (0.3, 3, 10), (0.07, 7, 100), (0.57, 57, 100)])
+def test_exactly_the_share_that_is_allowed_is_taken_and_one_more_refused(
+    folder: Path, allowed: float, bad: int, rows: int
+) -> None:
+    def batch(bad: int) -> list[dict[str, Any]]:
+        return [row(f"thing {n}", "pink" if n < bad else "red") for n in range(rows)]
+
+    with pytest.raises(DataError, match="at most"):
+        take(folder, *batch(bad + 1), max_quarantined=allowed)
+    assert take(folder, *batch(bad), max_quarantined=allowed).quarantined == bad
 
 
 def test_what_came_back_on_request_is_like_any_other_row(folder: Path) -> None:

@@ -87,3 +87,10 @@ def test_what_is_not_there_cannot_be_released(folder: Path, ids: list[str], why:
     take(folder, LONG, row("b", id="2"))
     with pytest.raises(DataError, match=why):
         release(folder, ids, None if ids else 0)
+
+
+def test_a_released_row_still_says_where_it_came_from_first(folder: Path) -> None:
+    take(folder, LONG, row("b", id="2"))
+    release(folder, ["1"])
+    assert {one["source"] for one in shards.read_examples(folder).to_pylist()} == {"test"}
+    assert shards.read_manifest(folder).shards[-1].source == "released from quarantine"

@@ -67,6 +67,10 @@ def _tell(done: Any, dry_run: bool = False) -> None:
     taken = done.taken
     if taken.known_as:
         typer.echo(f"This batch is in the data set already, as {taken.known_as}; nothing changes.")
+        if taken.corrected:
+            typer.echo(f"corrected  {taken.corrected:,} of its rows, by newer batches: those stand")
+        if taken.forgotten:
+            typer.echo(f"forgotten  {taken.forgotten:,} of its rows, on request (--allow-forgotten brings them back)")
         return
     typer.echo(f"{'would accept' if dry_run else 'accepted'}  {taken.accepted:,} of {taken.read:,} rows"
                + (f", {taken.superseded:,} in place of older ones" if taken.superseded else ""))  # fmt: skip

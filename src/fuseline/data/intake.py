@@ -58,6 +58,8 @@ class Taken:
     """Rows left out because they, or what they show, were deleted on request."""
     known_as: str | None = None
     """The shard that the very same batch became before."""
+    corrected: int = 0
+    """Rows of such a batch in whose place newer batches put others since."""
     reasons: Counter[str] = field(default_factory=Counter)
     """How often each reason was given."""
     targets: Counter[str] = field(default_factory=Counter)
@@ -107,26 +109,31 @@ def take_in(
     """Add a batch to the data set in `folder`.
 
     Args:
-        drafts: the batch's rows, as `drafts.DRAFT`.
+        drafts: the batch's rows, as `drafts.DRAFT`; a column `source` may name each row's own.
         source: where the batch came from, for people.
         waives: rules that its rows are released from.
         allow_forgotten: take in what was deleted on request too, and keep its digests no longer.
-        known: a batch that was taken in before changes nothing, whatever was corrected or forgotten since.
+        known: a batch that was taken in before changes nothing, whatever was corrected or forgotten since; allowed to,
+            it brings back what was forgotten, and only that.
 
     Raises:
-        DataError: too many rows would be quarantined, or the data set is of another task.
+        DataError: it has no rows, too many would be quarantined, or the data set is of another task.
     """
     manifest = read_manifest(folder)
     refuse_other_task(manifest, task)
     part = folder / "batch.part"
     try:
         batch = _read(part, drafts, source, task)
-        same = next((s.file for s in manifest.shards if s.batch == batch.digest), None) if known else None
-        forgotten = _forgotten(folder, manifest, batch)
-        if same is not None and not (allow_forgotten and forgotten.any()):
-            return Taken(len(batch.frame), 0, len(batch.frame), 0, 0, known_as=same)
+        _refuse_empty(batch)
+        same = next((n for n, s in enumerate(manifest.shards) if s.batch == batch.digest), None) if known else None
+        held = held_rows(folder, manifest)
+        gone = _forgotten(folder, manifest, batch) & ~batch.frame["id"].isin(held.index).to_numpy()
+        if same is not None and not (allow_forgotten and gone.any()):
+            return _recognise(batch, manifest.shards[same].file, held[held["shard"] > same], gone)
         reasons = _judge(batch, rules, waives)
-        fate = _decide(folder, manifest, batch, reasons, forgotten & (not allow_forgotten))
+        fate = _decide(held, batch, reasons, gone & (not allow_forgotten))
+        if same is not None:
+            _leave_but(gone, fate, reasons)
         taken = _count(batch, reasons, fate, task.kind)
         _refuse_too_many(taken, rules.max_quarantined, task)
         if taken.changes:
@@ -141,6 +148,34 @@ def take_in(
         return taken
     finally:
         part.unlink(missing_ok=True)
+
+
+def _refuse_empty(batch: Batch) -> None:
+    """Refuse a batch without rows: an export that broke off would pass for a quiet day, in silence, each day."""
+    if batch.frame.empty:
+        raise DataError(
+            "the batch holds no rows, nothing was taken in; expected one at least: look whether its export broke off, "
+            "and send no batch where there is nothing new"
+        )
+
+
+def _recognise(batch: Batch, file: str, newer: pd.DataFrame, gone: Bools) -> Taken:
+    """Say what became of a batch that is known.
+
+    Args:
+        newer: as `held_rows`, of the shards after the batch's own.
+    """
+    rows = pd.DataFrame({"id": batch.frame["id"], "digest": batch.facts["digest"].to_pylist()})
+    now = rows["id"].map(newer["digest"])
+    corrected = rows["id"][now.notna() & (now != rows["digest"])].nunique()
+    return Taken(len(rows), 0, len(rows), 0, 0, forgotten=int(gone.sum()), known_as=file, corrected=corrected)
+
+
+def _leave_but(rows: Bools, fate: NDArray[np.int8], reasons: dict[int, dict[str, str]]) -> None:
+    """Let all rows but some be as they are: what was corrected since stays so, what was refused is refused once."""
+    fate[~rows] = KNOWN
+    for row in [row for row in reasons if not rows[row]]:
+        del reasons[row]
 
 
 def _forgotten(folder: Path, manifest: DataManifest, batch: Batch) -> Bools:
@@ -192,6 +227,8 @@ def _to_examples(draft: pa.Table, source: str) -> pa.Table:
         if name != "source"
     }
     columns["source"] = pa.repeat(pa.scalar(source, pa.string()), draft.num_rows)
+    if "source" in draft.column_names:  # it came before, from somewhere else
+        columns["source"] = pc.coalesce(draft["source"], columns["source"])
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
@@ -240,20 +277,21 @@ NEW, NEWER, KNOWN, BAD, GONE = range(5)
 """A row's fate: accepted; accepted in place of an older one; held already; quarantined; forgotten, as it was asked."""
 
 
-def _decide(
-    folder: Path, manifest: DataManifest, batch: Batch, reasons: dict[int, dict[str, str]], forgotten: Bools
-) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+def _decide(held: pd.DataFrame, batch: Batch, reasons: dict[int, dict[str, str]], gone: Bools) -> NDArray[np.int8]:
     """Say what becomes of each row; two rows of one id that say different things are both quarantined.
 
     A row that names no id corrects none: where its made id stands with other content, it was corrected since.
+
+    Args:
+        held: as `held_rows` gives it.
+        gone: rows that were forgotten, and stay so.
     """
     rows = pd.DataFrame({"id": batch.frame["id"], "digest": batch.facts["digest"].to_pylist()})
-    held = held_rows(folder, manifest)["digest"]
-    before = rows["id"].map(held) if len(held) else pd.Series(None, rows.index, dtype=object)
+    before = rows["id"].map(held["digest"]) if len(held) else pd.Series(None, rows.index, dtype=object)
     same = (before == rows["digest"]).to_numpy()
     fate = np.full(len(rows), NEW, np.int8)
     fate[list(reasons)] = BAD
-    fate[forgotten & before.isna().to_numpy()] = GONE
+    fate[gone] = GONE
     fate[same & np.array([problem is None for problem in batch.problems], bool)] = KNOWN  # released, it may be
     for row in reasons.keys() & set(np.flatnonzero(fate != BAD).tolist()):
         del reasons[row]
@@ -315,7 +353,7 @@ def _kind(rule: str, reason: str) -> str:
 
 
 def _refuse_too_many(taken: Taken, allowed: float, task: Task) -> None:
-    if taken.read and taken.quarantined > allowed * taken.read:
+    if taken.read and taken.quarantined / taken.read > allowed:  # a quotient is rounded as params.yaml's number is
         first = "\n  ".join(taken.examples)
         if task.kind != "classification" and taken.strange:
             first += f"\ntask.kind of params.yaml is {task.kind}: is that the problem that this batch is for?"

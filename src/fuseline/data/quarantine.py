@@ -143,7 +143,7 @@ def _to_draft(quarantined: pa.Table) -> pa.Table:
         "; ".join(why for rule, why in zip(rules, reasons, strict=True) if rule == READING) or None
         for rules, reasons in zip(quarantined["rules"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True)
     ]
-    columns = {name: quarantined[name] for name in SCHEMA.names if name != "source"}
+    columns = {name: quarantined[name] for name in SCHEMA.names}
     for name in FILES:
         columns[name] = pc.struct_field(columns[name], "bytes")
     return pa.table({**columns, "where": quarantined["where"], "problem": pa.array(unread, pa.string())})

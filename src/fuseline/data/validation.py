@@ -96,7 +96,7 @@ def waive(report: Report, parts: list[Part]) -> Report:
 def conclude(rows: int, manifest: DataManifest, report: Report, rules: Validate) -> Validation:
     """Say whether the data set is fit to train on."""
     bad, broken = len(report.reasons), report.broken
-    fits = bad <= rules.max_quarantined * rows
+    fits = bad / rows <= rules.max_quarantined  # a quotient is rounded as params.yaml's number is
     first = ""
     if bad:
         row = min(report.reasons)
