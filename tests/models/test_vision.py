@@ -34,7 +34,7 @@ from fuseline import config
 from fuseline.errors import ModelError
 from fuseline.models.encoders.base import Encoder
 from fuseline.models.preprocess import Preprocess
-from fuseline.training.modalities.hub import digest_of
+from fuseline.training.modalities.hub import digest_model
 from fuseline.training.modalities.image import Image
 from fuseline.training.pretrained import build_member
 
@@ -78,7 +78,7 @@ def to_png(pixels: Any) -> bytes:
 
 
 def settings(folder: Path, size: int | None = None) -> config.ImageTransformer:
-    return config.ImageTransformer(name=str(folder), revision=digest_of(folder), size=size)
+    return config.ImageTransformer(name=str(folder), revision=digest_model(folder), size=size)
 
 
 @pytest.fixture(scope="module")
