@@ -8,9 +8,9 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fuseline.errors import FuselineError
 
@@ -67,25 +67,30 @@ def _digest(path: Path, size: int, mtime_ns: int, inode: int) -> str:
     return sha256_of(path)
 
 
+FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+"""A file of the folder that the record lies in, and of no other."""
+Count = Annotated[int, Field(ge=0)]
+
+
 class DataFile(Record):
     """A file that stands beside a shard."""
 
-    file: str
+    file: FileName
     sha256: str
-    rows: int
+    rows: Count
 
 
 class Shard(Record):
     """One immutable Parquet file of accepted examples: one batch."""
 
-    file: str
+    file: FileName
     sha256: str
-    rows: int
+    rows: Count
     facts: DataFile | None = None
     """What was found out about each row when it came in; None where it has to be found out again."""
     quarantine: DataFile | None = None
     """Rows of the batch that were not accepted, each with its reasons."""
-    supersedes: int = 0
+    supersedes: Count = 0
     """Rows of older shards that rows of this one, of the same id, replace."""
     waives: list[str] = []
     """Rules of the contract that somebody released these rows from."""
@@ -101,11 +106,11 @@ class DataManifest(Record):
     name: str
     task: str
     labels: list[str]
-    rows: int
+    rows: Count
     """Examples that stand: those of all shards, less the superseded ones."""
     shards: list[Shard]
     """In the order in which they came in."""
-    forgotten: int = 0
+    forgotten: Count = 0
     """Examples that were deleted on request since the data set began."""
     forgotten_digests: DataFile | None = None
     """Digests of their ids and of what they showed: nothing of either is kept, and neither is taken in again."""

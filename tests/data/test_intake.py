@@ -326,3 +326,38 @@ def test_spans_are_counted_by_label_and_another_problem_s_targets_are_asked_abou
     assert take_in(folder, [draft(*good)], "test", task, rules()).targets == {"PER": 2, "LOC": 1}
     with pytest.raises(DataError, match=r"task.kind of params.yaml is ner: is that the problem"):
         take_in(folder, [draft(row("ij", "pink"))], "test", task, rules())
+
+
+BESIDE: dict[str, tuple[str, dict[str, Any]]] = {
+    "facts of another shard": ("facts", {"from": ("1", "facts")}),
+    "facts that are a shard": ("facts", {"from": ("0", None)}),
+    "a quarantine that is facts": ("quarantine", {"from": ("0", "facts")}),
+    "a quarantine of another number of rows": ("quarantine", {"rows": 7}),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_a_file_that_the_manifest_takes_for_another_is_named(folder: Path, case: str) -> None:
+    take(folder, row("a", id="1"), row("b", id="2"), row("c", "pink", id="3"), max_quarantined=0.5)
+    take(folder, row("d", id="4"))
+    document = json.loads((folder / "manifest.json").read_text())
+    key, change = BESIDE[case]
+    if "from" in change:
+        number, name = change["from"]
+        found = document["shards"][int(number)]
+        document["shards"][0][key] = {k: (found[name] if name else found)[k] for k in ("file", "sha256", "rows")}
+    else:
+        document["shards"][0][key] |= change
+    (folder / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"\.parquet: .* manifest\.json takes it for another file"):
+        forget(folder, ["1"])
+
+
+@pytest.mark.parametrize("name", ["../params.yaml", "/etc/passwd", "", "a/b.parquet", ".hidden"])
+def test_a_manifest_names_files_of_its_own_folder_only(folder: Path, name: str) -> None:
+    take(folder, row("a", id="1"))
+    document = json.loads((folder / "manifest.json").read_text())
+    document["shards"][0]["file"] = name
+    (folder / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"record at shards\.0\.file: .*; bring back what data\.dvc names"):
+        shards.read_manifest(folder)

@@ -101,7 +101,8 @@ def read_facts(
     """
     if shard.facts is not None:
         schema = pa.schema([field for field in SCHEMA if field.name in columns])
-        found = pq.read_table(check_file(folder, shard.facts), columns=schema.names)
+        path = check_file(folder, shard.facts.model_copy(update={"rows": shard.rows}), ["digest"])
+        found = pq.read_table(path, columns=schema.names)
         if (found.schema.metadata or {}).get(b"facts") == VERSION.encode():
             return found.cast(schema)
     found = pa.concat_tables([find_facts(rows, pool) for rows in iter_shard(folder, shard)] or [SCHEMA.empty_table()])

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fuseline.data import facts as fact
-from fuseline.data.rewrite import drop_unlisted, keep_accepted, keep_quarantined, name_file, recount
+from fuseline.data.rewrite import TOLD, drop_unlisted, keep_accepted, keep_quarantined, name_file, recount
 from fuseline.data.shards import SCHEMA, check_file, iter_file, open_writer, read_manifest, read_shard
 from fuseline.errors import DataError
 from fuseline.records import DataFile, DataManifest, Shard
@@ -89,7 +89,7 @@ def _refused(folder: Path, shard: Shard) -> pa.Table:
     if shard.quarantine is None:
         return SEEN.empty_table()
     parts = [SEEN.empty_table()]
-    for rows in iter_file(pq.ParquetFile(check_file(folder, shard.quarantine), pre_buffer=False)):
+    for rows in iter_file(pq.ParquetFile(check_file(folder, shard.quarantine, TOLD), pre_buffer=False)):
         table = pa.Table.from_batches([rows])
         shown = fact.shown(fact.find_facts(table.select(SCHEMA.names).cast(SCHEMA)))
         parts.append(pa.table([table["id"], pa.array(shown, DIGEST)], schema=SEEN))
@@ -107,7 +107,11 @@ def read(folder: Path, manifest: DataManifest) -> pa.Array:
     """
     if manifest.forgotten_digests is None:
         return pa.array([], DIGEST)
-    return pq.read_table(check_file(folder, manifest.forgotten_digests))["digest"].combine_chunks().cast(DIGEST)
+    return (
+        pq.read_table(check_file(folder, manifest.forgotten_digests, ["digest"]))["digest"]
+        .combine_chunks()
+        .cast(DIGEST)
+    )
 
 
 def among(forgotten: pa.Array, ids: Sequence[str], facts: pa.Table) -> NDArray[np.bool_]:

@@ -33,7 +33,7 @@ def read_pins(folder: Path, manifest: DataManifest) -> pa.Table:
     """
     if manifest.pinned_splits is None:
         return SCHEMA.empty_table()
-    return pq.read_table(check_file(folder, manifest.pinned_splits)).cast(SCHEMA)
+    return pq.read_table(check_file(folder, manifest.pinned_splits, SCHEMA.names)).cast(SCHEMA)
 
 
 def write_pins(folder: Path, pins: pa.Table) -> DataFile | None:

@@ -19,7 +19,7 @@ from fuseline.config import Task, Validate
 from fuseline.data.contract import build_rules
 from fuseline.data.facts import digests
 from fuseline.data.intake import READING, Taken, held_rows, take_in
-from fuseline.data.rewrite import QUARANTINE, drop_unlisted, keep_quarantined
+from fuseline.data.rewrite import QUARANTINE, TOLD, drop_unlisted, keep_quarantined
 from fuseline.data.shards import FILES, SCHEMA, check_file, iter_file, read_manifest
 from fuseline.errors import DataError
 
@@ -44,7 +44,9 @@ def read_refused(folder: Path) -> list[Refused]:
     columns = [name for name in QUARANTINE.names if name not in FILES]
     return [
         Refused(
-            number, shard.source or shard.file, pq.read_table(check_file(folder, shard.quarantine), columns=columns)
+            number,
+            shard.source or shard.file,
+            pq.read_table(check_file(folder, shard.quarantine, TOLD), columns=columns),
         )
         for number, shard in enumerate(read_manifest(folder).shards)
         if shard.quarantine is not None
@@ -91,7 +93,7 @@ def _take_out(folder: Path, ids: Sequence[str], batch: int | None) -> Iterator[p
     for number, shard in enumerate(shards):
         if shard.quarantine is None or batch not in (None, number):
             continue
-        path = check_file(folder, shard.quarantine)
+        path = check_file(folder, shard.quarantine, TOLD)
         names = pq.read_table(path, columns=["id"])["id"]
         wanted = _wanted(names, ids)
         if not pc.any(wanted).as_py():

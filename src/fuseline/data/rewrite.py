@@ -16,6 +16,8 @@ from fuseline.records import DataFile, DataManifest, Shard, sha256_of
 QUARANTINE = pa.schema([*SCHEMA, pa.field("where", pa.string()), pa.field("rules", pa.list_(pa.string())),
                         pa.field("reasons", pa.list_(pa.string()))])  # fmt: skip
 """Rows that were not accepted: where each stood in its batch, the rules it broke, and how."""
+TOLD = ("id", "where", "rules", "reasons")
+"""Columns that every quarantine has, whatever was added since."""
 
 
 def keep_accepted(folder: Path, number: int, shard: Shard, keep: pa.ChunkedArray) -> Shard:
@@ -36,7 +38,7 @@ def keep_quarantined(folder: Path, number: int, shard: Shard, keep: pa.ChunkedAr
     if not left:
         return shard.model_copy(update={"quarantine": None})
     part = folder / "quarantine.part"
-    _copy(check_file(folder, shard.quarantine), part, QUARANTINE, keep)
+    _copy(check_file(folder, shard.quarantine, TOLD), part, QUARANTINE, keep)
     return shard.model_copy(update={"quarantine": name_file(part, f"quarantine-{number:05d}", left)})
 
 

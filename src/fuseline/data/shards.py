@@ -146,15 +146,29 @@ def open_shard(folder: Path, shard: Shard) -> pq.ParquetFile:
     return file
 
 
-def check_file(folder: Path, entry: DataFile) -> Path:
-    """Return the path of a file beside a shard, its digest checked.
+def check_file(folder: Path, entry: DataFile, columns: Sequence[str]) -> Path:
+    """Return the path of a file beside a shard, its digest, rows and columns checked.
+
+    Args:
+        columns: those that it has to have.
 
     Raises:
-        DataError: it is missing or altered.
+        DataError: it is missing or altered, or another than the manifest takes it for.
     """
     path = folder / entry.file
     if not path.is_file() or digest_of(path) != entry.sha256:
         raise DataError(f"{path}: missing or altered; restore it with `dvc checkout --force data.dvc`")
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file: {error}") from error
+    lacking = [name for name in columns if name not in file.schema_arrow.names]
+    if lacking or file.metadata.num_rows != entry.rows:
+        what = f"has no column {lacking[0]!r}" if lacking else f"{file.metadata.num_rows} rows instead of {entry.rows}"
+        raise DataError(
+            f"{path}: {what}, so that manifest.json takes it for another file; bring back a sound version: "
+            "`git checkout COMMIT -- data.dvc`, then `dvc checkout --force data.dvc`"
+        )
     return path
 
 

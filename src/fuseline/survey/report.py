@@ -19,6 +19,8 @@ from fuseline.data.contract import Report
 from fuseline.data.dealing import Prepared, deal_rows
 from fuseline.data.docs import write_docs
 from fuseline.data.facts import workers
+from fuseline.data.rewrite import TOLD
+from fuseline.data.shards import check_file
 from fuseline.data.split import ABSENT, Codes
 from fuseline.data.validation import hold
 from fuseline.errors import DataError
@@ -160,7 +162,7 @@ def read_quarantine(folder: Path, manifest: DataManifest) -> Quarantine:
     for number, shard in enumerate(manifest.shards):
         if shard.quarantine is None:
             continue
-        found = pq.read_table(folder / shard.quarantine.file, columns=["where", "id", "rules", "reasons"])
+        found = pq.read_table(check_file(folder, shard.quarantine, TOLD), columns=list(TOLD))
         rows += found.num_rows
         rules.update(found["rules"].combine_chunks().flatten().to_pylist())
         for row in found.slice(0, FIRST - len(first)).to_pylist():
