@@ -688,13 +688,41 @@ class Train(Section):
     No result depends on it."""
 
 
+class Fitted(Section):
+    """Weights that make the validation loss lowest."""
+
+    uniform_pull: Annotated[float, Field(ge=0)]
+    """Strength with which they are pulled to equal ones: a guard for small validation splits."""
+
+
+class Greedy(Section):
+    """Weights by greedy selection (Caruana et al. 2004): members are taken one by one, again perhaps."""
+
+    rounds: Count
+    """How many are taken; a member weighs as often as it was. Each time it is the one that lowers the validation loss
+    most."""
+
+
+def _kind_of_member_weights(value: Any) -> str:
+    if isinstance(value, str):
+        return "name"
+    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Section) else ()
+    return "greedy" if "rounds" in keys else "fitted"
+
+
+MemberWeights = Annotated[
+    Annotated[Literal["equal"], Tag("name")] | Annotated[Fitted, Tag("fitted")] | Annotated[Greedy, Tag("greedy")],
+    Discriminator(_kind_of_member_weights),
+]
+"""How much each member counts: all alike; as fitted on validation; or as often as greedy selection takes it."""
+
+
 class Combine(Section):
     """How members become one ensemble."""
 
     pool: Literal["arithmetic", "geometric"]
     """Weighted mean of probabilities, or of log-probabilities."""
-    uniform_pull: Annotated[float, Field(ge=0)]
-    """Strength with which fitted weights are pulled to equal ones: a guard for small validation splits."""
+    weights: MemberWeights
 
 
 class Evaluate(Section):

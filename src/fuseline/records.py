@@ -282,6 +282,10 @@ class Evaluation(Record):
     """Rows are true labels, columns predicted ones."""
     weights: dict[str, float]
     temperature: float
+    contributions: dict[str, Metrics] = {}
+    """Per member of an ensemble of several: the ensemble minus what is left without it, paired."""
+    disagreement: dict[str, dict[str, float]] = {}
+    """Share of rows for which two members, both of which see something, name different labels."""
 
 
 class Parity(Record):

@@ -11,6 +11,7 @@ from fuseline.evaluation import metrics
 from fuseline.evaluation.metrics import (
     best_of,
     confusion,
+    disagreement,
     estimate,
     estimate_gain,
     headline,
@@ -227,3 +228,14 @@ def test_per_class_and_confusion_agree_with_hand_counting() -> None:
         3,
     )
     assert (third.label, third.precision, third.recall, third.f1, third.support) == ("c", 0.0, 0.0, 0.0, 0)
+
+
+def test_members_disagree_on_the_rows_that_both_see() -> None:
+    one, other = np.eye(3)[[0, 1, 2, 0]], np.eye(3)[[0, 2, 1, 1]]
+    seen = {"one": np.array([True, True, True, False]), "other": np.array([True, True, True, True])}
+    third = {"third": np.eye(3)[[0, 0, 0, 0]]}, {"third": np.array([False, False, False, True])}
+    found = disagreement({"one": one, "other": other} | third[0], seen | third[1])
+    assert found == {
+        "one": {"other": pytest.approx(2 / 3)}, "other": {"one": pytest.approx(2 / 3), "third": 1.0},
+        "third": {"other": 1.0},
+    }  # fmt: skip

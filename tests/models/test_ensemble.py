@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fuseline.models.combine import combine, usable
 from fuseline.models.ensemble import Ensemble
+from fuseline.models.member import FusionModel
 
 TWO = torch.tensor([[[0.8, 0.2], [0.5, 0.5]]]).log()  # one example, two members, two classes
 ALL = torch.tensor([[True, True]])
@@ -86,3 +88,24 @@ def test_the_members_own_probabilities_come_in_order_and_sum_to_one(ensemble: En
     assert members.shape == (8, 4, 3)
     torch.testing.assert_close(members.sum(2), torch.ones(8, 4))
     torch.testing.assert_close(members[:, ensemble.names.index("concat")], alone)
+
+
+def test_an_encoder_that_members_share_runs_once_and_nothing_else_changes(
+    build: Callable[..., FusionModel], expert: Callable[..., Any], fusion: Callable[..., Any], batch: dict[str, Any]
+) -> None:
+    del batch["labels"]
+    members = {"text": build(expert("text")), "image": build(expert("image")), "fusion": build(fusion())}
+    calls: list[str] = []
+    for name, member in members.items():
+        member.encoders.requires_grad_(False)
+        for modality, encoder in member.encoders.items():
+            encoder.register_forward_hook(lambda *_, what=f"{name} {modality}": calls.append(what))
+    whole = Ensemble(members, [0.2, 0.3, 0.5], 1.0, "geometric").eval()
+    with torch.no_grad():
+        shared = whole(**batch)
+        assert sorted(calls) == ["fusion image", "image image", "text text"]  # images begin with other weights
+        next(members["fusion"].encoders["text"].parameters()).data.view(-1)[0] += 1e-6
+        apart = Ensemble(members, [0.2, 0.3, 0.5], 1.0, "geometric").eval()(**batch)
+    assert sorted(calls[3:]) == ["fusion image", "fusion text", "image image", "text text"]
+    for one, other in zip(shared, apart, strict=True):
+        torch.testing.assert_close(one, other)

@@ -97,6 +97,8 @@ def evaluation(labels: list[str]) -> Evaluation:
         confusion=confusion,
         weights={"text": 0.31, "image": 0.22, "fused": 0.47},
         temperature=1.183,
+        contributions={name: gains(0.01 * number) for number, name in enumerate(members)},
+        disagreement={one: {other: 0.21 for other in members if other != one} for one in members},
     )  # fmt: skip
 
 

@@ -154,7 +154,7 @@ CASES: dict[str, tuple[str, Any]] = {
     f"{FUSION}.modality_dropout": ("fuse", 0.9),
     f"{FUSION}.start.image": ("fuse", lambda document: put(document, f"{FUSION}.start", {})),
     "combine.pool": ("combine", "arithmetic"),
-    "combine.uniform_pull": ("combine", 5.0),
+    "combine.weights.uniform_pull": ("combine", 5.0),
     "evaluate.resamples": ("evaluate", 20),
     "evaluate.confidence": ("evaluate", 0.5),
     "evaluate.probe_rows": ("evaluate", 9),

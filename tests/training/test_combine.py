@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fuseline.training.combine import fit_temperature, fit_weights
+from fuseline.config import Fitted, Greedy
+from fuseline.models.combine import combine
+from fuseline.training.combine import choose_weights, fit_temperature, fit_weights, leave_out, select_greedily
 
 POOLS = ["arithmetic", "geometric"]
 
@@ -72,3 +74,45 @@ def test_the_temperature_finds_the_scale_that_logits_were_multiplied_by(scale: f
 def test_the_temperature_stays_in_bounds_where_every_row_is_right() -> None:
     log_probs, _, labels = draw(50.0)
     assert 0.05 <= fit_temperature(log_probs[:, 0], labels) <= 20
+
+
+def test_weights_are_found_as_asked_for() -> None:
+    drawn = draw(3.0, 1.0)
+    assert choose_weights(*drawn, "geometric", "equal") == [0.5, 0.5]
+    assert choose_weights(*drawn, "geometric", Fitted(uniform_pull=0.3)) == fit_weights(*drawn, "geometric", 0.3)
+    assert choose_weights(*drawn, "geometric", Greedy(rounds=7)) == select_greedily(*drawn, "geometric", 7)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_greedy_selection_begins_with_the_best_and_leaves_out_who_knows_nothing(pool: str) -> None:
+    drawn = draw(1.0, 3.0, 2.5, -1.0)
+    assert select_greedily(*drawn, pool, 1) == [0, 1, 0, 0]
+    weights = select_greedily(*drawn, pool, 20)
+    assert sum(weights) == pytest.approx(1)
+    assert weights[1] > weights[2] > 0
+    assert weights[3] == 0
+
+
+def test_each_round_of_greedy_selection_lowers_the_loss_as_far_as_one_member_can() -> None:
+    log_probs, usable, labels = draw(2.0, 1.8, 1.0)
+
+    def loss(weights: list[float]) -> float:
+        pooled = combine(log_probs, usable, torch.tensor(weights).double(), "geometric")
+        return float(torch.nn.functional.cross_entropy(pooled, labels))
+
+    three, four = (select_greedily(log_probs, usable, labels, "geometric", rounds) for rounds in (3, 4))
+    options = [[(3 * w + (i == member)) / 4 for i, w in enumerate(three)] for member in range(3)]
+    assert loss(four) == pytest.approx(min(map(loss, options)))
+
+
+def test_without_a_member_the_others_keep_their_proportions() -> None:
+    log_probs, usable, _ = draw(2.0, 1.0, 0.5)
+    found = leave_out(log_probs, usable, [0.5, 0.3, 0.2], 2.0, "geometric")
+    expected = combine(log_probs[:, 1:], usable[:, 1:], torch.tensor([0.6, 0.4]).double(), "geometric") / 2
+    torch.testing.assert_close(found[0], expected.softmax(1))
+
+
+def test_who_is_left_without_any_weight_counts_alike() -> None:
+    log_probs, usable, _ = draw(2.0, 1.0, 0.5)
+    found = leave_out(log_probs, usable, [1.0, 0.0, 0.0], 1.0, "arithmetic")
+    torch.testing.assert_close(found[0], log_probs[:, 1:].exp().mean(1))

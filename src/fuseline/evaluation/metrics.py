@@ -12,6 +12,7 @@ Shape letters: N rows, G groups, C classes, R resamples, K calibration bins.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,22 @@ def headline(evaluation: Evaluation) -> dict[str, float]:
         "best_single": members[evaluation.best_single],
         **{f"member_{name}": accuracy for name, accuracy in members.items()},
     }
+
+
+def disagreement(members: Mapping[str, Floats], seen: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, float]]:
+    """Return for each pair of members the share of rows on which they name different labels.
+
+    Args:
+        members: probabilities [N, C] by member.
+        seen: by member, the rows on which it sees something; pairs with no such row in common are left out.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for (one, first_NC), (other, second_NC) in permutations(members.items(), 2):
+        both = seen[one] & seen[other]
+        if both.any():
+            differs = first_NC[both].argmax(1) != second_NC[both].argmax(1)
+            found.setdefault(one, {})[other] = float(differs.mean())
+    return found
 
 
 def per_class(probs_NC: Floats, labels_N: Ints, labels: list[str]) -> list[ClassRow]:

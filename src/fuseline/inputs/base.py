@@ -84,6 +84,11 @@ def flag(modality: str) -> str:
     return f"has_{modality}"
 
 
+def vectors(modality: str) -> str:
+    """Name the tensor, float32 [batch, size], that training may give in place of a modality's inputs: it, encoded."""
+    return f"{modality}_vectors"
+
+
 def collate(readers: Mapping[str, Reader], items: Mapping[str, Sequence[Any | None]]) -> dict[str, Array]:
     """Make the graph's inputs for a batch, flags included.
 

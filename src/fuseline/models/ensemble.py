@@ -5,19 +5,28 @@ Shape letters: B batch, M members, C classes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from fuseline.inputs import READERS
+from fuseline.inputs import READERS, own_inputs
 from fuseline.inputs.base import flag
 from fuseline.models.combine import combine, usable
-from fuseline.models.member import FusionModel
+from fuseline.models.encoders.base import Encoded
+from fuseline.models.member import FusionModel, run_encoder
+
+Owner = tuple[int, str]
+"""Number of a member, and a modality of its."""
 
 
 class Ensemble(nn.Module):
-    """Combine members to calibrated probabilities; one graph when exported."""
+    """Combine members to calibrated probabilities; one graph when exported.
+
+    An encoder that several members share to the last weight, as frozen ones do, runs once for all of them.
+    """
 
     weights_M: Tensor
     temperature: Tensor
@@ -31,6 +40,7 @@ class Ensemble(nn.Module):
         self.pool = pool
         self.register_buffer("weights_M", torch.tensor(weights, dtype=torch.float32))
         self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
+        self._owners = find_owners(list(members.values()))
 
     @property
     def modalities(self) -> list[str]:
@@ -44,10 +54,44 @@ class Ensemble(nn.Module):
         Returns:
             probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C].
         """
-        log_probs_BMC = torch.stack([member(**inputs)["logits"].log_softmax(1) for member in self.members], dim=1)
+        encoded = self._encode_shared(inputs)
+        logits = [
+            member(encoded={name: encoded[at, name] for at, name in own if (at, name) in encoded}, **inputs)["logits"]
+            for member, own in zip(self.members, self._owners, strict=True)
+        ]
+        log_probs_BMC = torch.stack([each.log_softmax(1) for each in logits], dim=1)
         usable_BM = usable(
             [member.config.modalities for member in self.members],  # type: ignore[union-attr, misc]
             {name: inputs[flag(name)] for name in self.modalities},
         )
         logits_BC = combine(log_probs_BMC, usable_BM, self.weights_M, self.pool) / self.temperature
         return logits_BC.softmax(1), logits_BC, log_probs_BMC.exp()
+
+    def _encode_shared(self, inputs: Mapping[str, Tensor]) -> dict[Owner, Encoded]:
+        """Run each encoder once that several members have."""
+        counts = Counter(owner for own in self._owners for owner in own)
+        return {
+            (at, name): run_encoder(self.members[at].encoders[name], own_inputs(name, inputs))  # type: ignore[index, arg-type]
+            for (at, name), members in counts.items()
+            if members > 1
+        }
+
+
+def find_owners(members: Sequence[FusionModel]) -> list[list[Owner]]:
+    """Return for each member, by modality, the first member that has the very same encoder."""
+    owners: list[list[Owner]] = []
+    for number, member in enumerate(members):
+        own: list[Owner] = []
+        for name in member.config.modalities:
+            earlier = (at for at, name_there in chain(*owners) if name_there == name)
+            same = (at for at in earlier if _are_same(members[at], member, name))
+            own.append((next(same, number), name))
+        owners.append(own)
+    return owners
+
+
+def _are_same(one: FusionModel, other: FusionModel, modality: str) -> bool:
+    if one.config.encoders[modality] != other.config.encoders[modality]:
+        return False
+    first, second = (member.encoders[modality].state_dict() for member in (one, other))
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)

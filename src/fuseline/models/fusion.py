@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ class Fusion(nn.Module, ABC):
         sizes: feature size of each modality.
         hidden: joint size.
     """
+
+    looks_at_states: ClassVar[bool] = False
+    """Whether it sees more of a modality than its vector."""
 
     @abstractmethod
     def __init__(self, sizes: Sequence[int], hidden: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from fuseline.inputs import own_inputs
-from fuseline.inputs.base import flag
+from fuseline.inputs.base import flag, vectors
 from fuseline.models.encoders import build_encoder
 from fuseline.models.encoders.base import Encoded
 from fuseline.models.fusion import FUSIONS
@@ -87,12 +87,16 @@ class FusionModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Keep what the constructors set: each part initialises itself."""
 
-    def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, labels: Tensor | None = None, encoded: Mapping[str, Encoded] | None = None, **inputs: Tensor
+    ) -> dict[str, Tensor]:
         """Score every class.
 
         Args:
             labels: class probabilities, float [B, C]; with them the loss is returned too.
-            inputs: those of fuseline.inputs.inputs_of, of the member's modalities at least.
+            encoded: by modality, what its encoder makes of the batch, where that was found before.
+            inputs: those of fuseline.inputs.inputs_of, of the member's modalities at least; flags suffice for those in
+                `encoded`, and for those that come as `vectors`.
 
         Returns:
             `logits` [B, C], and `loss` where labels are given.
@@ -101,36 +105,46 @@ class FusionModel(PreTrainedModel):
             {name: inputs[flag(name)] for name in self.config.modalities},
             self.config.modality_dropout if self.training else 0.0,
         )
-        features_BD = self.embed(inputs, present)
+        features_BD = self.embed(inputs, present, encoded or {})
         logits_BC = self.head(self.dropout(features_BD))
         if labels is None:
             return {"logits": logits_BC}
         loss = cross_entropy(logits_BC, labels, self.gamma if self.training else 0.0)
         return {"loss": loss, "logits": logits_BC}
 
-    def embed(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+    def embed(
+        self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor], encoded: Mapping[str, Encoded]
+    ) -> Tensor:
         """Return the vector [B, D] that the head sees."""
-        encoded = [self.encode(name, inputs, present[name]) for name in self.config.modalities]
+        parts = [self.encode(name, inputs, present[name], encoded.get(name)) for name in self.config.modalities]
         if self.fusion is None:
-            return encoded[0].vector_BD
-        joint: Tensor = self.fusion(encoded)
+            return parts[0].vector_BD
+        joint: Tensor = self.fusion(parts)
         return joint
 
-    def encode(self, name: str, inputs: Mapping[str, Tensor], present_B: Tensor) -> Encoded:
-        """Encode one modality; where it is missing, put the learned embedding as its only token.
+    def encode(
+        self, name: str, inputs: Mapping[str, Tensor], present_B: Tensor, encoded: Encoded | None = None
+    ) -> Encoded:
+        """Encode one modality, or take it as it was encoded; where it is missing, put its embedding as its only token.
 
         In training absent rows stay out of the encoder: blank pictures would bend its batch norm.
         """
-        encoder, own = self.encoders[name], own_inputs(name, inputs)
+        encoder = self.encoders[name]
+        if vectors(name) in inputs:
+            encoded = Encoded.whole(inputs[vectors(name)])
+        own = {} if encoded is not None else own_inputs(name, inputs)
         if not self.missing:
-            return run_encoder(encoder, own)
+            return encoded or run_encoder(encoder, own)
         missing_D: Tensor = self.missing[name]
         if not self.training:
-            return fill_absent(run_encoder(encoder, own), present_B, missing_D)
+            return fill_absent(encoded or run_encoder(encoder, own), present_B, missing_D)
         if not present_B.any():
             return Encoded.whole(missing_D.expand(len(present_B), -1))
-        there = {key: tensor[present_B] for key, tensor in own.items()}
-        return spread(run_encoder(encoder, there), present_B, missing_D)
+        if encoded is None:
+            there = run_encoder(encoder, {key: tensor[present_B] for key, tensor in own.items()})
+        else:
+            there = Encoded(*(part[present_B] for part in encoded))
+        return spread(there, present_B, missing_D)
 
 
 def fill_absent(encoded: Encoded, present_B: Tensor, missing_D: Tensor) -> Encoded:

@@ -96,6 +96,33 @@ def systems(evaluation: Evaluation) -> Table:
     )
 
 
+def contributions(evaluation: Evaluation) -> Table:
+    """Show what the ensemble would lose with each member, and how often members differ."""
+    names = list(evaluation.contributions)
+    rows = [
+        [
+            name,
+            *_value_and_interval(gain["accuracy"], signed=True),
+            *_value_and_interval(gain["nll"], signed=True),
+            *(numbers.metric(evaluation.disagreement.get(name, {}).get(other)) for other in names),
+        ]
+        for name, gain in evaluation.contributions.items()
+    ]
+    span = _interval_name(evaluation)
+    return Table(
+        "What each member adds: the ensemble against the rest of it, and the share of rows on which two members differ",
+        (
+            ("Member", "text"),
+            ("Accuracy", "number"),
+            (span, "number"),
+            ("NLL, lower by", "number"),
+            (span, "number"),
+            *((f"Differs from {name}", "number") for name in names),
+        ),
+        rows,
+    )
+
+
 def patterns(evaluation: Evaluation) -> Table:
     """Show the ensemble by which modalities it is given."""
     rows = [[name, *_metric_cells(metrics)] for name, metrics in evaluation.patterns.items()]

@@ -16,15 +16,15 @@ from fuseline.models.combine import combine, usable
 from fuseline.progress import say
 from fuseline.records import Combination, files_of
 from fuseline.stages import entry
-from fuseline.training.combine import fit_temperature, fit_weights
+from fuseline.training.combine import choose_weights, fit_temperature
 
 
 def main(params: Params) -> None:
     """build/prepare, build/train → build/combine: combination.json."""
     members = params.members.all()
     log_probs_NMC, usable_NM, labels_N = read_validation(members)
-    pool, pull = params.combine.pool, params.combine.uniform_pull
-    weights = fit_weights(log_probs_NMC, usable_NM, labels_N, pool, pull)
+    pool = params.combine.pool
+    weights = choose_weights(log_probs_NMC, usable_NM, labels_N, pool, params.combine.weights)
     logits_NC = combine(log_probs_NMC, usable_NM, torch.tensor(weights, dtype=torch.float64), pool)
     combination = Combination(
         weights=dict(zip(members, weights, strict=True)), temperature=fit_temperature(logits_NC, labels_N), pool=pool

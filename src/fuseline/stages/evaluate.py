@@ -7,18 +7,29 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from fuseline.config import Params
 from fuseline.data.shards import write_table
-from fuseline.evaluation.metrics import best_of, confusion, estimate, estimate_gain, headline, per_class
+from fuseline.evaluation.metrics import (
+    best_of,
+    confusion,
+    disagreement,
+    estimate,
+    estimate_gain,
+    headline,
+    per_class,
+)
 from fuseline.progress import Progress, say
 from fuseline.records import Combination, Evaluation, Metrics, write_json
 from fuseline.stages import entry
 from fuseline.training.checkpoints import load_ensemble, load_readers
+from fuseline.training.combine import leave_out
 from fuseline.training.examples import Collator, Examples
+from fuseline.training.features import encode
 from fuseline.training.modalities import build_modalities
-from fuseline.training.predict import encode, predict_ensemble
+from fuseline.training.predict import predict_ensemble
 from fuseline.training.pretrained import build_member
 from fuseline.training.probe import fit_probe, probe_probs
 from fuseline.training.trainer import set_up
@@ -88,7 +99,7 @@ def _predict_before(params: Params, train: Examples, test: Examples, collate: Co
     for done, modality in enumerate(used, start=1):
         any_one = params.members.experts[params.members.experts_on(modality)[0]]  # as loaded, they have one encoder
         model = build_member(any_one, encoders, params.task.labels, params.train.seed)
-        features[modality] = encode(model, train, collate), encode(model, test, collate)
+        features[modality] = [encode(model, modality, split, collate).whole() for split in (train, test)]
         progress.at(done, modality)
     before = {}
     for name, member in params.members.all().items():
@@ -144,7 +155,24 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
         confusion=confusion(predicted.ensemble_NC, labels_N),
         weights=combination.weights,
         temperature=combination.temperature,
+        contributions={
+            name: gain_on(np.full(len(labels_N), True), predicted.ensemble_NC, without_NC)
+            for name, without_NC in _leave_out(combination, predicted, seen).items()
+        },
+        disagreement=disagreement(predicted.members, seen),
     )
+
+
+def _leave_out(combination: Combination, predicted: Predicted, seen: dict[str, Mask]) -> dict[str, Floats]:
+    """Return the ensemble's probabilities without each member, where there are several."""
+    names = list(combination.weights)
+    if len(names) < 2:
+        return {}
+    log_probs_NMC = torch.from_numpy(np.stack([predicted.members[name] for name in names], 1)).double().log()
+    usable_NM = torch.from_numpy(np.stack([seen[name] for name in names], 1))
+    weights, temperature = list(combination.weights.values()), combination.temperature
+    rest = leave_out(log_probs_NMC.clamp(min=-100), usable_NM, weights, temperature, combination.pool)
+    return {name: probs_NC.numpy() for name, probs_NC in zip(names, rest, strict=True)}
 
 
 if __name__ == "__main__":

@@ -1,17 +1,48 @@
-"""Fit what combines members: weights on the simplex, then a temperature, both on validation.
+"""Find what combines members: weights on the simplex, then a temperature, both on validation.
 
 Shape letters: N examples, M members, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fuseline.config import Fitted, Greedy, MemberWeights
 from fuseline.models.combine import combine
+
+
+def choose_weights(
+    log_probs_NMC: Tensor, usable_NM: Tensor, labels_N: Tensor, pool: str, how: MemberWeights
+) -> list[float]:
+    """Return the members' weights, which sum to 1, as the params ask for them."""
+    if isinstance(how, Fitted):
+        return fit_weights(log_probs_NMC, usable_NM, labels_N, pool, how.uniform_pull)
+    if isinstance(how, Greedy):
+        return select_greedily(log_probs_NMC, usable_NM, labels_N, pool, how.rounds)
+    members = log_probs_NMC.shape[1]
+    return [1 / members] * members
+
+
+def select_greedily(log_probs_NMC: Tensor, usable_NM: Tensor, labels_N: Tensor, pool: str, rounds: int) -> list[float]:
+    """Take, `rounds` times, the member that makes the negative log-likelihood of all taken lowest; of equals the first.
+
+    A member weighs by how often it was taken (Caruana et al. 2004, with replacement).
+    """
+    taken_M = torch.zeros(log_probs_NMC.shape[1], dtype=torch.float64)
+
+    def loss(member: int) -> float:
+        weights_M = taken_M.clone()
+        weights_M[member] += 1
+        pooled_NC = combine(log_probs_NMC, usable_NM, weights_M / weights_M.sum(), pool)
+        return float(F.cross_entropy(pooled_NC, labels_N))
+
+    for _ in range(rounds):
+        taken_M[min(range(len(taken_M)), key=loss)] += 1
+    return (taken_M / rounds).tolist()
 
 
 def fit_weights(
@@ -34,6 +65,25 @@ def fit_weights(
 
     _minimise(loss, free_M)
     return [float(weight) for weight in free_M.detach().softmax(0)]
+
+
+def leave_out(
+    log_probs_NMC: Tensor, usable_NM: Tensor, weights: Sequence[float], temperature: float, pool: str
+) -> list[Tensor]:
+    """Return for each of two or more members the ensemble's probabilities [N, C] without it.
+
+    The others keep their weights' proportions; where they weigh nothing, they weigh alike.
+    """
+    found = []
+    for member in range(len(weights)):
+        weights_M = torch.tensor(weights, dtype=log_probs_NMC.dtype)
+        weights_M[member] = 0
+        if not weights_M.any():
+            weights_M = torch.ones_like(weights_M)
+            weights_M[member] = 0
+        weights_M /= weights_M.sum()
+        found.append((combine(log_probs_NMC, usable_NM, weights_M, pool) / temperature).softmax(1))
+    return found
 
 
 def fit_temperature(logits_NC: Tensor, labels_N: Tensor) -> float:

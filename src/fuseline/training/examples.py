@@ -9,7 +9,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fuseline import cache
-from fuseline.inputs.base import Reader, collate
+from fuseline.inputs.base import Reader, collate, flag, vectors
 from fuseline.records import digest_of, files_of
 from fuseline.training.augment import draw_of
 from fuseline.training.modalities.base import FileModality, Modality
+
+
+class Vectors(Protocol):
+    """A vector per example, None where there is none."""
+
+    def __getitem__(self, number: int) -> NDArray[np.float32] | None: ...
+
 
 Change = Callable[[Any, int], Any]
 """From an item and the number to draw from, to another item."""
@@ -63,6 +70,8 @@ class Examples(Dataset[dict[str, Any]]):
         how = "; ".join(f"{name} {each.describe()}" for name, each in sorted(kept.items()))
         self._digests = [f"{digest_of(file)} {how}" for file in files]
         self._rows = np.arange(self._columns.table.num_rows)
+        self.encoded: dict[str, Vectors] = {}
+        """By modality, vectors that stand for its items."""
         if only is not None:
             present = self.present()
             self._rows = np.flatnonzero(np.any([present[name] for name in only], axis=0))
@@ -73,7 +82,10 @@ class Examples(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         number = int(self._rows[index])
         draw = draw_of(self.seed, self.epoch, number)
-        items = {name: self._item(name, number, draw) for name in self.modalities}
+        items = {
+            name: self.encoded[name][index] if name in self.encoded else self._item(name, number, draw)
+            for name in self.modalities
+        }
         return items | {"label": self._columns.value("label", number), "draw": draw}
 
     def _item(self, name: str, number: int, draw: int) -> Any:
@@ -90,16 +102,20 @@ class Examples(Dataset[dict[str, Any]]):
         if rows < len(self):
             self._rows = self._rows[np.linspace(0, len(self) - 1, rows).astype(int)]
 
-    def by_file(self) -> Iterator[tuple[str, Examples]]:
-        """Yield the rows of each file apart, with a digest of which they are and what they hold."""
-        start = 0
+    def by_file(self, modality: str) -> Iterator[tuple[str, NDArray[np.int64], Examples]]:
+        """Yield the rows that have a modality, each file's apart.
+
+        With a digest of which they are and what they hold, and their numbers among all.
+        """
+        start, there = 0, self.present()[modality]
         for digest, rows in zip(self._digests, self._columns.rows, strict=True):
             part = copy.copy(self)
-            part._rows = self._rows[(self._rows >= start) & (self._rows < start + rows)]
+            at = np.flatnonzero(there & (self._rows >= start) & (self._rows < start + rows))
+            part._rows, part.encoded = self._rows[at], {}
             chosen = hashlib.sha256((part._rows - start).astype(np.int64).tobytes()).hexdigest()
             start += rows
             if len(part):
-                yield f"{digest} {chosen}", part
+                yield f"{digest} {chosen}", at, part
 
     def column(self, name: str) -> list[Any]:
         """Return a column of the prepared data, files apart, in order."""
@@ -173,13 +189,22 @@ class Collator:
 
     Args:
         readers: by modality, what makes its inputs.
+        encoded: modalities whose items are vectors already, and the vectors' size.
     """
 
-    def __init__(self, readers: Mapping[str, Reader], classes: int) -> None:
-        self.readers, self.classes = readers, classes
+    def __init__(self, readers: Mapping[str, Reader], classes: int, encoded: Mapping[str, int] | None = None) -> None:
+        self.readers, self.classes, self.encoded = readers, classes, dict(encoded or {})
+
+    def only(self, modality: str) -> Collator:
+        """Return one that makes the inputs of a single modality, of items that are no vectors."""
+        return Collator({modality: self.readers[modality]}, self.classes)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        arrays = collate(self.readers, {name: [example[name] for example in examples] for name in self.readers})
+        items = {name: [example[name] for example in examples] for name in self.readers}
+        arrays = collate({name: each for name, each in self.readers.items() if name not in self.encoded}, items)
+        for name, size in self.encoded.items():
+            arrays[vectors(name)] = np.stack([np.zeros(size, np.float32) if x is None else x for x in items[name]])
+            arrays[flag(name)] = np.array([item is not None for item in items[name]])
         labels_BC = torch.eye(self.classes)[[example["label"] for example in examples]]
         return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"labels": labels_BC}
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from fuseline.config import Augment, Encoders, Member, Train
 from fuseline.errors import DataError, ModelError
@@ -15,11 +16,12 @@ from fuseline.progress import say
 from fuseline.records import Epoch, History, files_of
 from fuseline.training import resume
 from fuseline.training.examples import Change, Collator, Examples
+from fuseline.training.features import encode
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
 from fuseline.training.targets import TrainingCollator, weigh_classes
-from fuseline.training.trainer import fit, is_first
+from fuseline.training.trainer import find_device, fit, is_first
 from fuseline.training.tuning import merge, tune
 
 
@@ -38,8 +40,10 @@ def train_member(
     train, val = (_read(prepared / split, modalities) for split in ("train", "val"))
     train.changes, train.seed = build_changes(modalities, recipe.augment), common.seed
     plain = Collator(readers, len(labels))
-    collate = TrainingCollator(plain, recipe, weigh_classes(recipe, labels, train.labels))
     adapters = tune(model, recipe)
+    nn.Module.to(model, find_device(common))  # PreTrainedModel's own says nothing of its types
+    fed = Collator(readers, len(labels), encode_still(model, recipe, plain, [train, val]))
+    collate = TrainingCollator(fed, recipe, weigh_classes(recipe, labels, train.labels))
     told = {
         "recipe": recipe.model_dump(mode="json"),
         "common": common.model_dump(exclude={"checkpoint_steps"}),
@@ -47,7 +51,7 @@ def train_member(
     }
     key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
     with resume.keep(key, first=is_first()) as checkpoints:
-        epochs = fit(name, model, recipe, common, train, val, collate, plain, checkpoints)
+        epochs = fit(name, model, recipe, common, train, val, collate, fed, checkpoints)
         merge(adapters)
         if is_first():
             _write(name, model, epochs, Examples(prepared / "val", modalities), plain, folder)
@@ -63,6 +67,26 @@ def _write(name: str, model: FusionModel, epochs: list[Epoch], val: Examples, co
         reader.save(folder)
     History(epochs=epochs).write(folder / "history.json")
     say(f"train {name}: done, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
+
+
+def encode_still(model: FusionModel, recipe: Member, collate: Collator, splits: Sequence[Examples]) -> dict[str, int]:
+    """Let vectors stand for the items of each modality whose encoder and items stay the same in all epochs.
+
+    So a frozen encoder sees each row once, and not even once where the cache knows the row.
+
+    Returns:
+        The size of the vectors, by modality.
+    """
+    sizes: dict[str, int] = {}
+    if model.fusion is not None and model.fusion.looks_at_states:
+        return sizes
+    mixed = {"image"} if recipe.augment.image is not None and recipe.augment.image.mixup else set()
+    for name, tuning in recipe.tunings.items():
+        if tuning == "frozen" and not any(name in {*split.changes, *mixed} for split in splits):
+            for split in splits:
+                split.encoded[name] = encode(model, name, split, collate)
+            sizes[name] = int(model.encoders[name].size)  # type: ignore[arg-type]
+    return sizes
 
 
 def build_changes(modalities: Mapping[str, Modality], augment: Augment) -> dict[str, Change]:

@@ -145,6 +145,11 @@ def set_up(common: Train) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
 
 
+def find_device(common: Train) -> str:
+    """Return what members are trained on: a GPU if there is one and params allow it."""
+    return "cuda" if common.device == "auto" and torch.cuda.is_available() else "cpu"
+
+
 def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArguments:
     """Translate params into Trainer's own words.
 
@@ -152,7 +157,7 @@ def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArg
         ConfigError: bf16 is asked for without a GPU. On CPU (torch 2.15) the same seed then gave other
             weights from run to run, and NaN in one of three.
     """
-    on_gpu = common.device == "auto" and torch.cuda.is_available()
+    on_gpu = find_device(common) == "cuda"
     if common.precision == "bf16" and not on_gpu:
         raise ConfigError("train.precision: bf16 needs a GPU, and none is used here; set it to fp32")
     return TrainingArguments(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -14,9 +15,9 @@ from tokenizers import Tokenizer
 from fuseline.inputs.base import Reader
 from fuseline.inputs.text import TextReader
 from fuseline.models.member import FusionModel
-from fuseline.training import predict
+from fuseline.training import features
 from fuseline.training.examples import Collator, Examples
-from fuseline.training.predict import encode
+from fuseline.training.features import encode
 
 Read, Build = Callable[..., Examples], Callable[..., FusionModel]
 
@@ -26,13 +27,13 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Begin with an empty cache, and note how many rows each run of an encoder has."""
     monkeypatch.setenv("FUSELINE_CACHE", str(tmp_path / "cache"))
     noted: list[int] = []
-    plain = predict._encode
+    plain = features._encode
 
-    def count(model: FusionModel, examples: Examples, collate: Collator) -> predict.Floats:
+    def count(model: FusionModel, modality: str, examples: Examples, collate: Collator) -> features.Floats:
         noted.append(len(examples))
-        return plain(model, examples, collate)
+        return plain(model, modality, examples, collate)
 
-    monkeypatch.setattr(predict, "_encode", count)
+    monkeypatch.setattr(features, "_encode", count)
     return noted
 
 
@@ -46,19 +47,45 @@ def test_features_are_found_again_file_by_file(
     modality: str, read: Read, build: Build, expert: Callable[..., Any], collate: Collator, runs: list[int]
 ) -> None:
     model, rows = build(expert(modality)), read("train")
-    first = encode(model, rows, collate)
-    assert runs == [12, 12]
-    again = encode(build(expert(modality)), read("train"), collate)
-    assert runs == [12, 12]
-    assert first.shape[0] == 24
-    np.testing.assert_array_equal(first, again)
-    np.testing.assert_allclose(first, predict._encode(model, rows, collate), atol=1e-5)
+    there = rows.present()[modality]
+    first = encode(model, modality, rows, collate)
+    assert runs == [there[:12].sum(), there[12:].sum()]
+    again = encode(build(expert(modality)), modality, read("train"), collate)
+    assert len(runs) == 2
+    np.testing.assert_array_equal(first.whole(), again.whole())
+    expected = features._encode(model, modality, read("train", only=[modality]), collate)
+    np.testing.assert_allclose(first.whole()[there], expected, atol=1e-5)
+    one_by_one = [first[number] for number in np.flatnonzero(there)]
+    np.testing.assert_array_equal(first.whole()[there], one_by_one)
 
 
 def test_absent_rows_have_zeros(read: Read, build: Build, expert: Callable[..., Any], collate: Collator) -> None:
     rows = read("train")
-    features = encode(build(expert("image")), rows, collate)
-    assert (~features.any(1)).tolist() == (~rows.present()["image"]).tolist()
+    found = encode(build(expert("image")), "image", rows, collate)
+    assert (~found.whole().any(1)).tolist() == (~rows.present()["image"]).tolist()
+    assert [found[number] is None for number in range(24)] == (~rows.present()["image"]).tolist()
+
+
+def test_members_that_have_one_encoder_share_features_whatever_else_they_look_at(
+    read: Read, build: Build, expert: Callable[..., Any], fusion: Callable[..., Any], collate: Collator, runs: list[int]
+) -> None:
+    encode(build(expert("text")), "text", read("train", only=["text"]), collate)
+    encode(build(fusion()), "text", read("train", only=["text", "image"]), collate)
+    assert len(runs) == 2
+
+
+def test_a_further_file_costs_its_own_rows(
+    read: Read, build: Build, expert: Callable[..., Any], collate: Collator, runs: list[int],
+    prepared: Path, tmp_path: Path, modalities: Any,
+) -> None:  # fmt: skip
+    first, second = sorted((prepared / "train").iterdir())
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / first.name).write_bytes(first.read_bytes())
+    encode(build(expert("text")), "text", Examples(tmp_path / "train", modalities), collate)
+    (tmp_path / "train" / second.name).write_bytes(second.read_bytes())
+    encode(build(expert("text")), "text", Examples(tmp_path / "train", modalities), collate)
+    texts = [pq.read_table(file)["text"].drop_null() for file in (first, second)]
+    assert runs == [len(each) for each in texts]
 
 
 def other_weights(model: FusionModel, collate: Collator, rows: Examples) -> None:
@@ -91,9 +118,9 @@ def test_features_are_made_anew_where_something_changed(
     runs: list[int],
 ) -> None:
     model, rows = build(expert("text")), read("train")
-    encode(model, rows, collate)
+    encode(model, "text", rows, collate)
     change(model, collate, rows)
-    encode(model, rows, collate)
+    encode(model, "text", rows, collate)
     assert len(runs) == 4
 
 
@@ -101,7 +128,7 @@ def test_a_head_makes_no_difference(
     read: Read, build: Build, expert: Callable[..., Any], collate: Collator, runs: list[int]
 ) -> None:
     model = build(expert("text"))
-    encode(model, read("val"), collate)
+    encode(model, "text", read("val"), collate)
     torch.nn.init.ones_(model.head.weight)
-    encode(model, read("val"), collate)
+    encode(model, "text", read("val"), collate)
     assert len(runs) == 2
