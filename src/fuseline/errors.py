@@ -3,8 +3,11 @@
 import errno
 import re
 
-_SHORT = re.compile(r"No space left on device|Disk quota exceeded|File too large|\d+ requested and \d+ written")
-"""What the system says of a full disk, a used-up quota or a bound on files, and NumPy."""
+_SHORT = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|database or disk is full|"
+    r"\d+ requested and \d+ written"
+)
+"""What the system says of a full disk, a used-up quota or a bound on files, SQLite, and NumPy."""
 DISK_FULL = "no disk space left; free some and run again"
 
 

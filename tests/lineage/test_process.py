@@ -65,3 +65,9 @@ def test_a_clone_shares_the_cache_of_the_repository_it_serves(tmp_path, monkeypa
 def test_a_cache_that_the_user_names_is_used_everywhere(tmp_path, monkeypatch):
     monkeypatch.setenv("FUSELINE_CACHE", "/somewhere")
     assert python_env(tmp_path)["FUSELINE_CACHE"] == "/somewhere"
+
+
+def test_a_command_that_found_the_disk_full_says_so_and_nothing_of_support(tmp_path):
+    said = "ERROR: unexpected error - [Errno 28] No space left on device\\n\\nHaving any troubles? Hit us up"
+    with pytest.raises(LineageError, match=r"left on device \(no disk space left; free some and run again\)$"):
+        run([sys.executable, "-c", f"import sys; sys.exit('{said}')"], tmp_path)

@@ -102,7 +102,7 @@ def recover(repo: Path) -> None:
 def _follow(repo: Path) -> None:
     """Make data/ what data.dvc names; DVC refuses where that would cost a file that is not in its cache."""
     try:
-        dvc(repo, "checkout", "--quiet", "data.dvc")
+        dvc(repo, "checkout", "data.dvc")
         return
     except LineageError:  # not in the cache, perhaps
         pass
@@ -289,7 +289,7 @@ def _record(repo: Path, stage: Path) -> None:
     if not (stage / ".dvc").exists():
         dvc(stage, "init", "--no-scm", "--quiet")
     share_cache(repo, stage)
-    dvc(stage, "add", "--quiet", "data")
+    dvc(stage, "add", "data")  # quiet, it would not say why it failed
     _keep_settings(repo / "data.dvc", stage / "data.dvc")
 
 

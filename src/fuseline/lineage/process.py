@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fuseline.errors import LineageError
+from fuseline.errors import DISK_FULL, LineageError, is_disk_full
 
 GRACE_S = 10
 
@@ -25,8 +25,10 @@ def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None)
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        told = (done.stderr.strip() or done.stdout.strip()).splitlines()[-5:]
-        raise LineageError(f"`{' '.join(command)}` failed in {cwd}: {' '.join(told)}")
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        told = [line for line in lines if line and not line.startswith("Having any troubles?")][-5:]
+        full = f" ({DISK_FULL})" if is_disk_full(OSError(" ".join(told))) else ""
+        raise LineageError(f"`{' '.join(command)}` failed in {cwd}: {' '.join(told)}{full}")
     return done.stdout
 
 
