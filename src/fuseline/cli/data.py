@@ -118,8 +118,8 @@ def forget(
         listed = ", ".join(erased.copies[:10]) + (", …" if len(erased.copies) > 10 else "")
         typer.echo(f"{len(erased.copies):,} other examples show the same, and stay until they are named too: {listed}")
     typer.echo(
-        "Older versions still hold them, in DVC's cache and remotes: once no commit needs those, "
-        "`dvc gc --workspace --cloud` removes them, and models trained on them stay as they are."
+        'Older versions still hold them, in DVC\'s cache and remotes; README, under "Delete for good", tells how they '
+        "are removed from there. Models trained on them stay as they are."
     )
 
 

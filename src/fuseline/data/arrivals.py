@@ -47,7 +47,7 @@ def read_rows(
     if not manifest.shards:
         raise DataError(f"{folder / 'manifest.json'}: lists no shard; expected at least one")
     columns = NAMES if targets else NAMES[:-1]
-    names, facts, progress = [], [], Progress("prepare: reading", len(manifest.shards))
+    names, facts, progress = [], [], Progress("splits: reading", len(manifest.shards))
     for done, shard in enumerate(manifest.shards, start=1):
         names.append(read_shard(folder, shard, columns))
         facts.append(_without_pairs(folder, shard, read_facts(folder, shard, pool, [*COLUMNS, "text_chars"])))

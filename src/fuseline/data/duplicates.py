@@ -193,8 +193,10 @@ def _share_fuller(
             buckets, there = content.bucket(table, rows)
             ends.append((rows[there], (buckets if joint is None else mix([joint, buckets]))[there]))
         (some, some_keys), (more, more_keys) = ends
-        shared = np.isin(more_keys, some_keys)
+        shared = _may_be_among(more_keys, some_keys)
         more, more_keys = more[shared], more_keys[shared]
+        shared = _may_be_among(some_keys, more_keys)
+        some, some_keys = some[shared], some_keys[shared]
         if others:
             yield from _share_fuller(some, more, others, (some_keys, more_keys))
         elif len(more):
@@ -279,8 +281,21 @@ def _share_buckets(rows: Ints, contents: Sequence[Content], keys: Ints | None = 
 def _may_repeat(keys: Ints) -> Bools:
     """Say which keys may stand there twice: all that do, and a few more. Cheaper than to sort what is unique."""
     bits = len(keys).bit_length() + 2
-    slots = (keys.view(np.uint64) * np.uint64(_ODD) >> np.uint64(64 - bits)).view(np.int64)
+    slots = _slots(keys, bits)
     return np.bincount(slots, minlength=1 << bits)[slots] > 1
+
+
+def _may_be_among(keys: Ints, others: Ints) -> Bools:
+    """Say which keys may be among others: all that are, and a few more."""
+    bits = len(others).bit_length() + 3
+    taken = np.zeros(1 << bits, bool)
+    taken[_slots(others, bits)] = True
+    return taken[_slots(keys, bits)]
+
+
+def _slots(keys: Ints, bits: int) -> Ints:
+    """Spread keys over 2 ** bits slots."""
+    return (keys.view(np.uint64) * np.uint64(_ODD) >> np.uint64(64 - bits)).view(np.int64)
 
 
 def _share_bucket(rows: Ints, buckets: Ints) -> tuple[Ints, Ints]:

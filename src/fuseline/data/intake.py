@@ -29,7 +29,6 @@ from fuseline.data.shards import (
     FILES,
     SCHEMA,
     iter_file,
-    live_rows,
     name_shard,
     open_writer,
     read_manifest,
@@ -126,7 +125,7 @@ def take_in(
         batch = _read(part, drafts, source, task)
         _refuse_empty(batch)
         same = next((n for n, s in enumerate(manifest.shards) if s.batch == batch.digest), None) if known else None
-        held = held_rows(folder, manifest)
+        held = held_rows(folder, manifest, batch.frame["id"])
         gone = _forgotten(folder, manifest, batch) & ~batch.frame["id"].isin(held.index).to_numpy()
         if same is not None and not (allow_forgotten and gone.any()):
             return _recognise(batch, manifest.shards[same].file, held[held["shard"] > same], gone)
@@ -310,17 +309,18 @@ def _decide(held: pd.DataFrame, batch: Batch, reasons: dict[int, dict[str, str]]
     return fate
 
 
-def held_rows(folder: Path, manifest: DataManifest) -> pd.DataFrame:
-    """Return `digest` of each example that stands, and the number of its `shard`, by id."""
-    ids = [read_shard(folder, shard, ["id"])["id"] for shard in manifest.shards]
-    masks = live_rows(ids, [shard.supersedes for shard in manifest.shards])
+def held_rows(folder: Path, manifest: DataManifest, ids: Iterable[str]) -> pd.DataFrame:
+    """Return `digest`, and the number of its `shard`, of each example that stands and has one of these ids, by id."""
+    wanted = pa.array(ids, pa.string())
     parts = [pd.DataFrame({"digest": [], "shard": []}, dtype=object)]
-    for number, (shard, column, mask) in enumerate(zip(manifest.shards, ids, masks, strict=True)):
-        digests = fact.read_facts(folder, shard, columns=["digest"])["digest"].to_pylist()
-        part = pd.DataFrame({"digest": digests, "shard": number}, column.to_pylist(), dtype=object)
-        parts.append(part if mask is None else part[mask.to_numpy(zero_copy_only=False)])
+    for number, shard in enumerate(manifest.shards):
+        column = read_shard(folder, shard, ["id"])["id"]
+        there = pc.is_in(column, value_set=wanted)
+        digests = fact.read_facts(folder, shard, columns=["digest"])["digest"].filter(there)
+        found = {"digest": digests.to_pylist(), "shard": number}
+        parts.append(pd.DataFrame(found, column.filter(there).to_pylist(), dtype=object))
     whole = pd.concat(parts)
-    return whole if whole.index.is_unique else whole[~whole.index.duplicated(keep="last")]
+    return whole[~whole.index.duplicated(keep="last")]
 
 
 def _count(batch: Batch, reasons: Mapping[int, Mapping[str, str]], fate: np.ndarray, kind: str) -> Taken:

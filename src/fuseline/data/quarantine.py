@@ -88,7 +88,6 @@ def release(
 def _take_out(folder: Path, ids: Sequence[str], batch: int | None) -> Iterator[pa.Table]:
     """Strike rows from the quarantine of a data set; return them as drafts."""
     manifest = read_manifest(folder)
-    held = held_rows(folder, manifest)
     shards, files, found = list(manifest.shards), list[Path](), set[str]()
     for number, shard in enumerate(shards):
         if shard.quarantine is None or batch not in (None, number):
@@ -98,6 +97,7 @@ def _take_out(folder: Path, ids: Sequence[str], batch: int | None) -> Iterator[p
         wanted = _wanted(names, ids)
         if not pc.any(wanted).as_py():
             continue
+        held = held_rows(folder, manifest, names.filter(wanted).drop_null().to_pylist())
         for rows in _chosen(path, ids):
             _refuse_replaced(rows, held, number)
         files.append(path)
