@@ -220,9 +220,12 @@ def fusion() -> Callable[..., config.Fusion]:
 def build(encoders: config.Encoders, still_encoders: config.Encoders) -> Callable[..., FusionModel]:
     """Give the builder of a member from a recipe, in evaluation mode."""
 
-    def make(recipe: config.Member, seed: int = 0, freeze_embeddings: bool = False, still: bool = False) -> FusionModel:
+    def make(
+        recipe: config.Member, seed: int = 0, freeze_embeddings: bool = False, still: bool = False, side: int = 32
+    ) -> FusionModel:
         text = (still_encoders if still else encoders).text.model_copy(update={"freeze_embeddings": freeze_embeddings})
-        return build_member(recipe, encoders.model_copy(update={"text": text}), LABELS, seed).eval()
+        image = encoders.image.model_copy(update={"size": side})
+        return build_member(recipe, encoders.model_copy(update={"text": text, "image": image}), LABELS, seed).eval()
 
     return make
 

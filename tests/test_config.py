@@ -208,6 +208,19 @@ WRONG = {
         put("members.experts", {"text": EXPERTS["text"]}),
         "fusions.fusion.modalities: there is no expert on image",
     ),
+    "attention's heads share the width": (
+        put(f"{FUSION}.fusion", {"heads": 3, "layers": 1}),
+        "hidden is 256; expected a multiple of fusion.heads, 3",
+    ),
+    "a router chooses from the experts that there are": (
+        put(f"{FUSION}.fusion", {"experts": 2, "chosen": 3, "balance": 0.01}),
+        "chosen is 3; expected at most experts, 2",
+    ),
+    "a mixture has at least two experts": (
+        put(f"{FUSION}.fusion", {"experts": 1, "chosen": 1, "balance": 0.01}),
+        "fusion.mixture.experts: Input should be greater than or equal to 2",
+    ),
+    "an unknown fusion is refused": (put(f"{FUSION}.fusion", "mean"), "'concat', 'gated' or 'late'"),
     "a start needs an expert": (
         put(f"{FUSION}.start", {"image": "nobody"}),
         "fusions.fusion.start.image: 'nobody' is no expert on image; expected image",

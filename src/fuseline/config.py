@@ -579,14 +579,67 @@ class FusionRates(Section):
         return [name for name in get_args(Modality) if name in self.model_fields_set]
 
 
+class LowRank(Section):
+    """Products of the modalities' vectors, summed (Liu et al. 2018)."""
+
+    rank: Count
+    """How many products."""
+
+
+class CrossAttention(Section):
+    """Words, patches and frames of each modality attend to those of the others (co-attention, Lu et al. 2019)."""
+
+    heads: Count
+    """Of each attention; they share `hidden` among them."""
+    layers: Count
+    """How often the modalities look at each other."""
+
+
+class Mixture(Section):
+    """A router chooses a few networks for each example (mixture of experts, Fedus et al. 2022)."""
+
+    experts: Annotated[int, Field(ge=2)]
+    """Networks to choose from, all on all of the member's modalities: not the ensemble's experts."""
+    chosen: Count
+    """Networks per example."""
+    balance: Annotated[float, Field(ge=0)]
+    """Weight of the loss that, in training, keeps the router from sending all examples to the same networks. It is
+    over the rows of each part and process."""
+
+    @model_validator(mode="after")
+    def _there_are_enough(self) -> Self:
+        if self.chosen > self.experts:
+            raise ValueError(f"chosen is {self.chosen}; expected at most experts, {self.experts}")
+        return self
+
+
+def _kind_of_fusion(value: Any) -> str:
+    if isinstance(value, str):
+        return "name"
+    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Section) else ()
+    return "low rank" if "rank" in keys else "mixture" if "experts" in keys else "attention"
+
+
+Joining = Annotated[
+    Annotated[Literal["concat", "gated", "late"], Tag("name")]
+    | Annotated[LowRank, Tag("low rank")]
+    | Annotated[CrossAttention, Tag("attention")]
+    | Annotated[Mixture, Tag("mixture")],
+    Discriminator(_kind_of_fusion),
+]
+"""How the modalities are joined. concat: their vectors one after the other, mixed by a layer; gated: weighed by gates
+that see all of them (Arevalo et al. 2017); late: one head for each, and the average of the logits of those that are
+there; or a section, for low-rank products, cross-attention, or a mixture of experts."""
+
+
 class Fusion(Recipe):
     """A member on several modalities at once."""
 
     modalities: Annotated[list[Modality], Field(min_length=2)]
-    fusion: Literal["concat", "gated"]
-    """How the modalities' vectors are joined."""
+    fusion: Joining
+    """How the modalities are joined."""
     hidden: Count
-    """Width of the joint space."""
+    """Width of the joint space; of late fusion, of each modality's own."""
     modality_dropout: Share
     """Probability, per example and modality, of hiding it in training; never hides all."""
     start: dict[Modality, Name]
@@ -599,6 +652,12 @@ class Fusion(Recipe):
     def _modalities_are_distinct(self) -> Self:
         if len(set(self.modalities)) != len(self.modalities):
             raise ValueError("a modality is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if isinstance(self.fusion, CrossAttention) and self.hidden % self.fusion.heads:
+            raise ValueError(f"hidden is {self.hidden}; expected a multiple of fusion.heads, {self.fusion.heads}")
         return self
 
     @model_validator(mode="after")

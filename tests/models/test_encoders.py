@@ -123,5 +123,6 @@ def test_every_classifier_of_torchvision_builds_and_gives_features_of_its_size()
             encoder = ImageEncoder(name, side, None, IMAGENET_MEAN, IMAGENET_STD).eval()
             found = encoder(pixels=torch.zeros(2, 20, 30, 3, dtype=torch.uint8))
         assert found.vector_BD.shape == (2, encoder.size), name
+        assert found.states_BTD.shape == (2, found.mask_BT.shape[1], encoder.size), name
         seen.append(name)
     assert len(seen) == len(names) >= 80

@@ -23,9 +23,15 @@ def logits(model: FusionModel, batch: Batch) -> Tensor:
         return model(**batch)["logits"]
 
 
-@pytest.fixture(scope="module", params=["concat", "gated"])
+KINDS = {
+    "concat": "concat", "gated": "gated", "late": "late", "low rank": {"rank": 2},
+    "cross-attention": {"heads": 2, "layers": 2}, "mixture": {"experts": 3, "chosen": 2, "balance": 0.1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def built(request: pytest.FixtureRequest, build: Build, fusion: Callable[..., Fusion]) -> FusionModel:
-    model = build(fusion(fusion=request.param))
+    model = build(fusion(fusion=KINDS[request.param]), side=40)  # four cells
     with torch.no_grad():
         for missing in model.missing.values():
             missing.normal_()
@@ -85,14 +91,32 @@ def test_the_learned_embedding_stands_in_for_a_missing_picture(member: FusionMod
     before = logits(member, absent)
     with torch.no_grad():
         member.missing["image"].normal_()
-    assert not torch.allclose(logits(member, absent), before)
+    embeds = member.missing["image"].requires_grad
+    assert torch.allclose(logits(member, absent), before) != embeds
+    assert embeds == (member.config.fusion != "late")
+
+
+def test_presence_reaches_the_fusion_in_the_order_of_modalities(
+    build: Build, fusion: Callable[..., Fusion], batch: Batch
+) -> None:
+    member, there = build(fusion(fusion="late")), torch.ones(8, dtype=torch.bool)
+    shown = {"has_text": there, "has_image": there}
+    for modality in ("text", "image"):
+        alone = logits(member, batch | shown | {f"has_{modality}": ~there})
+        with torch.no_grad():
+            for parameter in member.encoders[modality].parameters():
+                parameter.add_(1)
+        assert torch.equal(logits(member, batch | shown | {f"has_{modality}": ~there}), alone)
+        assert not torch.allclose(logits(member, batch | shown), alone)
 
 
 def test_training_and_evaluation_put_the_same_embedding(member: FusionModel, batch: Batch) -> None:
     absent = torch.zeros(8, dtype=torch.bool)
     trained = member.train().encode("image", batch, absent)
     plain = member.eval().encode("image", batch, absent)
-    assert all(torch.equal(*pair) for pair in zip(trained, plain, strict=True))
+    assert torch.equal(trained.vector_BD, plain.vector_BD)
+    assert torch.equal(trained.states_BTD[trained.mask_BT], plain.states_BTD[plain.mask_BT])
+    assert torch.equal(trained.mask_BT.sum(1), plain.mask_BT.sum(1))
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["in evaluation", "in training"])
@@ -140,6 +164,18 @@ def test_the_loss_is_the_cross_entropy_with_soft_labels(member: FusionModel, bat
     torch.testing.assert_close(member(**batch | {"labels": soft})["loss"], expected)
 
 
+def test_the_penalty_of_a_fusion_is_part_of_the_loss_in_training_alone(
+    build: Build, fusion: Callable[..., Fusion], batch: Batch
+) -> None:
+    plain, dear = (
+        build(fusion(fusion={"experts": 3, "chosen": 2, "balance": balance}), still=True) for balance in (0.0, 10.0)
+    )
+    assert torch.equal(plain(**batch)["loss"], dear(**batch)["loss"])
+    with torch.no_grad():
+        difference = dear.train()(**batch)["loss"] - plain.train()(**batch)["loss"]
+    assert 10 * 0.99 < float(difference) < 10 * 3
+
+
 def gradients(model: FusionModel, batch: Batch) -> dict[str, bool]:
     model.train()(**batch)["loss"].backward()
     return {name: p.grad is not None and bool(p.grad.abs().sum() > 0) for name, p in model.named_parameters()}
@@ -149,7 +185,9 @@ def test_every_weight_of_a_fusion_member_has_a_gradient(member: FusionModel, bat
     reached = gradients(member, batch)
     still = {name for name, reaches in reached.items() if not reaches}
     # Attention's softmax does not see a shift of all keys, and no second segment is ever given.
-    assert all(name.endswith("key.bias") for name in still), still
+    idle = {name for name, parameter in member.named_parameters() if not parameter.requires_grad}
+    assert idle == (set(map("missing.{}".format, ("text", "image"))) if member.config.fusion == "late" else set())
+    assert all(name.endswith("key.bias") for name in still - idle), still
     assert len(reached) > 60
 
 

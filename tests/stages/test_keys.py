@@ -174,6 +174,10 @@ SECTIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "restarts": (f"{TEXT}.schedule", {"cycles": 1}, {"cycles": 2}),
     "a focal loss": (f"{TEXT}.loss", {"gamma": 1.0}, {"gamma": 4.0}),
     "a falling rate": (f"{TEXT}.learning_rate.encoder", {"top": 0.01, "decay": 0.9}, {"top": 0.02, "decay": 0.2}),
+    "low-rank products": (f"{FUSION}.fusion", {"rank": 1}, {"rank": 2}),
+    "cross-attention": (f"{FUSION}.fusion", {"heads": 1, "layers": 1}, {"heads": 2, "layers": 2}),
+    "a mixture of experts": (f"{FUSION}.fusion", {"experts": 3, "chosen": 1, "balance": 0.1},
+                             {"experts": 2, "chosen": 2, "balance": 5.0}),
 }  # fmt: skip
 """Sections that may stand where params.yaml has a name or a number: place, section, and another value of each key."""
 
@@ -325,12 +329,13 @@ def test_each_key_of_a_section_that_stands_for_a_name_changes_the_trained_member
 ) -> None:
     place, section, others = SECTIONS[name]
     assert sorted(leaves(section)) == sorted(others)
-    beside("train")
+    stage, member = ("fuse", "fusion") if place.startswith(FUSION) else ("train", member_of(place))
+    beside(stage)
     plain = put(document, place, section)
     made = []
     for changed in [plain, *(put(plain, f"{place}.{key}", value) for key, value in others.items())]:
-        run("train", changed, member=member_of(place))
-        made.append(digests(Path(PLACES["train"]) / member_of(place))["model.safetensors"])
+        run(stage, changed, member=member)
+        made.append(digests(Path(PLACES[stage]) / member)["model.safetensors"])
     assert len(set(made)) == len(made)
 
 

@@ -17,7 +17,7 @@ from fuseline.inputs import own_inputs
 from fuseline.inputs.base import flag, vectors
 from fuseline.models.encoders import build_encoder
 from fuseline.models.encoders.base import Encoded
-from fuseline.models.fusion import FUSIONS
+from fuseline.models.fusion import FUSIONS, Fused, Fusion
 from fuseline.models.losses import cross_entropy
 from fuseline.models.modes import in_evaluation, rest_frozen
 
@@ -33,6 +33,7 @@ class FusionConfig(PretrainedConfig):
         labels: list[str] | None = None,
         encoders: dict[str, dict[str, Any]] | None = None,
         fusion: str | None = None,
+        fusion_options: dict[str, Any] | None = None,
         hidden: int | None = None,
         dropout: float = 0.0,
         modality_dropout: float = 0.0,
@@ -42,6 +43,7 @@ class FusionConfig(PretrainedConfig):
         self.labels = labels or []
         self.encoders = encoders or {}
         self.fusion = fusion
+        self.fusion_options = fusion_options or {}
         self.hidden = hidden
         self.dropout = dropout
         self.modality_dropout = modality_dropout
@@ -66,15 +68,15 @@ class FusionModel(PreTrainedModel):
         self.encoders = nn.ModuleDict({name: build_encoder(**config.encoders[name]) for name in config.modalities})
         sizes = [int(self.encoders[name].size) for name in config.modalities]  # type: ignore[arg-type]
         self.missing = nn.ParameterDict()
-        self.fusion: nn.Module | None = None
+        self.fusion: Fusion | None = None
         if config.fusion is not None:
             assert config.hidden is not None
-            self.fusion = FUSIONS[config.fusion](sizes, config.hidden)
+            self.fusion = FUSIONS[config.fusion](sizes, config.hidden, **config.fusion_options)
             for name, size in zip(config.modalities, sizes, strict=True):
-                self.missing[name] = nn.Parameter(torch.zeros(size))
+                self.missing[name] = nn.Parameter(torch.zeros(size), requires_grad=self.fusion.embeds_absent)
         self.gamma = 0.0  # of the focal loss, in training only: no part of the model
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.hidden or sizes[0], len(config.labels))
+        self.head = nn.Linear(sizes[0] if self.fusion is None else self.fusion.size, len(config.labels))
         self.all_tied_weights_keys: dict[str, str] = {}
 
     def train(self, mode: bool = True) -> Self:
@@ -105,22 +107,22 @@ class FusionModel(PreTrainedModel):
             {name: inputs[flag(name)] for name in self.config.modalities},
             self.config.modality_dropout if self.training else 0.0,
         )
-        features_BD = self.embed(inputs, present, encoded or {})
-        logits_BC = self.head(self.dropout(features_BD))
+        fused = self.fuse(inputs, present, encoded or {})
+        logits_BC = self.head(self.dropout(fused.vector_BD))
         if labels is None:
             return {"logits": logits_BC}
         loss = cross_entropy(logits_BC, labels, self.gamma if self.training else 0.0)
-        return {"loss": loss, "logits": logits_BC}
+        return {"loss": loss if fused.penalty is None else loss + fused.penalty, "logits": logits_BC}
 
-    def embed(
+    def fuse(
         self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor], encoded: Mapping[str, Encoded]
-    ) -> Tensor:
-        """Return the vector [B, D] that the head sees."""
+    ) -> Fused:
+        """Return the vector that the head sees."""
         parts = [self.encode(name, inputs, present[name], encoded.get(name)) for name in self.config.modalities]
         if self.fusion is None:
-            return parts[0].vector_BD
-        joint: Tensor = self.fusion(parts)
-        return joint
+            return Fused(parts[0].vector_BD)
+        fused: Fused = self.fusion(parts, torch.stack(list(present.values()), dim=1))
+        return fused
 
     def encode(
         self, name: str, inputs: Mapping[str, Tensor], present_B: Tensor, encoded: Encoded | None = None
@@ -153,7 +155,7 @@ def fill_absent(encoded: Encoded, present_B: Tensor, missing_D: Tensor) -> Encod
     return Encoded(
         torch.where(present_B[:, None], encoded.vector_BD, missing_D),
         torch.where(present_B[:, None, None], encoded.states_BTD, missing_D),
-        torch.where(present_B[:, None], encoded.mask_BT, first_T),
+        encoded.mask_BT & present_B[:, None] | first_T & ~present_B[:, None],  # onnxruntime 1.31 has no Where on bool
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fuseline.config import Encoders, Expert, Member
+from fuseline.config import CrossAttention, Encoders, Expert, LowRank, Member, Mixture
 from fuseline.models.member import FusionConfig, FusionModel
 from fuseline.training.modalities import build_modalities
 
@@ -32,7 +32,15 @@ def build_member(recipe: Member, encoders: Encoders, labels: list[str], seed: in
     return member
 
 
+KINDS = {LowRank: "low-rank", CrossAttention: "cross-attention", Mixture: "mixture-of-experts"}
+"""What the model calls the fusions that have numbers of their own."""
+
+
 def _fusion_config(recipe: Member) -> dict[str, Any]:
     if isinstance(recipe, Expert):
         return {}
-    return {"fusion": recipe.fusion, "hidden": recipe.hidden, "modality_dropout": recipe.modality_dropout}
+    given = recipe.fusion
+    kind, options = (given, {}) if isinstance(given, str) else (KINDS[type(given)], given.model_dump())
+    return {
+        "fusion": kind, "fusion_options": options, "hidden": recipe.hidden, "modality_dropout": recipe.modality_dropout,
+    }  # fmt: skip

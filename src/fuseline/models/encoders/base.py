@@ -27,6 +27,12 @@ class Encoded(NamedTuple):
         """Take the vector itself for the only part."""
         return cls(vector_BD, vector_BD[:, None], torch.ones_like(vector_BD[:, :1], dtype=torch.bool))
 
+    def with_vector(self) -> Self:
+        """Put the vector before the parts, as one more."""
+        first = type(self).whole(self.vector_BD)
+        states_BTD = torch.cat([first.states_BTD, self.states_BTD], dim=1)
+        return self._replace(states_BTD=states_BTD, mask_BT=torch.cat([first.mask_BT, self.mask_BT], dim=1))
+
 
 def mean_over(states_BTD: Tensor, mask_BT: Tensor) -> Tensor:
     """Average the states that are there; zeros where none is."""

@@ -5,12 +5,15 @@ Shape letters: B batch, H height, W width, D feature size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.vision_transformer import Encoder as VisionEncoder
 from transformers import AutoConfig, AutoModel
 
 from fuseline.errors import ModelError
@@ -34,10 +37,16 @@ class ImageEncoder(Encoder):
         self.preprocess = Preprocess(side, mean, std, **view)
         self.backbone = build_torchvision(name, side) if blocks is None else build_resnet(name, blocks)
         self.size = drop_classifier(self.backbone, side)
+        self.watched = find_parts(self.backbone, side, self.size)
 
     def forward(self, pixels: Tensor) -> Encoded:  # type: ignore[override]
-        """Encode pictures, uint8 [B, H, W, 3]."""
-        return Encoded.whole(self.backbone(self.preprocess(pixels)))
+        """Encode pictures, uint8 [B, H, W, 3]; their parts are the cells of the last map, or a ViT's tokens."""
+        picture_B3SS = self.preprocess(pixels)
+        if self.watched is None:
+            return Encoded.whole(self.backbone(picture_B3SS))
+        with watching(self.backbone.get_submodule(self.watched)) as seen:
+            vector_BD = self.backbone(picture_B3SS)
+        return Encoded(vector_BD, seen[-1], torch.ones_like(seen[-1][..., 0], dtype=torch.bool))
 
 
 class ImageTransformer(Encoder):
@@ -107,8 +116,45 @@ def drop_classifier(model: nn.Module, side: int) -> int:
     if linears:
         parent, _, child = linears[-1].rpartition(".")
         setattr(model.get_submodule(parent), child, nn.Identity())
+    return int(probe(model, side).shape[1])
+
+
+def probe(model: nn.Module, side: int) -> Tensor:
+    """Run a network on a black picture, and leave it and torch's random numbers as they were."""
     training = model.training
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        size = model.eval()(torch.zeros(1, 3, side, side)).shape[1]
+        found: Tensor = model.eval()(torch.zeros(1, 3, side, side))
     model.train(training)
-    return int(size)
+    return found
+
+
+@contextmanager
+def watching(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the parts [B, T, D] that a module sees, at each call: cells of a map, or the tokens that it gives."""
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, given: tuple[Tensor], found: Tensor) -> None:
+        seen.append(found if found.ndim == 3 else given[0].flatten(2).transpose(1, 2))
+
+    hook = module.register_forward_hook(note)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def find_parts(model: nn.Module, side: int, size: int) -> str | None:
+    """Name the module that last sees a picture in parts of the vector's size: the pooling, or a ViT's encoder.
+
+    There is none where a network pools without a module, as DenseNet does, or maps what it has pooled to another
+    size, as VGG does.
+    """
+    kinds = (nn.AdaptiveAvgPool2d, VisionEncoder)
+    with ExitStack() as stack:
+        seen = {
+            name: stack.enter_context(watching(module))
+            for name, module in model.named_modules()
+            if isinstance(module, kinds)
+        }
+        probe(model, side)
+    return next((name for name in reversed(seen) if seen[name] and seen[name][-1].shape[2] == size), None)
