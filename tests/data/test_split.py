@@ -294,3 +294,9 @@ def _splits(batches: Sequence[list[Any]], pins: dict[str, int], frozen: Prepare)
 def _live(batches: Sequence[list[Any]]) -> list[bool]:
     names = [one[0] for part in batches for one in part]
     return [name not in names[i + 1 :] for i, name in enumerate(names)]
+
+
+def test_later_rows_of_a_group_go_where_its_pinned_row_is_though_its_family_is_torn() -> None:
+    first, second, third = [row("p", HOME["train"], "x")], [row("q", HOME["test"], "x")], [row("r", HOME["test"])]
+    assert place(first, second, third) == [["train"], ["train"], ["train"]]
+    assert _splits([first, second, third], {"q": TEST}, SETTINGS) == {"p": TRAIN, "q": TEST, "r": TEST}

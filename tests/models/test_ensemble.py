@@ -50,9 +50,9 @@ def test_where_no_member_is_usable_all_speak(pool: str) -> None:
 
 
 @pytest.mark.parametrize("pool", ["arithmetic", "geometric"])
-def test_where_the_only_usable_member_weighs_nothing_all_speak(pool: str) -> None:
+def test_where_the_only_usable_member_weighs_nothing_it_speaks_all_the_same(pool: str) -> None:
     found = pooled(pool, [0.0, 1.0], torch.tensor([[True, False]]))
-    torch.testing.assert_close(found, torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(found, torch.tensor([0.8, 0.2]))
 
 
 @pytest.mark.parametrize("pool", ["arithmetic", "geometric"])

@@ -83,7 +83,11 @@ def settings(folder: Path, size: int | None = None) -> config.ImageTransformer:
 
 @pytest.fixture(scope="module")
 def encoder(folder: Path, encoders: config.Encoders, expert: Callable[..., config.Expert]) -> Encoder:
-    member = build_member(expert("image"), encoders.model_copy(update={"image": settings(folder)}), ["a", "b"], seed=0)
+    return build(settings(folder), encoders, expert)
+
+
+def build(image: config.ImageTransformer, encoders: config.Encoders, expert: Callable[..., config.Expert]) -> Encoder:
+    member = build_member(expert("image"), encoders.model_copy(update={"image": image}), ["a", "b"], seed=0)
     built: Encoder = member.eval().encoders["image"]  # type: ignore[assignment]
     return built
 
@@ -141,7 +145,11 @@ class Vector(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_the_graph_gives_the_same_features_for_pictures_of_any_size(encoder: Encoder) -> None:
+@pytest.mark.parametrize("size", [None, 48])
+def test_the_graph_gives_the_same_features_for_pictures_of_any_size(
+    size: int | None, folder: Path, encoders: config.Encoders, expert: Callable[..., config.Expert]
+) -> None:
+    encoder = build(settings(folder, size), encoders, expert)
     shapes = {"pixels": {0: "batch", 1: "height", 2: "width"}}
     program = torch.onnx.export(
         Vector(encoder), (), kwargs={"pixels": torch.zeros(2, 48, 40, 3, dtype=torch.uint8)}, dynamo=True,
@@ -163,6 +171,12 @@ def test_a_size_of_ones_own_squeezes_the_whole_picture_into_it(folder: Path) -> 
     view = Image(settings(folder, 24)).view
     assert (view.side, view.shorter, view.kept) == (24, None, 24)
     assert view.mean == list(MODELS[folder.name][1].image_mean)
+
+
+def test_a_processor_that_cuts_out_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 40, "width": 40}).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="cuts 40 x 40 out of pictures of 32"):
+        Image(settings(tmp_path))
 
 
 def test_a_model_on_texts_is_refused(text_folder: Path, tmp_path: Path) -> None:

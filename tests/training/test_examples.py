@@ -122,7 +122,7 @@ def test_only_new_files_are_decoded(
     monkeypatch.setenv("FUSELINE_CACHE", str(tmp_path / "cache"))
     decoded = []
     plain = image.to_square
-    monkeypatch.setattr(image, "to_square", lambda data, side: decoded.append(1) or plain(data, side))
+    monkeypatch.setattr(image, "to_square", lambda data, *how: decoded.append(1) or plain(data, *how))
     first, second = sorted((prepared / "train").iterdir())
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / first.name).write_bytes(first.read_bytes())

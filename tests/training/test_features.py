@@ -18,6 +18,7 @@ from fuseline.models.member import FusionModel
 from fuseline.training import features
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.features import encode
+from fuseline.training.modalities import build_modalities
 
 Read, Build = Callable[..., Examples], Callable[..., FusionModel]
 
@@ -67,10 +68,12 @@ def test_absent_rows_have_zeros(read: Read, build: Build, expert: Callable[..., 
 
 
 def test_members_that_have_one_encoder_share_features_whatever_else_they_look_at(
-    read: Read, build: Build, expert: Callable[..., Any], fusion: Callable[..., Any], collate: Collator, runs: list[int]
-) -> None:
-    encode(build(expert("text")), "text", read("train", only=["text"]), collate)
-    encode(build(fusion()), "text", read("train", only=["text", "image"]), collate)
+    prepared: Path, encoders: Any, build: Build, expert: Callable[..., Any], fusion: Callable[..., Any],
+    collate: Collator, runs: list[int],
+) -> None:  # fmt: skip
+    for recipe in (expert("text"), fusion()):
+        seen = build_modalities(encoders, recipe.modalities)
+        encode(build(recipe), "text", Examples(prepared / "train", seen, only=list(seen)), collate)
     assert len(runs) == 2
 
 

@@ -16,7 +16,7 @@ from fuseline.data.arrivals import Rows, read_rows
 from fuseline.data.duplicates import Bools, Ints, Links, find_links, read_contents
 from fuseline.data.facts import workers
 from fuseline.data.leakage import report
-from fuseline.data.pins import make_pins, read_pins, write_pins
+from fuseline.data.pins import make_pins, read_pins, without_pins, write_pins
 from fuseline.data.rewrite import drop_unlisted
 from fuseline.data.shards import read_manifest
 from fuseline.data.split import ABSENT, HELD_OUT, Arrivals, Codes, deal
@@ -63,8 +63,8 @@ def keeping_splits(folder: Path, settings: Prepare) -> Iterator[None]:
     manifest = read_manifest(folder)
     ids = after.names["id"]
     old = read_pins(folder, manifest)
-    kept = old.filter(pc.is_in(old["id"], value_set=ids.combine_chunks()))
     new = make_pins(ids.filter(pa.array(moved_N)).to_pylist(), home_N[moved_N], settings)
+    kept = without_pins(old.filter(pc.is_in(old["id"], value_set=ids.combine_chunks())), new)
     entry = write_pins(folder, pa.concat_tables([kept, new]))
     manifest.model_copy(update={"pinned_splits": entry}).write(folder / "manifest.json")
     drop_unlisted(folder)

@@ -52,6 +52,13 @@ def make_pins(ids: Sequence[str], splits: Codes, settings: Prepare) -> pa.Table:
     return pa.table([list(ids), names, [_digest(settings)] * len(names)], schema=SCHEMA)
 
 
+def without_pins(pins: pa.Table, newer: pa.Table) -> pa.Table:
+    """Return the pins but for those that newer ones take the place of: of the same id, under the same settings."""
+    same = pc.is_in(pins["settings"], value_set=newer["settings"].combine_chunks())
+    replaced = pc.and_(same, pc.is_in(pins["id"], value_set=newer["id"].combine_chunks()))
+    return pins.filter(pc.invert(replaced))
+
+
 def find_pins(pins: pa.Table, ids: pa.ChunkedArray, settings: Prepare) -> Codes:
     """Return the split that each row is pinned to under these settings; ABSENT for none."""
     pins = pins.filter(pc.equal(pins["settings"], _digest(settings)))
@@ -60,6 +67,9 @@ def find_pins(pins: pa.Table, ids: pa.ChunkedArray, settings: Prepare) -> Codes:
     return codes.take(at.combine_chunks()).fill_null(ABSENT).to_numpy().astype(np.int8)  # type: ignore[no-any-return]
 
 
+DEALT_BY = {"salt", "val", "test", "val_from_train", "duplicates"}
+"""Settings that rows are dealt by. Freezing the test split moves nothing by itself."""
+
+
 def _digest(settings: Prepare) -> str:
-    """Tell settings apart that deal differently; freezing the test split moves nothing by itself."""
-    return hashlib.sha256(settings.model_dump_json(exclude={"freeze_test"}).encode()).hexdigest()[:16]
+    return hashlib.sha256(settings.model_dump_json(include=DEALT_BY).encode()).hexdigest()[:16]

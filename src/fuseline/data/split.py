@@ -152,6 +152,7 @@ class _Batch:
     """The rows of one shard as families, and the T ties of these to rows before them."""
 
     rows: slice
+    groups_B: Ints
     declared_B: Codes
     pinned_B: Codes
     corrects_B: Bools
@@ -187,7 +188,7 @@ def _gather(arrivals: Arrivals, dealt: _Dealt, rows: slice, links: Links, frozen
     pinned_B[frozen & (pinned_B == TEST) & ~corrects_B] = ABSENT  # pinned before it was frozen from here
     pinned = np.flatnonzero(pinned_B != ABSENT)
     return _Batch(
-        rows, arrivals.declared_N[rows], pinned_B, corrects_B, family_B,
+        rows, groups_B, arrivals.declared_N[rows], pinned_B, corrects_B, family_B,
         heads_K=rows.start + np.unique(family_B, return_index=True)[1],
         new_groups=new_groups, new_heads=rows.start + fresh[head],
         family_T=np.concatenate([family_B[later_P[old_P]], family_B[known], family_B[pinned]]),
@@ -235,6 +236,8 @@ def _deal_batch(batch: _Batch, dealt: _Dealt, targets_K: Codes, frozen: bool, va
     splits_B = np.where(batch.pinned_B == ABSENT, splits_B, batch.pinned_B)
     dealt.splits_N[batch.rows] = splits_B
     dealt.groups_G[batch.new_groups] = targets_K[batch.family_B[batch.new_heads - batch.rows.start]]
+    pinned = np.flatnonzero((batch.pinned_B != ABSENT) & (batch.groups_B != ABSENT))
+    dealt.groups_G[batch.groups_B[pinned]] = batch.pinned_B[pinned]  # more rows of the group go where it is
     dealt.heads_G[batch.new_groups] = batch.new_heads
     held = np.flatnonzero(splits_B == HELD_OUT)
     if len(held):

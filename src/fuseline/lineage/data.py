@@ -12,13 +12,13 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
+from fuseline.cache import link
 from fuseline.errors import FuselineError, LineageError
 from fuseline.lineage.dvc import data_digest, dvc, refuse_changed_data, refuse_readers, share_cache
 from fuseline.lineage.git import git
@@ -50,8 +50,6 @@ def locked(repo: Path) -> Iterator[None]:
 
 
 SCRATCH = "scratch-"
-_NOBODYS_AFTER_S = 60
-"""Seconds within which whoever makes a scratch folder has its lock."""
 
 
 @contextmanager
@@ -59,10 +57,11 @@ def scratch(repo: Path) -> Iterator[Path]:
     """Give an empty folder on the repository's disk, which is gone afterwards: after a kill, with the next change."""
     home = repo / STATE / "data"
     home.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=home))
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with _no_sweep(home):
+        folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=home))
+        handle = os.open(folder, os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -71,20 +70,27 @@ def scratch(repo: Path) -> Iterator[Path]:
 
 def _sweep(home: Path) -> None:
     """Remove the scratch folders of processes that were killed: nobody holds their locks."""
-    for folder in home.glob(f"{SCRATCH}*"):
-        try:
-            if time.time() - folder.stat().st_mtime < _NOBODYS_AFTER_S:
+    with _no_sweep(home):
+        for folder in home.glob(f"{SCRATCH}*"):
+            try:
+                handle = os.open(folder, os.O_RDONLY)
+            except FileNotFoundError:  # its owner was faster
                 continue
-            handle = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # its owner was faster
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def _no_sweep(home: Path) -> Iterator[None]:
+    """Keep others from sweeping meanwhile: a new folder is nobody's until its lock is taken."""
+    with (home / "scratch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def recover(repo: Path) -> None:
@@ -210,7 +216,7 @@ def _link_all(repo: Path, folder: Path) -> str | None:
     folder.mkdir()
     try:
         for file in check_out(repo).iterdir():
-            os.link(file, folder / file.name)
+            link(file, folder / file.name)
     except (FileNotFoundError, LineageError):
         if data_digest(repo) == before:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,7 @@ def refuse_readers(repo: Path, name: str) -> None:
     Raises:
         LineageError: DVC's own record of readers (`.dvc/tmp/rwlock`) names a living process.
     """
-    try:
-        read = json.loads((repo / ".dvc/tmp/rwlock").read_text(encoding="utf-8")).get("read", {})
-    except (OSError, ValueError):  # none is there, or it is just being written
-        return
+    read = _read_readers(repo / ".dvc/tmp/rwlock")
     place = (repo / name).resolve()
     for path, readers in read.items():
         for reader in readers if Path(path).resolve().is_relative_to(place) else ():
@@ -120,6 +118,21 @@ def refuse_readers(repo: Path, name: str) -> None:
                     f"{repo / name} is being read by `{reader['cmd']}` (process {reader['pid']}); nothing was changed: "
                     "try again when it is done"
                 )
+
+
+def _read_readers(record: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return who reads what. DVC empties the record before it writes it anew: an empty one is looked at again."""
+    for _ in range(50):
+        try:
+            return json.loads(record.read_text(encoding="utf-8")).get("read", {})  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            time.sleep(0.02)
+    raise LineageError(
+        f"{record}: cannot be read, so who reads data/ is unknown; nothing was changed: see that no `dvc repro` runs, "
+        "and delete the file"
+    )
 
 
 def _lives(pid: int) -> bool:

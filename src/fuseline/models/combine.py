@@ -19,13 +19,14 @@ def usable(modalities: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -
 def combine(log_probs_BMC: Tensor, usable_BM: Tensor, weights_M: Tensor, pool: str) -> Tensor:
     """Pool members to unnormalised log-probabilities [B, C].
 
-    A member without any of its modalities has no say, and the others share its weight. Where none has
-    one, all speak. `geometric` is the logarithmic opinion pool, `arithmetic` the linear one
-    (Genest and Zidek 1986).
+    A member without any of its modalities has no say, and the others share its weight, evenly where theirs is
+    nothing. Where no member has one, all speak. `geometric` is the logarithmic opinion pool, `arithmetic` the linear
+    one (Genest and Zidek 1986).
     """
-    weights_BM = weights_M * usable_BM
-    total_B1 = weights_BM.sum(1, keepdim=True)
-    weights_BM1 = torch.where(total_B1 > 0, weights_BM / total_B1.clamp(min=1e-12), weights_M)[:, :, None]
+    any_B1 = usable_BM.any(1, keepdim=True)
+    weights_BM = weights_M * (usable_BM | ~any_B1)
+    weights_BM = torch.where(weights_BM.sum(1, keepdim=True) > 0, weights_BM, usable_BM.to(weights_M.dtype))
+    weights_BM1 = (weights_BM / weights_BM.sum(1, keepdim=True).clamp(min=1e-12))[:, :, None]
     if pool == "geometric":
         return (weights_BM1 * log_probs_BMC).sum(1)
     return (weights_BM1 * log_probs_BMC.exp()).sum(1).clamp(min=1e-30).log()

@@ -78,11 +78,13 @@ def leave_out(
     for member in range(len(weights)):
         weights_M = torch.tensor(weights, dtype=log_probs_NMC.dtype)
         weights_M[member] = 0
+        usable_rest_NM = usable_NM.clone()
+        usable_rest_NM[:, member] = False
         if not weights_M.any():
             weights_M = torch.ones_like(weights_M)
             weights_M[member] = 0
-        weights_M /= weights_M.sum()
-        found.append((combine(log_probs_NMC, usable_NM, weights_M, pool) / temperature).softmax(1))
+        pooled_NC = combine(log_probs_NMC, usable_rest_NM, weights_M / weights_M.sum(), pool)
+        found.append((pooled_NC / temperature).softmax(1))
     return found
 
 

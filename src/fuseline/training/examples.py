@@ -67,8 +67,7 @@ class Examples(Dataset[dict[str, Any]]):
         self._columns = _Store([_fetch_columns(file) for file in files])
         kept = {name: each for name, each in modalities.items() if isinstance(each, FileModality)}
         self._kept = {name: _Store([_fetch_kept(file, each) for file in files]) for name, each in kept.items()}
-        how = "; ".join(f"{name} {each.describe()}" for name, each in sorted(kept.items()))
-        self._digests = [f"{digest_of(file)} {how}" for file in files]
+        self._digests = [digest_of(file) for file in files]
         self._rows = np.arange(self._columns.table.num_rows)
         self.encoded: dict[str, Vectors] = {}
         """By modality, vectors that stand for its items."""
@@ -107,15 +106,16 @@ class Examples(Dataset[dict[str, Any]]):
 
         With a digest of which they are and what they hold, and their numbers among all.
         """
-        start, there = 0, self.present()[modality]
+        start, there, each = 0, self.present()[modality], self.modalities[modality]
+        how = each.describe() if isinstance(each, FileModality) else ""
         for digest, rows in zip(self._digests, self._columns.rows, strict=True):
             part = copy.copy(self)
             at = np.flatnonzero(there & (self._rows >= start) & (self._rows < start + rows))
-            part._rows, part.encoded = self._rows[at], {}
+            part._rows, part.modalities, part.changes, part.encoded = self._rows[at], {modality: each}, {}, {}
             chosen = hashlib.sha256((part._rows - start).astype(np.int64).tobytes()).hexdigest()
             start += rows
             if len(part):
-                yield f"{digest} {chosen}", at, part
+                yield f"{digest} {how} {chosen}", at, part
 
     def column(self, name: str) -> list[Any]:
         """Return a column of the prepared data, files apart, in order."""

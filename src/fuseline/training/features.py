@@ -100,7 +100,7 @@ def _describe_encoder(model: FusionModel, modality: str, collate: Collator) -> s
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
         "code": cache.code_of("inputs", "models/encoders", "models/preprocess", "models/spectrogram",
-                              "training/features", "training/predict"),
+                              "training/examples", "training/features", "training/predict"),
         "versions": cache.versions_of("torch", "torchvision", "transformers", "tokenizers"),
     }  # fmt: skip
     return json.dumps(parts, sort_keys=True, default=str)

@@ -147,7 +147,8 @@ def set_up(common: Train) -> None:
 
 def find_device(common: Train) -> str:
     """Return what members are trained on: a GPU if there is one and params allow it."""
-    return "cuda" if common.device == "auto" and torch.cuda.is_available() else "cpu"
+    found = common.device == "auto" and torch.cuda.is_available()
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if found else "cpu"
 
 
 def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArguments:
@@ -157,7 +158,7 @@ def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArg
         ConfigError: bf16 is asked for without a GPU. On CPU (torch 2.15) the same seed then gave other
             weights from run to run, and NaN in one of three.
     """
-    on_gpu = find_device(common) == "cuda"
+    on_gpu = find_device(common) != "cpu"
     if common.precision == "bf16" and not on_gpu:
         raise ConfigError("train.precision: bf16 needs a GPU, and none is used here; set it to fp32")
     return TrainingArguments(

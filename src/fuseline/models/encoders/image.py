@@ -5,6 +5,7 @@ Shape letters: B batch, H height, W width, D feature size.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -64,15 +65,18 @@ class ImageTransformer(Encoder):
         config = AutoConfig.for_model(options.pop("model_type"), **options)
         # torch 2.15 cannot export the fused attention of shifted windows with a dynamic batch
         extra = {"attn_implementation": "eager"} if config.model_type.startswith("swin") else {}
-        self.backbone = AutoModel.from_config(config, **extra)
+        self.backbone = AutoModel.from_config(config, dtype=torch.float32, **extra)
         pooler = getattr(self.backbone, "pooler", None)
-        if pooler is not None and list(pooler.parameters()):
-            self.backbone.pooler = None  # ViT's has weights that no checkpoint holds
+        if pooler is not None and hasattr(pooler, "dense"):
+            self.backbone.pooler = None  # ViT's and its kin's: weights that no checkpoint holds
+        other_size = getattr(config, "image_size", None) not in (None, preprocess["side"])
+        stretches = "interpolate_pos_encoding" in inspect.signature(self.backbone.forward).parameters
+        self.options = {"interpolate_pos_encoding": True} if other_size and stretches else {}
         self.size: int = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
 
     def forward(self, pixels: Tensor) -> Encoded:  # type: ignore[override]
         """Encode pictures, uint8 [B, H, W, 3]; the vector is the model's own summary, or its first token."""
-        found = self.backbone(pixel_values=self.preprocess(pixels))
+        found = self.backbone(pixel_values=self.preprocess(pixels), **self.options)
         states_BTD = found.last_hidden_state
         if states_BTD.ndim == 4:  # a convolutional network's map
             states_BTD = states_BTD.flatten(2).transpose(1, 2)

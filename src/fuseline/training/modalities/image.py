@@ -151,6 +151,11 @@ def _sides_of(way: Any, name: str) -> tuple[int, int | None]:
             f"encoders.image.size: the processor of {name!r} resizes to {dict(size)}; expected a square or the "
             "shortest edge: set size"
         )
+    if cut is not None and (cut.height != cut.width or cut.height > size.shortest_edge):
+        raise ModelError(
+            f"encoders.image.size: the processor of {name!r} cuts {cut.height} x {cut.width} out of pictures of "
+            f"{size.shortest_edge}; expected a square that fits in: set size"
+        )
     share = getattr(way, "crop_pct", None)
     if share is not None:  # ConvNeXt: small pictures are cut, large ones squeezed
         edge = int(size.shortest_edge)
