@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -134,6 +134,11 @@ class Prepare(Section):
         if not 0 < self.val + self.test < 1:
             raise ValueError(f"val + test is {self.val + self.test:g}; expected between 0 and 1")
         return self
+
+
+def _keys_of(value: Any) -> Collection[str]:
+    """Return the keys of a section, read or still to be read; none of anything else."""
+    return value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Section) else ()
 
 
 def _check_pinned(name: str, revision: str | None) -> None:
@@ -441,7 +446,7 @@ class LastLayers(Section):
 def _kind_of_tuning(value: Any) -> str:
     if isinstance(value, str):
         return "name"
-    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Section) else ()
+    keys = _keys_of(value)
     return "layers" if "layers" in keys else "lora"
 
 
@@ -616,7 +621,7 @@ class Mixture(Section):
 def _kind_of_fusion(value: Any) -> str:
     if isinstance(value, str):
         return "name"
-    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Section) else ()
+    keys = _keys_of(value)
     return "low rank" if "rank" in keys else "mixture" if "experts" in keys else "attention"
 
 
@@ -765,7 +770,7 @@ class Greedy(Section):
 def _kind_of_member_weights(value: Any) -> str:
     if isinstance(value, str):
         return "name"
-    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Section) else ()
+    keys = _keys_of(value)
     return "greedy" if "rounds" in keys else "fitted"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fuseline.data import adapters, compressed
+from fuseline.data import adapters, unpack
 from fuseline.data.compressed import open_rows, plain_name
 from fuseline.errors import DataError
 
@@ -52,7 +52,7 @@ def test_paths_in_compressed_rows_start_beside_the_file_and_its_name_tells_the_s
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compressed, "NO_BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr(unpack, "NO_BOMB_BYTES", 1 << 20)
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b" " * (300 << 20)))
     read = 0
     with pytest.raises(DataError, match=r"^rows\.jsonl\.gz: unpacks to more than 200 times its size"):  # noqa: PT012, SIM117

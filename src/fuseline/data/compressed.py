@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fuseline.data.files import CHUNK, clip, open_file, suffix_of
-from fuseline.data.unpack import MAX_RATIO, NO_BOMB_BYTES
+from fuseline.data.unpack import MAX_RATIO, most_bytes
 from fuseline.errors import DataError
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -37,7 +37,7 @@ def open_rows(root: Path, name: str) -> BufferedReader:
     opener = _OPENERS.get(suffix_of(name))
     if opener is None:
         return file
-    limit = max(NO_BOMB_BYTES, MAX_RATIO * os.fstat(file.fileno()).st_size)
+    limit = most_bytes(os.fstat(file.fileno()).st_size)
     return BufferedReader(_Unpacked(file, opener(file, "rb"), name, limit), CHUNK)
 
 

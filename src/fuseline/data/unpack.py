@@ -96,8 +96,13 @@ def unpack(archive: Path, folder: Path, bounds: Bounds) -> None:
         raise
 
 
+def most_bytes(size: int) -> int:
+    """Return how many bytes a packed file of this size may hold: with more it is taken for a bomb."""
+    return max(NO_BOMB_BYTES, MAX_RATIO * size)
+
+
 def _write(archive: Path, folder: Path, bounds: Bounds) -> None:
-    limit = max(NO_BOMB_BYTES, MAX_RATIO * archive.stat().st_size)
+    limit = most_bytes(archive.stat().st_size)
     total = 0
     members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
     with closing(members(archive)) as found:

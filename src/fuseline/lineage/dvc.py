@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import yaml
 from configobj import ConfigObj
 
 from fuseline.errors import LineageError
-from fuseline.lineage.process import python_env, run, stream
+from fuseline.lineage.process import lives, python_env, run, stream
 
 HINTS = ("> ", "Updating lock", "To track", "\tgit add", "To enable auto", "\tdvc config", "Use `dvc push`")
 """What DVC says to a person at its own command line, and nobody needs in a log."""
@@ -113,7 +112,7 @@ def refuse_readers(repo: Path, name: str) -> None:
     place = (repo / name).resolve()
     for path, readers in read.items():
         for reader in readers if Path(path).resolve().is_relative_to(place) else ():
-            if _lives(reader["pid"]):
+            if lives(reader["pid"]):
                 raise LineageError(
                     f"{repo / name} is being read by `{reader['cmd']}` (process {reader['pid']}); nothing was changed: "
                     "try again when it is done"
@@ -133,16 +132,6 @@ def _read_readers(record: Path) -> dict[str, list[dict[str, Any]]]:
         f"{record}: cannot be read, so who reads data/ is unknown; nothing was changed: see that no `dvc repro` runs, "
         "and delete the file"
     )
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _data_states(repo: Path) -> set[str]:

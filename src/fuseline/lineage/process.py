@@ -14,6 +14,17 @@ from fuseline.errors import DISK_FULL, LineageError, is_disk_full
 GRACE_S = 10
 
 
+def lives(pid: int) -> bool:
+    """Say whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 def run(command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> str:
     """Run a command to its end and return what it printed to stdout.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Literal
 
 from fuseline.errors import FuselineError
 from fuseline.lineage import registry
 from fuseline.lineage.git import git, inputs_key
+from fuseline.lineage.process import lives
 from fuseline.lineage.workspace import STATE
 from fuseline.records import Record
 
@@ -40,17 +40,8 @@ class Run(Record):
     @property
     def state(self) -> str:
         """How it ended, as far as can be told: a record of a run at work whose process is gone was killed."""
-        return "killed" if self.outcome == "running" and not _lives(self.pid) else self.outcome
-
-
-def _lives(pid: int | None) -> bool:
-    try:
-        os.kill(pid or 0, 0)
-    except PermissionError:
-        return True
-    except ProcessLookupError:
-        return False
-    return pid is not None
+        at_work = self.pid is not None and lives(self.pid)
+        return "killed" if self.outcome == "running" and not at_work else self.outcome
 
 
 def write_run(repo: Path, run: Run) -> None:

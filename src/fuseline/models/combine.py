@@ -23,9 +23,9 @@ def combine(log_probs_BMC: Tensor, usable_BM: Tensor, weights_M: Tensor, pool: s
     nothing. Where no member has one, all speak. `geometric` is the logarithmic opinion pool, `arithmetic` the linear
     one (Genest and Zidek 1986).
     """
-    any_B1 = usable_BM.any(1, keepdim=True)
-    weights_BM = weights_M * (usable_BM | ~any_B1)
-    weights_BM = torch.where(weights_BM.sum(1, keepdim=True) > 0, weights_BM, usable_BM.to(weights_M.dtype))
+    speaks_BM = usable_BM | ~usable_BM.any(1, keepdim=True)
+    weights_BM = weights_M * speaks_BM
+    weights_BM = torch.where(weights_BM.sum(1, keepdim=True) > 0, weights_BM, speaks_BM.to(weights_M.dtype))
     weights_BM1 = (weights_BM / weights_BM.sum(1, keepdim=True).clamp(min=1e-12))[:, :, None]
     if pool == "geometric":
         return (weights_BM1 * log_probs_BMC).sum(1)

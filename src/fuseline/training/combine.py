@@ -76,14 +76,9 @@ def leave_out(
     """
     found = []
     for member in range(len(weights)):
-        weights_M = torch.tensor(weights, dtype=log_probs_NMC.dtype)
-        weights_M[member] = 0
-        usable_rest_NM = usable_NM.clone()
-        usable_rest_NM[:, member] = False
-        if not weights_M.any():
-            weights_M = torch.ones_like(weights_M)
-            weights_M[member] = 0
-        pooled_NC = combine(log_probs_NMC, usable_rest_NM, weights_M / weights_M.sum(), pool)
+        rest = [other for other in range(len(weights)) if other != member]
+        weights_M = torch.tensor(weights, dtype=log_probs_NMC.dtype)[rest]
+        pooled_NC = combine(log_probs_NMC[:, rest], usable_NM[:, rest], weights_M, pool)
         found.append((pooled_NC / temperature).softmax(1))
     return found
 

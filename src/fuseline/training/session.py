@@ -80,9 +80,11 @@ def encode_still(model: FusionModel, recipe: Member, collate: Collator, splits: 
     sizes: dict[str, int] = {}
     if model.fusion is not None and model.fusion.looks_at_states:
         return sizes
-    mixed = {"image"} if recipe.augment.image is not None and recipe.augment.image.mixup else set()
+    changing = {name for split in splits for name in split.changes}
+    if recipe.augment.image is not None and recipe.augment.image.mixup:
+        changing.add("image")
     for name, tuning in recipe.tunings.items():
-        if tuning == "frozen" and not any(name in {*split.changes, *mixed} for split in splits):
+        if tuning == "frozen" and name not in changing:
             for split in splits:
                 split.encoded[name] = encode(model, name, split, collate)
             sizes[name] = int(model.encoders[name].size)  # type: ignore[arg-type]
