@@ -19,6 +19,7 @@ from fuseline.lineage.runs import Run
 from fuseline.lineage.workspace import Workspace
 from fuseline.progress import clock
 from fuseline.records import Evaluation, Verdict
+from fuseline.report.tables import METRICS
 
 
 @dataclass
@@ -123,20 +124,21 @@ def _color(outcome: Outcome) -> str:
 
 
 def _systems(evaluation: Evaluation) -> Table:
+    metric = evaluation.headline
     table = Table(
-        title=f"Accuracy on {evaluation.rows:,} test rows", title_justify="left", box=None, title_style="bold"
+        title=f"{METRICS[metric]} on {evaluation.rows:,} test rows", title_justify="left", box=None, title_style="bold"
     )
     for name, justify in (("", "left"), ("before", "right"), ("after fine-tuning", "left"), ("weight", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, metrics in evaluation.members.items():
-        accuracy = metrics["accuracy"]
+        reached = metrics[metric]
         table.add_row(
             name,
-            f"{evaluation.before[name]['accuracy'].value:.3f}",
-            f"{accuracy.value:.3f}  [{accuracy.low:.3f}, {accuracy.high:.3f}]",
+            f"{evaluation.before[name][metric].value:.3f}",
+            f"{reached.value:.3f}  [{reached.low:.3f}, {reached.high:.3f}]",
             f"{evaluation.weights[name]:.2f}",
         )
-    ensemble, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
+    ensemble, gain = evaluation.ensemble[metric], evaluation.fusion_gain[metric]
     table.add_row("ensemble", "", f"{ensemble.value:.3f}  [{ensemble.low:.3f}, {ensemble.high:.3f}]", "", style="bold")
     table.add_row(
         "fusion gain", "", f"{gain.value:+.3f}  [{gain.low:+.3f}, {gain.high:+.3f}] over {evaluation.best_single}"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,7 @@ from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
 from fuseline.records import Estimate, Evaluation
 from fuseline.runtime.predictor import Row
+from fuseline.tasks.classification import Classification
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.base import Modality
@@ -49,6 +54,23 @@ sys.meta_path.insert(0, _Refuse())
 LABELS = ["red", "green", "blue"]
 WORDS = {"red": ["rose", "cherry", "brick"], "green": ["leaf", "frog", "lime"], "blue": ["sky", "sea", "jeans"]}
 COLORS = {"red": (210, 30, 40), "green": (30, 190, 60), "blue": (40, 60, 220)}
+
+
+def run_readme(folder: Path, tmp_path: Path, **constants: str) -> str:
+    """Run the README's snippet where torch, transformers and fuseline cannot be imported; return what it says."""
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "sitecustomize.py").write_text(BLOCK)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    for name, value in constants.items():
+        code, changed = re.subn(rf"^{name} = .*$", lambda _, line=f"{name} = {value}": line, code, flags=re.MULTILINE)
+        assert changed == 1
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "blocked")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::SyntaxWarning", "-c", code], check=False, cwd=folder, env=environment,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -224,8 +246,8 @@ def build(encoders: config.Encoders, still_encoders: config.Encoders) -> Callabl
         recipe: config.Member, seed: int = 0, freeze_embeddings: bool = False, still: bool = False, side: int = 32
     ) -> FusionModel:
         text = (still_encoders if still else encoders).text.model_copy(update={"freeze_embeddings": freeze_embeddings})
-        image = encoders.image.model_copy(update={"size": side})
-        return build_member(recipe, encoders.model_copy(update={"text": text, "image": image}), LABELS, seed).eval()
+        changed = encoders.model_copy(update={"text": text, "image": encoders.image.model_copy(update={"size": side})})
+        return build_member(recipe, changed, Classification(LABELS), seed).eval()
 
     return make
 
@@ -298,7 +320,7 @@ def export(evaluation: Evaluation, readers: dict[str, Reader]) -> Callable[..., 
 
     def write(folder: Path, ensemble: Ensemble) -> Path:
         contents = Contents(
-            name="tiny", task="classification", labels=LABELS, members=ensemble.names, max_tokens=12, opset=20,
+            name="tiny", task=Classification(LABELS), members=ensemble.names, max_tokens=12, opset=20,
             data="0" * 64, evaluation=evaluation,
         )  # fmt: skip
         write_bundle(folder, contents, ensemble, {name: readers[name] for name in ensemble.modalities})

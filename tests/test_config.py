@@ -167,7 +167,9 @@ def test_a_rollback_is_told_what_is_wrong_with_the_publish_section(text: str, wo
         load_publish(path)
 
 
-EXPERTS = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["members"]["experts"]
+MEMBERS = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["members"]
+EXPERTS = MEMBERS["experts"]
+UNSTARTED = MEMBERS["fusions"]["fusion"] | {"start": {}}
 FUSION = "members.fusions.fusion"
 LORA = {"rank": 8, "alpha": 16, "dropout": 0.0, "targets": "attention"}
 WRONG = {
@@ -205,7 +207,7 @@ WRONG = {
     "a modality may not be listed twice": (put(f"{FUSION}.modalities", ["text", "text"]), "a modality is listed twice"),
     "an unknown modality is refused": (put(f"{FUSION}.modalities", ["text", "sound"]), "'text', 'image' or 'audio'"),
     "a fusion member needs an expert on each modality": (
-        put("members.experts", {"text": EXPERTS["text"]}),
+        put("members", {"experts": {"text": EXPERTS["text"]}, "fusions": {"fusion": UNSTARTED}}),
         "fusions.fusion.modalities: there is no expert on image",
     ),
     "attention's heads share the width": (
@@ -221,6 +223,10 @@ WRONG = {
         "fusion.mixture.experts: Input should be greater than or equal to 2",
     ),
     "an unknown fusion is refused": (put(f"{FUSION}.fusion", "mean"), "'concat', 'gated' or 'late'"),
+    "a start needs an expert on its modality": (
+        put("members.experts", {"text": EXPERTS["text"]}),
+        "fusions.fusion.start.image: there is no expert on image to start from",
+    ),
     "a start needs an expert": (
         put(f"{FUSION}.start", {"image": "nobody"}),
         "fusions.fusion.start.image: 'nobody' is no expert on image; expected image",

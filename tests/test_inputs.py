@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from fuseline.errors import DataError
 from fuseline.inputs import image as inputs
 from fuseline.inputs.image import decode_image
-from fuseline.inputs.text import encode_texts
+from fuseline.inputs.text import TextReader
 
 Paint = Callable[..., bytes]
 
@@ -132,19 +132,19 @@ def test_a_picture_of_just_so_many_pixels_is_accepted(picture: Paint, monkeypatc
 
 
 def test_texts_are_padded_to_the_longest(tokenizer: Tokenizer) -> None:
-    ids, mask = encode_texts(tokenizer, ["the rose", "sky"])
+    ids, mask = TextReader(tokenizer).collate(["the rose", "sky"]).values()
     assert ids.dtype == mask.dtype == np.int64
     assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
     assert ids[1, 3] == 0
 
 
 def test_long_texts_are_cut(tokenizer: Tokenizer) -> None:
-    ids, mask = encode_texts(tokenizer, ["the rose " * 50])
+    ids, mask = TextReader(tokenizer).collate(["the rose " * 50]).values()
     assert ids.shape == mask.shape == (1, 12)
     assert ids[0, [0, -1]].tolist() == [2, 3]  # [CLS] and [SEP] stay
 
 
 def test_a_missing_text_is_encoded_as_the_empty_one(tokenizer: Tokenizer) -> None:
-    ids, mask = encode_texts(tokenizer, [None, ""])
+    ids, mask = TextReader(tokenizer).collate([None, ""]).values()
     assert ids.tolist() == [[2, 3], [2, 3]]
     assert mask.tolist() == [[1, 1], [1, 1]]

@@ -19,6 +19,7 @@ from fuseline.lineage.git import git
 from fuseline.lineage.workspace import Workspace
 from fuseline.records import Bundle, RuleOutcome, Verdict
 from fuseline.runtime.predictor import Predictor
+from fuseline.tasks.classification import Classification
 
 SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10, probe_penalty=20.0, probe_steps=300)
 TRUTH = [0, 1, 2] * 3
@@ -54,9 +55,10 @@ def test_a_champion_that_answers_alike_is_neither_better_nor_worse_whatever_torc
 def test_labels_in_another_order_are_compared_by_name(clone: Path, bundle: Path, tmp_path: Path) -> None:
     turned = describe(Path(shutil.copytree(bundle, tmp_path / "turned")), labels=["blue", "red", "green"])
     comparison = compare("v1.0.0", turned, clone, SETTINGS)
+    task = Classification(["red", "green", "blue"])
     probs = answer(Predictor(bundle), clone / "build/prepare/test", 9, "anybody")
-    rows = np.array(TRUTH), np.array(list("aabbccdde"))
-    expected = estimate_gain(probs, probs[:, [1, 2, 0]], *rows, SETTINGS.resamples, SETTINGS.confidence)
+    rows = task.assume_truth(TRUTH), np.array(list("aabbccdde"))
+    expected = estimate_gain(task, probs, probs[:, [1, 2, 0]], *rows, SETTINGS.resamples, SETTINGS.confidence)
     assert comparison.gain is not None
     for name, gain in expected.items():
         assert comparison.gain[name].model_dump() == pytest.approx(gain.model_dump(), abs=1e-6)

@@ -36,9 +36,12 @@ class Task(Section):
     kind: Literal["classification", "ner", "qa", "generation"]
     """What a target is: a label; a JSON list of [start, end, label] character spans of the text; a JSON list of
     [start, answer] in text_pair, each of them right, with the question in text; or a text. Members can be trained for
-    classification."""
+    classification and ner."""
     labels: list[str]
     """All classes, in the order of the model's outputs; for ner the span labels; empty for qa and generation."""
+    scheme: Literal["bio", "bioes"] | None = None
+    """For ner, and only for it: how the words of a span are tagged. bio: the first, and those inside; bioes: also the
+    last, and one that stands alone."""
 
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
@@ -48,6 +51,14 @@ class Task(Section):
         if len(self.labels) < least or (self.labels and not least):
             raise ValueError(
                 f"labels: {self.kind} takes {f'{least} or more' if least else 'none'}, {len(self.labels)} found"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scheme_fits(self) -> Self:
+        if (self.kind == "ner") != (self.scheme is not None):
+            raise ValueError(
+                "scheme: ner takes bio or bioes" if self.kind == "ner" else f"scheme: {self.kind} takes none; remove it"
             )
         return self
 
@@ -419,7 +430,7 @@ ClassWeights = Annotated[
     Discriminator(_kind_of_weights),
 ]
 """Factor of each class in the training loss: balanced, by the inverse of its share among the training rows, 1 on
-average; or one per label."""
+average; or one per label, for ner also one for O, the words outside."""
 
 
 class Lora(Section):
@@ -708,10 +719,9 @@ class Members(Section):
         if twice := set(self.experts) & set(self.fusions):
             raise ValueError(f"{', '.join(sorted(twice))} names both an expert and a fusion member")
         for name, fusion in self.fusions.items():
-            for modality in fusion.modalities:
-                if not self.experts_on(modality):
-                    raise ValueError(f"fusions.{name}.modalities: there is no expert on {modality} to compare with")
             for modality, expert in fusion.start.items():
+                if not self.experts_on(modality):
+                    raise ValueError(f"fusions.{name}.start.{modality}: there is no expert on {modality} to start from")
                 if expert not in self.experts_on(modality):
                     raise ValueError(
                         f"fusions.{name}.start.{modality}: {expert!r} is no expert on {modality}; "
@@ -729,8 +739,8 @@ class Members(Section):
         return dict(sorted(members.items()))
 
     def modalities(self) -> list[Modality]:
-        """Return the modalities that any member uses, text first: those of the experts, for each has one."""
-        used = {expert.modality for expert in self.experts.values()}
+        """Return the modalities that any member uses, text first."""
+        used = {modality for member in self.all().values() for modality in member.modalities}
         return [modality for modality in get_args(Modality) if modality in used]
 
 
@@ -858,6 +868,18 @@ class Publish(Section):
     A run on uncommitted edits pushes their snapshot too, new files included."""
 
 
+def _check_reads_words(name: str, member: Member) -> None:
+    """Refuse a member that could not tag words, or that would be shown others than its tags are for."""
+    if "text" not in member.modalities:
+        raise ValueError(f"member {name} is on {' and '.join(member.modalities)}; for ner each member must use text")
+    if member.augment.text is not None:
+        raise ValueError(
+            f"augment.text of member {name}: changed texts have other words than their tags are for; for ner null"
+        )
+    if member.augment.image is not None and member.augment.image.mixup:
+        raise ValueError(f"augment.image.mixup of member {name}: words' tags cannot be mixed; for ner 0")
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -877,8 +899,9 @@ class Params(Section):
     @model_validator(mode="after")
     def _class_weights_fit_the_labels(self) -> Self:
         for name, member in self.members.all().items():
-            if isinstance(member.class_weights, dict) and set(member.class_weights) != set(self.task.labels):
-                odd = sorted(set(member.class_weights) ^ set(self.task.labels))
+            expected = {*self.task.labels, *(["O"] if self.task.kind == "ner" else [])}
+            if isinstance(member.class_weights, dict) and set(member.class_weights) != expected:
+                odd = sorted(set(member.class_weights) ^ expected)
                 raise ValueError(f"class_weights of member {name}: expected one per label; {odd[0]!r} does not fit")
         return self
 
@@ -886,8 +909,19 @@ class Params(Section):
     def _members_have_encoders(self) -> Self:
         for modality in self.members.modalities():
             if getattr(self.encoders, modality) is None:
+                others = [name for name, member in self.members.fusions.items() if modality in member.modalities]
+                user = [*self.members.experts_on(modality), *others][0]
+                raise ValueError(f"encoders.{modality}: null, but {user} uses it; set it")
+        return self
+
+    @model_validator(mode="after")
+    def _members_fit_the_task(self) -> Self:
+        for name, member in self.members.all().items():
+            if self.task.kind == "ner":
+                _check_reads_words(name, member)
+            elif missing := [each for each in member.modalities if not self.members.experts_on(each)]:
                 raise ValueError(
-                    f"encoders.{modality}: null, but {self.members.experts_on(modality)[0]} uses it; set it"
+                    f"members.fusions.{name}.modalities: there is no expert on {missing[0]} to compare with"
                 )
         return self
 

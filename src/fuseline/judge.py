@@ -150,39 +150,51 @@ def fetch_champion(workspace: Workspace, name: str) -> tuple[str, Path] | None:
 def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comparison:
     """Score a champion's bundle again, on the run's test rows, beside the run's own bundle: both as they are served."""
     theirs, ours = Predictor(bundle), Predictor(clone / "build" / "export" / "bundle")
-    if why_not := find_difference(theirs.bundle, ours.bundle):
+    if why_not := find_difference(theirs.bundle, ours.bundle) or find_other_words(theirs, ours):
         remedy = "to accept that, take the margin rules out of params.yaml for one run"
         return Comparison(version, None, f"champion {version} {why_not}, so it cannot be compared; {remedy}")
-    rows = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet", columns=["group", "label"])
+    rows = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
     test = clone / "build" / "prepare" / "test"
-    after_NC = answer(ours, test, rows.num_rows, "challenger")
-    before_NC = answer(theirs, test, rows.num_rows, f"champion {version}")
-    columns_C = [theirs.bundle.labels.index(label) for label in ours.bundle.labels]
-    labels_N, groups_N = (np.array(rows[name].to_pylist()) for name in ("label", "group"))
+    after_UC = answer(ours, test, rows.num_rows, "challenger")
+    before_UC = answer(theirs, test, rows.num_rows, f"champion {version}")
+    columns_C = [theirs.task.classes.index(name) for name in ours.task.classes]
+    shown = [rows[name].to_pylist() for name in ("target", "text")] if ours.task.words else [[], []]
+    truth, groups_N = ours.task.find_truth(rows["label"].to_pylist(), *shown), np.array(rows["group"].to_pylist())
     drawn = settings.resamples, settings.confidence
-    return Comparison(version, estimate_gain(after_NC, before_NC[:, columns_C], labels_N, groups_N, *drawn))
+    return Comparison(version, estimate_gain(ours.task, after_UC, before_UC[:, columns_C], truth, groups_N, *drawn))
 
 
 def find_difference(theirs: Bundle, ours: Bundle) -> str | None:
     """Say why two bundles cannot be compared, None if they can; the order of labels or modalities is no reason."""
+    for what in ("task", "scheme"):
+        if (one := getattr(theirs, what)) != (other := getattr(ours, what)):
+            return f"has another {what} ({one}, not {other})"
     for what in ("labels", "modalities"):
         if differing := set(getattr(theirs, what)) ^ set(getattr(ours, what)):
             return f"has other {what} (the two differ in {', '.join(sorted(differing))})"
     return None
 
 
+def find_other_words(theirs: Predictor, ours: Predictor) -> str | None:
+    """Say so if two bundles cut texts into other words; None if they do not."""
+    cut = [getattr(predictor.readers.get("text"), "pattern", None) for predictor in (theirs, ours)]
+    return None if cut[0] == cut[1] else "cuts texts into other words"
+
+
 def answer(predictor: Predictor, test: Path, rows: int, who: str) -> NDArray[np.float32]:
-    """Return a bundle's probabilities [N, C] for the test rows that it sees anything of.
+    """Return a bundle's probabilities [U, C] for the units of the test rows that it sees anything of.
 
     Args:
         rows: how many these are.
     """
     progress, probs = Progress(f"judge: {who}", rows), []
-    for done, answered in enumerate(predictor.predict(read_parquet(test, predictor.bundle.modalities)), start=1):
-        probs.append(answered.probabilities)
+    modalities = predictor.bundle.modalities
+    asked = read_parquet(test, modalities, predictor.task.wanted(modalities))
+    for done, answered in enumerate(predictor.predict(asked), start=1):
+        probs.append(np.atleast_2d(answered.probabilities))
         progress.at(done)
     assert len(probs) == rows
-    return np.stack(probs)
+    return np.concatenate(probs)
 
 
 def write_evidence(

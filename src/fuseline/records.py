@@ -241,13 +241,26 @@ class Epoch(Record):
     epoch: int
     train_loss: float
     val_loss: float
-    val_accuracy: float
+    val_score: float
 
 
 class History(Record):
     """`history.json`: a member's learning curve."""
 
+    metric: str
+    """What `val_score` is."""
     epochs: list[Epoch]
+
+
+class Transitions(Record):
+    """Scores of steps between the tags of neighbouring words, added to the tags' own log-probabilities."""
+
+    start: list[float]
+    """Of each tag, for the first word."""
+    steps: list[list[float]]
+    """From a word's tag (rows) to the next word's."""
+    end: list[float]
+    """Of each tag, for the last word."""
 
 
 class Combination(Record):
@@ -261,8 +274,13 @@ class Combination(Record):
 class Evaluation(Record):
     """`evaluation.json`: what the ensemble and its members reach on the test split."""
 
+    headline: str = "accuracy"
+    """The metric that systems are compared by."""
     labels: list[str]
+    """What `confusion` counts: the classes; for ner no entity, then the labels."""
     rows: int
+    unseen: int = 0
+    """Words, of ner, that `max_length` cut off: they count as outside of all entities."""
     confidence: float
     ensemble: Metrics
     members: dict[str, Metrics]
@@ -278,6 +296,8 @@ class Evaluation(Record):
     patterns: dict[str, Metrics]
     """The ensemble when only this modality is given, on the rows that have it."""
     per_class: list[ClassRow]
+    averages: list[ClassRow] = []
+    """Of `per_class`: micro, macro and weighted."""
     confusion: list[list[int]]
     """Rows are true labels, columns predicted ones."""
     weights: dict[str, float]
@@ -295,13 +315,14 @@ class Parity(Record):
     batch_sizes: list[int]
     max_logit_difference: float
     argmax_agreement: float
-    """Share of rows with the same predicted label."""
+    """Share of rows, of ner of words, with the same predicted class."""
     evaluation_agreement: float
-    """Share of rows for which the graph predicts the label that was evaluated."""
+    """Share of rows, of ner of words, for which the graph predicts the class that was evaluated."""
 
 
-BUNDLE_FORMAT = 1
-"""What bundles are written as. It rises with a change that an older reader must not overlook."""
+BUNDLE_FORMAT = 2
+"""What is read. It rises with a change that an older reader must not overlook, and a bundle is written as the lowest
+format that says all of it: 1 has a label for each row, 2 a tag for each word."""
 
 
 class Lasting(Record):
@@ -335,6 +356,12 @@ class Bundle(BundleFormat):
     max_tokens: int
     inputs: dict[str, str]
     outputs: dict[str, str]
+    scheme: str | None = None
+    """How tags stand for entities: bio or bioes; None where rows have labels."""
+    tags: list[str] = []
+    """Of such a task, the classes of a word, in the order of the outputs."""
+    transitions: Transitions | None = None
+    """Of such a task."""
     versions: dict[str, str]
     data: str
     """sha256 of the data set's manifest."""

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from fuseline.evaluation import metrics
-from fuseline.evaluation.metrics import (
-    best_of,
-    confusion,
-    disagreement,
-    estimate,
-    estimate_gain,
-    headline,
-    per_class,
-    resample,
-    score,
-)
-from fuseline.records import Estimate, Evaluation
+from fuseline.evaluation.metrics import best_of, disagreement, headline
+from fuseline.records import Estimate, Evaluation, Metrics
+from fuseline.tasks.base import Truth
+from fuseline.tasks.classification import Classification
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 ALL = ("accuracy", "macro_f1", "nll", "brier", "ece")
+
+
+def classify(probs: Floats) -> Classification:
+    """Return the problem with as many classes as there are probabilities."""
+    return Classification([f"class {number}" for number in range(probs.shape[1])])
+
+
+def truth_of(labels: Ints) -> Truth:
+    """Say what is true of rows of these classes."""
+    return Classification([]).assume_truth(labels)
+
+
+def score(probs: Floats, labels: Ints) -> dict[str, float]:
+    """Score a classification."""
+    return metrics.score(classify(probs), probs, truth_of(labels))
+
+
+def resample(probs: Floats, labels: Ints, groups: NDArray[Any], **options: Any) -> dict[str, Floats]:
+    """Resample a classification."""
+    return metrics.resample(classify(probs), probs, truth_of(labels), groups, **options)
+
+
+def estimate(probs: Floats, labels: Ints, groups: NDArray[Any], **options: Any) -> Metrics:
+    """Estimate how well a classification does."""
+    return metrics.estimate(classify(probs), probs, truth_of(labels), groups, **options)
+
+
+def estimate_gain(after: Floats, before: Floats, labels: Ints, groups: NDArray[Any], **options: Any) -> Metrics:
+    """Estimate by how much one classification is better than another."""
+    return metrics.estimate_gain(classify(after), after, before, truth_of(labels), groups, **options)
 
 
 def draw(rows: int = 200, classes: int = 4, seed: int = 0, skill: float = 1.5) -> tuple[Floats, Ints]:
@@ -203,7 +227,7 @@ def test_a_gain_is_paired_its_interval_is_narrower_than_that_of_either_system() 
 def test_the_best_of_equals_is_the_first_by_name_in_whichever_order_they_come(order: list[str]) -> None:
     accuracies = {"a": 0.7, "b": 0.7, "c": 0.6}
     systems = {name: {"accuracy": Estimate(value=accuracies[name], low=0, high=1)} for name in order}
-    assert best_of(systems) == "a"
+    assert best_of(systems, "accuracy") == "a"
 
 
 def test_the_headline_holds_plain_numbers_and_a_member_named_like_a_metric_hides_none(evaluation: Evaluation) -> None:
@@ -218,8 +242,9 @@ def test_the_headline_holds_plain_numbers_and_a_member_named_like_a_metric_hides
 def test_per_class_and_confusion_agree_with_hand_counting() -> None:
     probs = np.eye(3)[[0, 0, 1, 1]]
     labels = np.array([0, 1, 1, 1])
-    assert confusion(probs, labels) == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
-    first, second, third = per_class(probs, labels, ["a", "b", "c"])
+    task, truth = Classification(["a", "b", "c"]), truth_of(labels)
+    assert task.confusion(probs, truth) == (["a", "b", "c"], [[1, 0, 0], [1, 2, 0], [0, 0, 0]])
+    (first, second, third), _ = task.table(probs, truth)
     assert (first.precision, first.recall, first.support) == (0.5, 1.0, 1)
     assert (second.precision, second.recall, second.f1, second.support) == (
         1.0,
@@ -239,3 +264,13 @@ def test_members_disagree_on_the_rows_that_both_see() -> None:
         "one": {"other": pytest.approx(2 / 3)}, "other": {"one": pytest.approx(2 / 3), "third": 1.0},
         "third": {"other": 1.0},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("average", ["micro", "macro", "weighted"])
+def test_averages_over_the_classes_agree_with_scikit_learn(average: str) -> None:
+    probs, labels = draw(classes=5)
+    _, averages = classify(probs).table(probs, truth_of(labels))
+    found = {row.label: row for row in averages}[average]
+    expected = reference.precision_recall_fscore_support(labels, probs.argmax(1), average=average)
+    assert (found.precision, found.recall, found.f1) == pytest.approx(expected[:3])
+    assert found.support == len(labels)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +25,7 @@ from fuseline.records import sha256_of
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.rows import read_parquet
-from tests.conftest import BLOCK
+from tests.conftest import run_readme
 
 CPU = ["CPUExecutionProvider"]
 
@@ -156,20 +152,8 @@ def test_the_graph_is_of_the_asked_for_opset_and_passes_onnxs_checker(bundle: Pa
 
 
 def answer_by_readme(folder: Path, tmp_path: Path, **constants: str) -> str:
-    """Run the README's snippet where torch, transformers and fuseline cannot be imported; return the label."""
-    (tmp_path / "blocked").mkdir()
-    (tmp_path / "blocked" / "sitecustomize.py").write_text(BLOCK)
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    for name, value in constants.items():
-        code, changed = re.subn(rf"^{name} = .*$", lambda _, line=f"{name} = {value}": line, code, flags=re.MULTILINE)
-        assert changed == 1
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "blocked")}
-    done = subprocess.run(
-        [sys.executable, "-W", "error::SyntaxWarning", "-c", code], check=False, cwd=folder, env=environment,
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()[0]
+    """Run the README's snippet; return the label."""
+    return run_readme(folder, tmp_path, **constants).split()[0]
 
 
 @pytest.mark.parametrize("kind", ["text and picture", "text only", "picture only"])

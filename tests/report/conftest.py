@@ -127,7 +127,7 @@ def leakage() -> Leakage:
 def history(epochs: int) -> list[dict[str, float]]:
     """Invent a run that overfits in the end."""
     return [{"epoch": epoch, "train_loss": 2.1 / epoch**0.7, "val_loss": 1.9 / epoch**0.4 + 0.02 * epoch,
-             "val_accuracy": 0.8 - 0.4 / epoch} for epoch in range(1, epochs + 1)]  # fmt: skip
+             "val_score": 0.8 - 0.4 / epoch} for epoch in range(1, epochs + 1)]  # fmt: skip
 
 
 def tell(labels: list[str] | None = None, **changes: Any) -> Story:

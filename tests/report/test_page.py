@@ -28,7 +28,7 @@ HOSTILE = [
 ]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 Tell = Callable[..., Story]
-EPOCH = {"epoch": 1.0, "train_loss": 0.7, "val_loss": 0.5, "val_accuracy": 0.8}
+EPOCH = {"epoch": 1.0, "train_loss": 0.7, "val_loss": 0.5, "val_score": 0.8}
 VOID = {"meta", "wbr", "br", "img", "link", "input"}
 
 
@@ -175,8 +175,8 @@ def test_an_ensemble_without_errors_has_no_table_of_confusions(story: Tell) -> N
 @pytest.mark.parametrize("rows", [
     [],
     [EPOCH],
-    [{"epoch": 1.0, "val_loss": 0.5, "val_accuracy": 0.8}],
-    [{"epoch": 1.0, "train_loss": float("nan"), "val_loss": float("inf"), "val_accuracy": 0.8}],
+    [{"epoch": 1.0, "val_loss": 0.5, "val_score": 0.8}],
+    [{"epoch": 1.0, "train_loss": float("nan"), "val_loss": float("inf"), "val_score": 0.8}],
 ], ids=["no epoch", "one epoch", "no training loss", "diverged"])  # fmt: skip
 def test_short_histories_give_finite_charts(story: Tell, rows: list[dict[str, float]]) -> None:
     drawn = " ".join(re.findall(r"<svg.*?</svg>", render(story(histories={"text": rows})), re.DOTALL))

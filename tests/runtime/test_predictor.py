@@ -170,8 +170,8 @@ def test_keys_that_are_not_known_yet_are_passed_over(copy: Path) -> None:
 
 
 def test_a_newer_format_is_refused_whatever_else_it_holds(copy: Path) -> None:
-    (copy / "bundle.json").write_text('{"format": 2, "classes": ["red"]}')
-    with pytest.raises(BundleError, match=r"bundle\.json: the bundle is of format 2, .* up to 1: update Fuseline$"):
+    (copy / "bundle.json").write_text('{"format": 3, "classes": ["red"]}')
+    with pytest.raises(BundleError, match=r"bundle\.json: the bundle is of format 3, .* up to 2: update Fuseline$"):
         read_bundle(copy)
 
 

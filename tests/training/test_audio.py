@@ -28,6 +28,7 @@ from fuseline.records import Evaluation
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.rows import read_jsonl, read_parquet
+from fuseline.tasks.classification import Classification
 from fuseline.training.checkpoints import load_member, load_readers
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.modalities import build_modalities
@@ -90,9 +91,9 @@ def trained(
         learning_rate={"text": 1e-3, "image": 1e-3, "audio": 5e-3, "head": 1e-2},
     )  # fmt: skip
     for place, name, each in (("experts", "sound", recipe), ("fusions", "all", three)):
-        model = build_member(each, encoders, LABELS, seed=0)
+        model = build_member(each, encoders, Classification(LABELS), seed=0)
         (folder / place / name).mkdir(parents=True)
-        train_member(name, model, each, encoders, COMMON, sounds, folder / place / name)
+        train_member(name, model, each, Classification(LABELS), encoders, COMMON, sounds, folder / place / name)
     return folder
 
 
@@ -199,7 +200,9 @@ def test_each_key_of_the_network_from_nothing_changes_what_comes_out(
     def encode(settings: Any) -> Tensor:
         audio, changed = Audio(settings), encoders.model_copy(update={"audio": settings})
         recipe = {"modality": "audio", "tuning": "full", "learning_rate": {"encoder": 1e-3, "head": 1e-2}}
-        member = build_member(config.Expert.model_construct(**recipe, dropout=0.0), changed, LABELS, seed=0).eval()
+        member = build_member(
+            config.Expert.model_construct(**recipe, dropout=0.0), changed, Classification(LABELS), seed=0
+        ).eval()
         batch = Collator({"audio": audio.reader}, 3)([{"audio": audio.reader.read(tone(700, 0.4)), "label": 0}])
         with torch.no_grad():
             logits: Tensor = member(**batch)["logits"]
@@ -240,11 +243,11 @@ def test_pretrained_weights_are_loaded_trained_and_come_back(
 ) -> None:  # fmt: skip
     recipe = expert("audio", epochs=1)
     own = encoders.model_copy(update={"audio": pretrained})
-    member = build_member(recipe, own, LABELS, seed=0)
+    member = build_member(recipe, own, Classification(LABELS), seed=0)
     written = AutoModel.from_pretrained(pretrained.name).state_dict()
     loaded = member.encoders["audio"].backbone.state_dict()
     assert all(torch.equal(loaded[name], written[name]) for name in loaded)
-    train_member("sound", member, recipe, own, COMMON, sounds, tmp_path)
+    train_member("sound", member, recipe, Classification(LABELS), own, COMMON, sounds, tmp_path)
     moved = [name for name, tensor in load_member(tmp_path).encoders["audio"].backbone.state_dict().items()
              if not torch.equal(tensor, written[name])]  # fmt: skip
     assert len(moved) > 10

@@ -19,6 +19,8 @@ from transformers import AutoModel, PretrainedConfig, RobertaConfig, T5Config
 from fuseline import config
 from fuseline.errors import ModelError
 from fuseline.models.member import FusionModel
+from fuseline.stages.entry import task_of
+from fuseline.tasks.classification import Classification
 from fuseline.training.modalities.hub import digest_model
 from fuseline.training.modalities.text import load_tokenizer
 from fuseline.training.pretrained import build_member
@@ -33,7 +35,7 @@ def load_text(encoders: config.Encoders, expert: Callable[..., config.Expert]) -
 
     def load(**changes: object) -> FusionModel:
         text = config.TextEncoder.model_validate(encoders.text.model_dump() | changes)
-        return build_member(expert("text"), encoders.model_copy(update={"text": text}), LABELS, seed=0)
+        return build_member(expert("text"), encoders.model_copy(update={"text": text}), Classification(LABELS), seed=0)
 
     return load
 
@@ -157,7 +159,9 @@ def load_image(encoders: config.Encoders, expert: Callable[..., config.Expert]) 
     def load(**changes: object) -> FusionModel:
         keys = {"name": "squeezenet1_1", "size": 64, "blocks": None} | changes
         image = config.ImageEncoder.model_validate(encoders.image.model_dump() | keys)
-        return build_member(expert("image"), encoders.model_copy(update={"image": image}), LABELS, seed=0)
+        return build_member(
+            expert("image"), encoders.model_copy(update={"image": image}), Classification(LABELS), seed=0
+        )
 
     return load
 
@@ -230,7 +234,7 @@ def test_the_members_of_the_shipped_params_are_built_without_a_network(torch_hom
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read from the environment at import
     params = config.load(Path(__file__).parents[2] / "params.yaml")
     for recipe in params.members.all().values():
-        member = build_member(recipe, params.encoders, params.task.labels, params.train.seed)
+        member = build_member(recipe, params.encoders, task_of(params), params.train.seed)
         assert list(member.encoders) == recipe.modalities
     assert load_tokenizer(params.encoders.text).encode("slice of watermelon").ids[0] == 101
     assert asked == []

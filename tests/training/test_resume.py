@@ -15,6 +15,7 @@ from fuseline.config import Member, Train
 from fuseline.inputs.base import Reader
 from fuseline.models.member import FusionModel
 from fuseline.records import Epoch, files_of
+from fuseline.tasks.classification import Classification
 from fuseline.training import resume
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.modalities.base import Modality
@@ -22,6 +23,7 @@ from fuseline.training.session import build_changes
 from fuseline.training.targets import TrainingCollator
 from fuseline.training.trainer import MemberTrainer, fit, set_up
 from fuseline.training.tuning import tune
+from tests.conftest import LABELS
 
 COMMON = Train(seed=0, threads=1, precision="fp32", device="cpu", processes=1, checkpoint_steps=2)
 AUGMENT = {"flip": 0.5, "degrees": 20, "translate": 0.1, "scale": 0.1, "color": 0.2, "erase": 0.1, "mixup": 0.5}
@@ -53,7 +55,16 @@ def train(
         train, val = (read(split, only=recipe.modalities) for split in ("train", "val"))
         train.changes = build_changes(modalities, recipe.augment)
         return model, fit(
-            "tiny", model, recipe, COMMON, train, val, TrainingCollator(plain, recipe, None), plain, folder
+            "tiny",
+            model,
+            recipe,
+            Classification(LABELS),
+            COMMON,
+            train,
+            val,
+            TrainingCollator(plain, recipe, None),
+            plain,
+            folder,
         )
 
     return run

@@ -12,9 +12,11 @@ import torch
 
 from fuseline.config import Encoders, Member, Train
 from fuseline.models.member import FusionModel
+from fuseline.tasks.classification import Classification
 from fuseline.training import session
 from fuseline.training.checkpoints import load_member
 from fuseline.training.session import encode_still, train_member
+from tests.conftest import LABELS
 from tests.training.test_trainer import COMMON
 
 Recipe, Build = Callable[..., Any], Callable[..., FusionModel]
@@ -32,7 +34,7 @@ def train(
         model, calls, folder = build(recipe), list[int](), tmp_path / name
         model.encoders["text"].register_forward_hook(lambda _, given, out: calls.append(len(out.vector_BD)))
         folder.mkdir()
-        train_member(name, model, recipe, encoders, common, prepared, folder)
+        train_member(name, model, recipe, Classification(LABELS), encoders, common, prepared, folder)
         return load_member(folder), calls
 
     return run

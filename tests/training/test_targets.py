@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from fuseline.inputs.base import Reader
 from fuseline.models.losses import cross_entropy
 from fuseline.models.member import FusionModel
+from fuseline.tasks.classification import Classification
 from fuseline.training.examples import Collator
 from fuseline.training.targets import TrainingCollator, soften, weigh_classes
 
@@ -55,20 +56,20 @@ def test_a_sure_prediction_has_a_finite_focal_gradient() -> None:
 
 def test_balanced_weights_are_one_on_average_over_the_training_rows(expert: Callable[..., Any]) -> None:
     found = np.array([0] * 6 + [1] * 3 + [2])
-    weights = weigh_classes(expert(class_weights="balanced"), ["a", "b", "c"], found)
+    weights = weigh_classes(expert(class_weights="balanced"), Classification(["a", "b", "c"]), found)
     assert weights.tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
     assert float(weights[found].mean()) == pytest.approx(1.0)
 
 
 def test_a_class_without_a_training_row_does_not_divide_by_zero(expert: Callable[..., Any]) -> None:
-    weights = weigh_classes(expert(class_weights="balanced"), ["a", "b"], np.array([0, 0]))
+    weights = weigh_classes(expert(class_weights="balanced"), Classification(["a", "b"]), np.array([0, 0]))
     assert torch.isfinite(weights).all()
 
 
 def test_given_weights_stand_in_the_order_of_the_labels(expert: Callable[..., Any]) -> None:
     recipe = expert(class_weights={"b": 2.0, "a": 1.0})
-    assert weigh_classes(recipe, ["a", "b"], np.array([0])).tolist() == [1.0, 2.0]
-    assert weigh_classes(expert(), ["a", "b"], np.array([0])) is None
+    assert weigh_classes(recipe, Classification(["a", "b"]), np.array([0])).tolist() == [1.0, 2.0]
+    assert weigh_classes(expert(), Classification(["a", "b"]), np.array([0])) is None
 
 
 def test_a_training_batch_is_mixed_then_smoothed_then_weighted(

@@ -79,22 +79,15 @@ def predict(
 
 
 def answer(predictor: Any, file: Path, batch_size: int) -> Iterator[str]:
-    """Yield one JSON line per row: the row's id where it has one, label, probability, all probabilities."""
+    """Yield one JSON line per row: the row's id where it has one, then what the task answers."""
     from fuseline.runtime.rows import read_jsonl
 
     rows = read_jsonl(file)
     while batch := list(islice(rows, batch_size)):
-        for (document, _), found in zip(batch, predictor.predict([row for _, row in batch], batch_size), strict=True):
-            yield json.dumps(describe(document, found.probabilities, predictor.bundle.labels), ensure_ascii=False)
-
-
-def describe(document: dict[str, Any], probabilities: Any, labels: list[str]) -> dict[str, Any]:
-    """Make one answer."""
-    best = int(probabilities.argmax())
-    named = {label: round(float(p), 6) for label, p in zip(labels, probabilities, strict=True)}
-    return ({"id": document["id"]} if "id" in document else {}) | {
-        "label": labels[best], "probability": named[labels[best]], "probabilities": named,
-    }  # fmt: skip
+        found = predictor.predict([row for _, row in batch], batch_size)
+        for (document, row), one in zip(batch, found, strict=True):
+            named = {"id": document["id"]} if "id" in document else {}
+            yield json.dumps(named | predictor.task.answer(row.text, one.probabilities), ensure_ascii=False)
 
 
 @app.command()

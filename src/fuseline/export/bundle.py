@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import fuseline
 from fuseline.export.card import render_card
@@ -15,13 +16,20 @@ from fuseline.inputs import inputs_of
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFile, Evaluation, sha256_of
+from fuseline.records import Bundle, BundleFile, Evaluation, sha256_of
+from fuseline.tasks.base import Task
+from fuseline.tasks.ner import Ner
 
-OUTPUT_TYPES = {
-    "probabilities": "float32 [batch, classes], calibrated",
-    "logits": "float32 [batch, classes]",
-    "members": "float32 [batch, members, classes], each member's own probabilities",
-}
+
+def describe_outputs(words: bool) -> dict[str, str]:
+    """Say type, axes and meaning of each output; where words are scored, each has an axis for them."""
+    units = "batch, words" if words else "batch"
+    notes = {
+        "probabilities": f"float32 [{units}, classes], calibrated",
+        "logits": f"float32 [{units}, classes]",
+        "members": f"float32 [{units}, members, classes], each member's own probabilities",
+    }
+    return {name: notes[name] for name in OUTPUTS}
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,7 @@ class Contents:
     """What a bundle is made from, besides the ensemble."""
 
     name: str
-    task: str
-    labels: list[str]
+    task: Task
     members: list[str]
     max_tokens: int
     opset: int
@@ -52,18 +59,19 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
     for reader in readers.values():
         reader.save(folder)
     (folder / "README.md").write_text(
-        render_card(contents.name, contents.labels, contents.evaluation, modalities), encoding="utf-8"
+        render_card(contents.name, contents.task, contents.evaluation, modalities), encoding="utf-8"
     )
     bundle = Bundle(
-        format=BUNDLE_FORMAT,
+        format=2 if contents.task.words else 1,
         name=contents.name,
-        task=contents.task,
-        labels=contents.labels,
+        task=contents.task.kind,
+        labels=contents.task.labels,
         modalities=modalities,
         members=contents.members,
         max_tokens=contents.max_tokens,
-        inputs={name: each.describe() for name, each in inputs_of(modalities).items()},
-        outputs={name: OUTPUT_TYPES[name] for name in OUTPUTS},
+        inputs={name: each.describe() for name, each in inputs_of(modalities, ensemble.words).items()},
+        outputs=describe_outputs(ensemble.words),
+        **tagging(contents.task),
         versions={"fuseline": fuseline.__version__, "opset": str(contents.opset)}
         | {name: version(name) for name in ("torch", "transformers", "onnx", "tokenizers")},
         data=contents.data,
@@ -75,6 +83,13 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
     )
     bundle.write(folder / "bundle.json")
     return bundle
+
+
+def tagging(task: Task) -> dict[str, Any]:
+    """Return what turns words' tags into entities, of a task that has them."""
+    if not isinstance(task, Ner):
+        return {}
+    return {"scheme": task.scheme, "tags": task.tags, "transitions": task.transitions}
 
 
 def _code_digest() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fuseline.records import Evaluation, Metrics
+from fuseline.tasks.base import Task
 
 HEAD = """\
 ---
@@ -18,8 +19,8 @@ tags: [{tags}]
 
 ## Reached on the test split ({rows:,} rows)
 
-| | accuracy | macro F1 | negative log-likelihood | calibration error |
-|---|---|---|---|---|
+| | {columns} |
+|---|{rules}|
 """
 
 USE = """\
@@ -52,6 +53,40 @@ inputs["has_image"] = np.array([IMAGE is not None])
 """
 
 
+WORD_LINES = """\
+pattern = json.load(open("words.json"))["pattern"]
+words = [at for _, at in Split(Regex(pattern), "removed", invert=True).pre_tokenize_str(TEXT)]
+first, token, offsets = [], 0, encoding.offsets  # of each word's tokens the first, -1 for none
+for start, end in words:
+    while token < len(offsets) and offsets[token][1] <= start:
+        token += 1
+    first.append(token if token < len(offsets) and offsets[token][0] < end else -1)
+inputs["words"] = np.array([first or [-2]])
+"""
+
+ENTITY_LINES = """\
+bundle = json.load(open("bundle.json"))
+steps = {name: np.array(scores) for name, scores in bundle["transitions"].items()}
+scores = np.log(np.clip(probabilities, 1e-12, 1))
+total, back = steps["start"] + scores[0], []  # the best sound sequence of tags (Viterbi)
+for score in scores[1:]:
+    reached = total[:, None] + steps["steps"]
+    back.append(reached.argmax(0))
+    total = reached.max(0) + score
+path = [(total + steps["end"]).argmax()]
+for origin in reversed(back):
+    path.append(origin[path[-1]])
+entities = []
+for (start, end), tag in zip(words, path[::-1]):
+    part, _, label = bundle["tags"][tag].partition("-")
+    if part in ("B", "S"):
+        entities.append([start, end, label])
+    elif part in ("I", "E"):
+        entities[-1][1] = end
+for start, end, label in entities:
+    print(start, end, label, TEXT[start:end])
+"""
+
 AUDIO_LINES = """\
 samples = np.zeros(1, dtype=np.float32)  # stands in where there is none
 if AUDIO is not None:
@@ -69,29 +104,50 @@ inputs["has_audio"] = np.array([AUDIO is not None])
 """
 
 
-def render_card(name: str, labels: Sequence[str], evaluation: Evaluation, modalities: Sequence[str]) -> str:
+TITLES = {
+    "f1": "entity F1", "precision": "precision", "recall": "recall", "accuracy": "accuracy", "macro_f1": "macro F1",
+    "nll": "negative log-likelihood", "ece": "calibration error",
+}  # fmt: skip
+"""Metrics that the card shows, of those that the task has."""
+
+
+def render_card(name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str]) -> str:
     """Write the model card in Markdown."""
+    shown = [metric for metric in TITLES if metric in evaluation.ensemble]
     needs = {"text": " tokenizers", "image": " pillow", "audio": " soundfile scipy"}
     return "".join(
         [
             HEAD.format(
                 name=name,
                 rows=evaluation.rows,
-                what=describe(modalities, len(evaluation.members)),
+                what=describe(modalities, len(evaluation.members), task.needs),
+                columns=" | ".join(TITLES[metric] for metric in shown),
+                rules="|".join(["---"] * len(shown)),
                 tags=", ".join([*modalities, *(["multimodal"] if len(modalities) > 1 else []), "fuseline"]),
             ),
-            *(_row(title, metrics) for title, metrics in _systems(evaluation)),
+            *(_row(title, metrics, shown) for title, metrics in _systems(evaluation)),
             USE.format(
-                confidence=evaluation.confidence, labels=", ".join(labels), needs="".join(needs[m] for m in modalities)
+                confidence=evaluation.confidence,
+                labels=", ".join(task.labels),
+                needs="".join(needs[m] for m in modalities),
             ),
-            snippet(modalities),
+            snippet(modalities, task.words),
             "```\n",
         ]
     )
 
 
-def describe(modalities: Sequence[str], members: int) -> str:
-    """Say in a paragraph what the graph is."""
+def describe(modalities: Sequence[str], members: int, needs: Sequence[str] = ()) -> str:
+    """Say in a paragraph what the graph is.
+
+    Args:
+        needs: modalities that a row must have.
+    """
+    missing = (
+        f"All but {' and '.join(needs)} may be missing."
+        if needs
+        else ("Any of the modalities may be missing, but not all.")
+    )
     takes = {"text": "raw text tokens", "image": "uint8 pictures of any size", "audio": "raw samples of any length"}
     steps = [
         *["resizing and normalising"] * ("image" in modalities), *["spectra or scaling"] * ("audio" in modalities),
@@ -101,18 +157,23 @@ def describe(modalities: Sequence[str], members: int) -> str:
     return (
         f"One ONNX graph holding {kind} on {' and '.join(modalities)}.\n"
         f"It takes {' and '.join(takes[name] for name in modalities)}; inside it does {', '.join(steps)}."
-        + ("\nAny of the modalities may be missing, but not all." if len(modalities) > 1 else "")
+        + (f"\n{missing}" if len(modalities) > 1 else "")
     )
 
 
-def snippet(modalities: Sequence[str]) -> str:
-    """Return the Python code that answers one row; TEXT, IMAGE and AUDIO are its inputs."""
+def snippet(modalities: Sequence[str], words: bool = False) -> str:
+    """Return the Python code that answers one row; TEXT, IMAGE and AUDIO are its inputs.
+
+    Args:
+        words: whether the answer is entities, of words.
+    """
     imports = ["import json\n", "import numpy as np\nimport onnxruntime as ort\n"]
     constants, steps = [], []
     if "text" in modalities:
-        imports.append("from tokenizers import Tokenizer\n")
-        constants.append('TEXT = "a text, or None"\n')
-        steps.append(TEXT_LINES)
+        imports.append(f"from tokenizers import {'Regex, ' if words else ''}Tokenizer\n")
+        imports.append("from tokenizers.pre_tokenizers import Split\n" if words else "")
+        constants.append('TEXT = "a text"\n' if words else 'TEXT = "a text, or None"\n')
+        steps.append(TEXT_LINES + (WORD_LINES if words else ""))
     if "image" in modalities:
         imports.append("from PIL import Image, ImageOps\n")
         constants.append("IMAGE = None  # the path of a picture, or None\n")
@@ -125,8 +186,14 @@ def snippet(modalities: Sequence[str]) -> str:
     last = (
         'session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
         'probabilities = session.run(["probabilities"], inputs)[0][0]\n'
-        'labels = json.load(open("bundle.json"))["labels"]\n'
-        "print(labels[probabilities.argmax()], float(probabilities.max()))\n"
+    )
+    last += (
+        ENTITY_LINES
+        if words
+        else (
+            'labels = json.load(open("bundle.json"))["labels"]\n'
+            "print(labels[probabilities.argmax()], float(probabilities.max()))\n"
+        )
     )
     return "".join([*imports, "\n", *constants, "inputs = {}\n", *steps, last])
 
@@ -135,9 +202,9 @@ def _systems(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
     return [("**ensemble**", evaluation.ensemble)] + [(f"member {name}", m) for name, m in evaluation.members.items()]
 
 
-def _row(title: str, metrics: Metrics) -> str:
+def _row(title: str, metrics: Metrics, shown: Sequence[str]) -> str:
     cells = []
-    for name in ("accuracy", "macro_f1", "nll", "ece"):
+    for name in shown:
         estimate = metrics[name]
         cells.append(f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]")
     return f"| {title} | {' | '.join(cells)} |\n"

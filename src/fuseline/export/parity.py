@@ -1,6 +1,6 @@
 """How far the bundle, as served, is from the ensemble in torch, on real rows.
 
-Shape letters: N rows, C classes.
+Shape letters: U units (rows; where words are scored, words), C classes.
 """
 
 from __future__ import annotations
@@ -23,43 +23,44 @@ TORCH_BATCH = 7
 """Batch size on the torch side: unlike any usual one, so that padding and neighbours differ on the two sides."""
 
 
-def compare(folder: Path, ensemble: Ensemble, split: Path, evaluated_NC: Floats, batch_sizes: Sequence[int]) -> Parity:
+def compare(folder: Path, ensemble: Ensemble, split: Path, evaluated_UC: Floats, batch_sizes: Sequence[int]) -> Parity:
     """Run every row of a prepared split through both, the graph at each batch size.
 
     Args:
-        evaluated_NC: the probabilities that the evaluation of these rows rests on. It sees pictures resized and
+        evaluated_UC: the probabilities that the evaluation of these rows rests on. It sees pictures resized and
             rounded to grey levels beforehand, the bundle resizes them itself.
 
     Raises:
         ExportError: a number on either side is not finite.
     """
     predictor = Predictor(folder, ["CPUExecutionProvider"])
-    rows = list(read_parquet(split, predictor.bundle.modalities))
+    modalities = predictor.bundle.modalities
+    rows = list(read_parquet(split, modalities, predictor.task.wanted(modalities)))
 
-    def logits_NC(what: str, size: int, run: Run | None = None) -> Floats:
+    def logits_UC(what: str, size: int, run: Run | None = None) -> Floats:
         progress, found = Progress(f"export parity, {what}", len(rows)), []
         for done, answer in enumerate(predictor.predict(rows, size, run), start=1):
-            found.append(answer.logits)
+            found.append(np.atleast_2d(answer.logits))
             progress.at(done)
-        return check_finite(np.stack(found), f"{what}: logits")
+        return check_finite(np.concatenate(found), f"{what}: logits")
 
-    check_finite(evaluated_NC, "the evaluation: probabilities")
-    expected_NC = logits_NC(f"torch at batch {TORCH_BATCH}", TORCH_BATCH, partial(_run_torch, ensemble))
-    difference, agreement, found_NC = 0.0, 1.0, expected_NC
+    check_finite(evaluated_UC, "the evaluation: probabilities")
+    expected_UC = logits_UC(f"torch at batch {TORCH_BATCH}", TORCH_BATCH, partial(_run_torch, ensemble))
+    difference, agreement, found_UC = 0.0, 1.0, expected_UC
     for size in batch_sizes:
-        found_NC = logits_NC(f"graph at batch {size}", size)
-        difference = max(difference, float(np.abs(found_NC - expected_NC).max()))
-        agreement = min(agreement, float((found_NC.argmax(1) == expected_NC.argmax(1)).mean()))
+        found_UC = logits_UC(f"graph at batch {size}", size)
+        difference = max(difference, float(np.abs(found_UC - expected_UC).max()))
+        agreement = min(agreement, float((found_UC.argmax(1) == expected_UC.argmax(1)).mean()))
     return Parity(
-        rows=len(rows),
+        rows=len(expected_UC),
         batch_sizes=list(batch_sizes),
         max_logit_difference=difference,
         argmax_agreement=agreement,
-        evaluation_agreement=float((found_NC.argmax(1) == evaluated_NC.argmax(1)).mean()),
+        evaluation_agreement=float((found_UC.argmax(1) == evaluated_UC.argmax(1)).mean()),
     )
 
 
-def check_finite(scores_NC: Floats, what: str) -> Floats:
+def check_finite(scores_UC: Floats, what: str) -> Floats:
     """Return the scores as they are.
 
     NaN would pass for agreement: `max(0.0, nan)` is 0.0, and argmax takes a NaN for the largest score on both sides.
@@ -67,14 +68,14 @@ def check_finite(scores_NC: Floats, what: str) -> Floats:
     Raises:
         ExportError: naming the first row with a score that is not finite.
     """
-    bad = np.flatnonzero(~np.isfinite(scores_NC).all(1))
+    bad = np.flatnonzero(~np.isfinite(scores_UC).all(1))
     if bad.size:
         raise ExportError(
-            f"export parity, {what} are not finite for {bad.size} of {len(scores_NC)} test rows, "
-            f"first for row {bad[0]}: {scores_NC[bad[0]].tolist()}; look for a member that overflows on that row, "
+            f"export parity, {what} are not finite for {bad.size} of {len(scores_UC)} test rows, "
+            f"first for row {bad[0]}: {scores_UC[bad[0]].tolist()}; look for a member that overflows on that row, "
             "and train it with a lower learning_rate"
         )
-    return scores_NC
+    return scores_UC
 
 
 def _run_torch(ensemble: Ensemble, feeds: Feeds) -> list[Floats]:

@@ -20,10 +20,19 @@ def own_inputs(modality: str, inputs: Mapping[str, T]) -> dict[str, T]:
     return {each.name: inputs[each.name] for each in READERS[modality].inputs}
 
 
-def inputs_of(modalities: Sequence[str]) -> dict[str, Input]:
-    """Return the graph's inputs for these modalities by name, each modality's flag after its tensors."""
-    return {
+WORDS = Input("words", "int64", ("batch", "words"), "each word's first token; below 0 for none", traced=1)
+"""Of a graph that scores words."""
+
+
+def inputs_of(modalities: Sequence[str], words: bool = False) -> dict[str, Input]:
+    """Return the graph's inputs for these modalities by name, each modality's flag after its tensors.
+
+    Args:
+        words: whether words are scored.
+    """
+    inputs = {
         each.name: each
         for name in modalities
         for each in (*READERS[name].inputs, Input(flag(name), "bool", ("batch",), traced=1))
     }
+    return inputs | ({WORDS.name: WORDS} if words else {})

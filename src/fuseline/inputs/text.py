@@ -1,10 +1,11 @@
-"""Texts to token ids.
+"""Texts to token ids, and to words where these are what is scored.
 
-Shape letters: B batch, S tokens.
+Shape letters: B batch, S tokens, W words.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from fuseline.inputs.base import Array, Input, Reader
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 TOKENIZER = "tokenizer.json"
+WORDS = "words.json"
 
 
 class TextReader(Reader):
@@ -25,6 +27,7 @@ class TextReader(Reader):
 
     Args:
         tokenizer: with cutting and padding set.
+        pattern: what a word is, of a task that scores words; the inputs are then joined by `words`.
     """
 
     name = "text"
@@ -35,38 +38,56 @@ class TextReader(Reader):
     )
     files = (TOKENIZER,)
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, pattern: str | None = None) -> None:
+        self.tokenizer, self.pattern = tokenizer, pattern
 
     def read(self, value: str) -> str:
         return value
 
     def collate(self, items: Sequence[str | None]) -> dict[str, Array]:
-        ids_BS, mask_BS = encode_texts(self.tokenizer, items)
-        return {"input_ids": ids_BS, "attention_mask": mask_BS}
+        encodings = self.tokenizer.encode_batch([text or "" for text in items])
+        ids_BS, mask_BS = stack(encodings, (self.tokenizer.padding or {}).get("pad_id", 0))
+        return {"input_ids": ids_BS, "attention_mask": mask_BS} | self._words(items, encodings)
+
+    def _words(self, items: Sequence[str | None], encodings: Sequence[Encoding]) -> dict[str, Array]:
+        if self.pattern is None:
+            return {}
+        from fuseline.inputs.words import PADDING, first_tokens, split_words  # as in `open`
+
+        found = [
+            first_tokens(split_words(text or "", self.pattern), encoding.offsets)
+            for text, encoding in zip(items, encodings, strict=True)
+        ]
+        words_BW = np.full((len(items), max(1, *map(len, found))), PADDING, dtype=np.int64)
+        for row, firsts in zip(words_BW, found, strict=True):
+            row[: len(firsts)] = firsts
+        return {"words": words_BW}
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / TOKENIZER))
+        if self.pattern is not None:
+            document = json.dumps({"pattern": self.pattern}, ensure_ascii=False, indent=2)
+            (folder / WORDS).write_text(document + "\n", encoding="utf-8")
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         from tokenizers import Tokenizer  # here: whoever only looks at pictures does not need it
 
-        return cls(Tokenizer.from_file(str(folder / TOKENIZER)))
+        words = folder / WORDS
+        pattern = json.loads(words.read_text(encoding="utf-8"))["pattern"] if words.is_file() else None
+        return cls(Tokenizer.from_file(str(folder / TOKENIZER)), pattern)
 
     def describe(self) -> str:
-        return str(self.tokenizer.to_str())
+        return str(self.tokenizer.to_str()) + (self.pattern or "")
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str | None]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tokenize to ids and attention mask, int64 [B, S], padded to the longest text.
+def stack(encodings: Sequence[Encoding], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Make ids and attention mask, int64 [B, S], of texts that were padded to the longest.
 
-    A missing text is encoded as the empty string: its presence flag, not its tokens, tells the model.
+    A missing text was encoded as the empty string: its presence flag, not its tokens, tells the model.
     """
-    encodings = tokenizer.encode_batch([text or "" for text in texts])
     ids_BS = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
     mask_BS = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
     if not ids_BS.size:  # without special tokens, as in GPT's tokenizers, empty texts have no token at all
-        pad = (tokenizer.padding or {}).get("pad_id", 0)
-        ids_BS, mask_BS = np.full((len(texts), 1), pad), np.zeros((len(texts), 1), dtype=np.int64)
+        ids_BS, mask_BS = np.full((len(encodings), 1), pad), np.zeros((len(encodings), 1), dtype=np.int64)
     return ids_BS, mask_BS

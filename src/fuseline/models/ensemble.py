@@ -1,6 +1,6 @@
 """The ensemble: several members, one distribution.
 
-Shape letters: B batch, M members, C classes.
+Shape letters: B batch, W words, U units (rows; where words are scored, words), M members, C classes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fuseline.inputs.base import flag
 from fuseline.models.combine import combine, usable
 from fuseline.models.encoders.base import Encoded
 from fuseline.models.member import FusionModel, run_encoder
+from fuseline.models.units import repeat
 
 Owner = tuple[int, str]
 """Number of a member, and a modality of its."""
@@ -48,24 +49,37 @@ class Ensemble(nn.Module):
         used = {name for member in self.members for name in member.config.modalities}  # type: ignore[union-attr]
         return [name for name in READERS if name in used]
 
+    @property
+    def words(self) -> bool:
+        """Whether words are scored, not rows; members are alike in this."""
+        return bool(self.members[0].config.words)  # type: ignore[union-attr]
+
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score every class; inputs as in FusionModel, of all modalities that any member uses.
 
         Returns:
-            probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C].
+            probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C]; where words are scored
+            [B, W, C], [B, W, C], [B, W, M, C], all classes alike for words that are not there.
         """
         encoded = self._encode_shared(inputs)
         logits = [
             member(encoded={name: encoded[at, name] for at, name in own if (at, name) in encoded}, **inputs)["logits"]
             for member, own in zip(self.members, self._owners, strict=True)
         ]
-        log_probs_BMC = torch.stack([each.log_softmax(1) for each in logits], dim=1)
-        usable_BM = usable(
+        usable_UM = usable(
             [member.config.modalities for member in self.members],  # type: ignore[union-attr, misc]
             {name: inputs[flag(name)] for name in self.modalities},
         )
-        logits_BC = combine(log_probs_BMC, usable_BM, self.weights_M, self.pool) / self.temperature
-        return logits_BC.softmax(1), logits_BC, log_probs_BMC.exp()
+        if self.words:
+            logits = [each.flatten(0, 1) for each in logits]
+            usable_UM = repeat(usable_UM, inputs["words"])
+        log_probs_UMC = torch.stack([each.log_softmax(1) for each in logits], dim=1)
+        logits_UC = combine(log_probs_UMC, usable_UM, self.weights_M, self.pool) / self.temperature
+        outputs = logits_UC.softmax(1), logits_UC, log_probs_UMC.exp()
+        if self.words:
+            probs, scores, members = (each.unflatten(0, inputs["words"].shape) for each in outputs)
+            return probs, scores, members
+        return outputs
 
     def _encode_shared(self, inputs: Mapping[str, Tensor]) -> dict[Owner, Encoded]:
         """Run each encoder once that several members have."""

@@ -1,6 +1,7 @@
 """FusionModel: encoders, fusion, head. One member of the ensemble, on one modality or on several.
 
-Shape letters: B batch, T tokens of any modality, C classes, D feature size.
+Shape letters: B batch, W words, U units (rows; where words are scored, words), T tokens of any modality, C classes,
+D feature size.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from fuseline.models.encoders.base import Encoded
 from fuseline.models.fusion import FUSIONS, Fused, Fusion
 from fuseline.models.losses import cross_entropy
 from fuseline.models.modes import in_evaluation, rest_frozen
+from fuseline.models.units import by_word, repeat, repeat_for_words, word_states
+
+IGNORED = -100
+"""In labels: a word that is not scored. Trainer counts what is not it."""
 
 
 class FusionConfig(PretrainedConfig):
@@ -37,6 +42,7 @@ class FusionConfig(PretrainedConfig):
         hidden: int | None = None,
         dropout: float = 0.0,
         modality_dropout: float = 0.0,
+        words: bool = False,
         **options: Any,
     ) -> None:
         self.modalities = modalities or []
@@ -47,6 +53,7 @@ class FusionConfig(PretrainedConfig):
         self.hidden = hidden
         self.dropout = dropout
         self.modality_dropout = modality_dropout
+        self.words = words
         super().__init__(**options)
 
 
@@ -95,33 +102,49 @@ class FusionModel(PreTrainedModel):
         """Score every class.
 
         Args:
-            labels: class probabilities, float [B, C]; with them the loss is returned too.
+            labels: class probabilities, float [B, C] or, where words are scored, [B, W, C], IGNORED for words that
+                are not there; with them the loss is returned too.
             encoded: by modality, what its encoder makes of the batch, where that was found before.
             inputs: those of fuseline.inputs.inputs_of, of the member's modalities at least; flags suffice for those in
                 `encoded`, and for those that come as `vectors`.
 
         Returns:
-            `logits` [B, C], and `loss` where labels are given.
+            `logits` [B, C] or [B, W, C], zeros for words that are not there, and `loss` where labels are given.
         """
-        present = hide_some(
-            {name: inputs[flag(name)] for name in self.config.modalities},
-            self.config.modality_dropout if self.training else 0.0,
-        )
+        given = {name: inputs[flag(name)] for name in self.config.modalities}
+        present = hide_some(given, self.config.modality_dropout if self.training else 0.0)
+        if self.config.words:
+            present["text"] = given["text"]  # without it, words are told apart by nothing
         fused = self.fuse(inputs, present, encoded or {})
-        logits_BC = self.head(self.dropout(fused.vector_BD))
+        logits = self.head(self.dropout(fused.vector_BD))
+        if self.config.words:
+            logits = by_word(logits, inputs["words"])
         if labels is None:
-            return {"logits": logits_BC}
-        loss = cross_entropy(logits_BC, labels, self.gamma if self.training else 0.0)
-        return {"loss": loss if fused.penalty is None else loss + fused.penalty, "logits": logits_BC}
+            return {"logits": logits}
+        gamma = self.gamma if self.training else 0.0
+        if not self.config.words:
+            loss = cross_entropy(logits, labels, gamma)
+        else:
+            there_BW = labels[:, :, 0] != IGNORED
+            loss = cross_entropy(logits[there_BW], labels[there_BW], gamma) if there_BW.any() else logits.sum() * 0
+        return {"loss": loss if fused.penalty is None else loss + fused.penalty, "logits": logits}
 
     def fuse(
         self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor], encoded: Mapping[str, Encoded]
     ) -> Fused:
-        """Return the vector that the head sees."""
+        """Return the vectors that the head sees, one for each unit."""
         parts = [self.encode(name, inputs, present[name], encoded.get(name)) for name in self.config.modalities]
+        if self.config.words:
+            parts = [
+                word_states(each, inputs["words"]) if name == "text" else repeat_for_words(each, inputs["words"])
+                for name, each in zip(self.config.modalities, parts, strict=True)
+            ]
         if self.fusion is None:
             return Fused(parts[0].vector_BD)
-        fused: Fused = self.fusion(parts, torch.stack(list(present.values()), dim=1))
+        present_UM = torch.stack(list(present.values()), dim=1)
+        if self.config.words:
+            present_UM = repeat(present_UM, inputs["words"])
+        fused: Fused = self.fusion(parts, present_UM)
         return fused
 
     def encode(

@@ -117,14 +117,14 @@ def _draw_series(root: ET.Element, name: str, points: Sequence[tuple[float, floa
         svg.add(root, "circle", css=f"point {name}", cx=x, cy=y, r=2.5)
 
 
-def describe_best(history: History) -> str:
+def describe_best(history: History, metric: str = "accuracy") -> str:
     """Say which epoch had the lowest validation loss."""
     points = _points(history, "val_loss")
     if not points:
         return "no validation loss was recorded"
     epoch, loss = min(points, key=lambda point: point[1])
-    accuracy = next((row.get("val_accuracy") for row in history if row["epoch"] == epoch), None)
-    reached = "" if accuracy is None else f", accuracy {numbers.metric(accuracy)}"
+    score = next((row.get("val_score") for row in history if row["epoch"] == epoch), None)
+    reached = "" if score is None else f", {metric} {numbers.metric(score)}"
     return f"best epoch {epoch:g}: validation loss {numbers.metric(loss)}{reached}"
 
 

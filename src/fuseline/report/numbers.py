@@ -9,6 +9,11 @@ from fuseline.records import Estimate
 DASH = "—"
 
 
+def name(metric: str) -> str:
+    """Name a metric in words, as inside a sentence."""
+    return {"f1": "F1", "macro_f1": "macro F1", "nll": "NLL", "brier": "Brier", "ece": "ECE"}.get(metric, metric)
+
+
 def metric(value: float | None) -> str:
     """Format a metric with three decimals."""
     return _sign(f"{value:.3f}") if _is_number(value) else DASH

@@ -42,7 +42,7 @@ class Story:
     preparation: Preparation
     leakage: Leakage
     histories: dict[str, list[dict[str, float]]]
-    """Per member one row an epoch: epoch, train_loss, val_loss, val_accuracy."""
+    """Per member one row an epoch: epoch, train_loss, val_loss, val_score, which is in the headline metric."""
     lineage: dict[str, str]
     """Label to value: revisions, parameters, versions."""
 
@@ -70,10 +70,17 @@ def render(story: Story) -> str:
         conditions=_conditions(story.benchmark),
         parity=_parity(story.parity),
         charts=charts,
+        headline=numbers.name(story.evaluation.headline),
+        capitalize=capitalize,
         leaks=leaks,
         numbers=numbers,
         tables=tables,
     )
+
+
+def capitalize(words: str) -> str:
+    """Begin with a capital letter, and leave the others as they are."""
+    return words[:1].upper() + words[1:]
 
 
 @functools.cache
@@ -105,13 +112,13 @@ def explain(story: Story) -> str:
 def tiles(story: Story) -> list[Tile]:
     """Choose the numbers that a reader wants first."""
     evaluation = story.evaluation
-    accuracy = evaluation.ensemble["accuracy"]
+    reached = evaluation.ensemble[evaluation.headline]
     span = f"{100 * evaluation.confidence:g} % interval"
     chosen = [
         Tile(
-            "Ensemble accuracy",
-            numbers.metric(accuracy.value),
-            f"{span} {numbers.interval(accuracy)}",
+            f"Ensemble {numbers.name(evaluation.headline)}",
+            numbers.metric(reached.value),
+            f"{span} {numbers.interval(reached)}",
             f"on {evaluation.rows:,} test rows",
         ),
         _fusion_tile(evaluation, span),
@@ -125,7 +132,7 @@ def tiles(story: Story) -> list[Tile]:
 
 
 def _fusion_tile(evaluation: Evaluation, span: str) -> Tile:
-    gain = evaluation.fusion_gain["accuracy"]
+    gain = evaluation.fusion_gain[evaluation.headline]
     return Tile(
         "Fusion gain",
         numbers.gain(gain.value),
@@ -163,14 +170,15 @@ def _speed_tiles(benchmark: Benchmark) -> list[Tile]:
 
 
 def _forest(evaluation: Evaluation) -> Markup:
-    now = {name: metrics["accuracy"] for name, metrics in evaluation.members.items()}
-    before = {name: metrics["accuracy"] for name, metrics in evaluation.before.items()}
+    metric = evaluation.headline
+    now = {name: metrics[metric] for name, metrics in evaluation.members.items()}
+    before = {name: metrics[metric] for name, metrics in evaluation.before.items()}
     groups = {
-        "Ensemble": [charts.Dot("all members", evaluation.ensemble["accuracy"])],
+        "Ensemble": [charts.Dot("all members", evaluation.ensemble[metric])],
         "Members": [charts.Dot(name, estimate, before.get(name)) for name, estimate in now.items()],
-        "Ensemble, given only": [charts.Dot(name, row["accuracy"]) for name, row in evaluation.patterns.items()],
+        "Ensemble, given only": [charts.Dot(name, row[metric]) for name, row in evaluation.patterns.items()],
     }
-    title = "Accuracy of the ensemble, its members and modality patterns"
+    title = f"{capitalize(numbers.name(metric))} of the ensemble, its members and modality patterns"
     return charts.forest({name: dots for name, dots in groups.items() if dots}, groups["Ensemble"][0].now.value, title)
 
 

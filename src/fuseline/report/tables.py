@@ -12,7 +12,9 @@ from fuseline.report import charts, heat, numbers
 Kind = Literal["text", "number", "code", "prose", "outcome"]
 Column = tuple[str, Kind]
 
-METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "nll": "NLL ↓", "brier": "Brier ↓", "ece": "ECE ↓"}
+METRICS = {"f1": "F1", "precision": "Precision", "recall": "Recall", "accuracy": "Accuracy", "macro_f1": "Macro F1",
+           "nll": "NLL ↓", "brier": "Brier ↓", "ece": "ECE ↓"}  # fmt: skip
+"""What is shown, in this order, of the metrics that the task has; its headline metric is the first of them."""
 SPLITS = ("train", "val", "test")
 MOST_PAIRS = 15
 
@@ -47,19 +49,20 @@ def rules(verdict: Verdict) -> Table:
 
 
 def fine_tuning(evaluation: Evaluation) -> Table:
-    """Set each member's accuracy before fine-tuning against that after it."""
+    """Set what each member reaches before fine-tuning against that after it."""
+    metric = evaluation.headline
     rows = [
         [
             name,
-            *_value_and_interval(evaluation.before.get(name, {}).get("accuracy")),
-            *_value_and_interval(after.get("accuracy")),
-            *_value_and_interval(evaluation.fine_tuning_gain.get(name, {}).get("accuracy"), signed=True),
+            *_value_and_interval(evaluation.before.get(name, {}).get(metric)),
+            *_value_and_interval(after.get(metric)),
+            *_value_and_interval(evaluation.fine_tuning_gain.get(name, {}).get(metric), signed=True),
         ]
         for name, after in evaluation.members.items()
     ]
     span = _interval_name(evaluation)
     return Table(
-        "Accuracy before and after fine-tuning",
+        f"{METRICS[metric]} before and after fine-tuning",
         (
             ("Member", "text"),
             ("Before", "number"),
@@ -84,9 +87,9 @@ def _interval_name(evaluation: Evaluation) -> str:
 
 def systems(evaluation: Evaluation) -> Table:
     """Set the ensemble beside its members, with their weights."""
-    rows = [["ensemble", numbers.DASH, *_metric_cells(evaluation.ensemble)]]
+    rows = [["ensemble", numbers.DASH, *_metric_cells(evaluation, evaluation.ensemble)]]
     rows += [
-        [name, numbers.metric(evaluation.weights.get(name)), *_metric_cells(metrics)]
+        [name, numbers.metric(evaluation.weights.get(name)), *_metric_cells(evaluation, metrics)]
         for name, metrics in evaluation.members.items()
     ]
     return Table(
@@ -125,25 +128,29 @@ def contributions(evaluation: Evaluation) -> Table:
 
 def patterns(evaluation: Evaluation) -> Table:
     """Show the ensemble by which modalities it is given."""
-    rows = [[name, *_metric_cells(metrics)] for name, metrics in evaluation.patterns.items()]
+    rows = [[name, *_metric_cells(evaluation, metrics)] for name, metrics in evaluation.patterns.items()]
     return Table("The ensemble by available modalities", (("Given", "text"), *_metric_columns(evaluation)), rows)
 
 
 def _metric_columns(evaluation: Evaluation) -> list[Column]:
-    accuracy, *others = METRICS.values()
-    return [(accuracy, "number"), (_interval_name(evaluation), "number"), *((name, "number") for name in others)]
+    headline, *others = (METRICS[key] for key in _shown(evaluation))
+    return [(headline, "number"), (_interval_name(evaluation), "number"), *((name, "number") for name in others)]
 
 
-def _metric_cells(metrics: Metrics) -> list[str]:
-    accuracy, *others = (metrics.get(key) for key in METRICS)
-    return [*_value_and_interval(accuracy), *(numbers.metric(other.value if other else None) for other in others)]
+def _metric_cells(evaluation: Evaluation, metrics: Metrics) -> list[str]:
+    headline, *others = (metrics.get(key) for key in _shown(evaluation))
+    return [*_value_and_interval(headline), *(numbers.metric(other.value if other else None) for other in others)]
 
 
-def classes(rows: Sequence[ClassRow]) -> Table:
-    """List the classes, weakest first."""
+def _shown(evaluation: Evaluation) -> list[str]:
+    return [key for key in METRICS if key in evaluation.ensemble]
+
+
+def classes(rows: Sequence[ClassRow], averages: Sequence[ClassRow] = ()) -> Table:
+    """List the classes, weakest first, then their averages."""
     lines = [
         [row.label, *map(numbers.metric, (row.precision, row.recall, row.f1)), f"{row.support:,}"]
-        for row in sorted(rows, key=lambda row: row.f1)
+        for row in [*sorted(rows, key=lambda row: row.f1), *averages]
     ]
     return Table(
         "Classes by F1, weakest first",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuseline.errors import BundleError, FuselineError
+from fuseline.errors import BundleError, ConfigError, FuselineError
 from fuseline.inputs import READERS
+from fuseline.inputs.text import WORDS
 from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFormat, sha256_of
+from fuseline.tasks import build_task
+from fuseline.tasks.base import Task
 
 MODEL = "model.onnx"
 CARD = "bundle.json"
@@ -23,7 +26,8 @@ def read_bundle(folder: Path) -> Bundle:
     bundle = _read_card(folder / CARD)
     if unknown := set(bundle.modalities) - set(READERS):
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(unknown))} is no modality known here: update Fuseline")
-    expected = {MODEL, *(name for modality in bundle.modalities for name in READERS[modality].files)}
+    words = [WORDS] if task_of(bundle).words else []
+    expected = {MODEL, *words, *(name for modality in bundle.modalities for name in READERS[modality].files)}
     if missing := expected - set(bundle.files):
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(missing))} is not listed, so it cannot be verified")
     for name, file in bundle.files.items():
@@ -37,6 +41,14 @@ def read_bundle(folder: Path) -> Bundle:
                 f"{path}: altered (sha256 differs from {CARD}); restore the bundle with `fuseline promote VERSION`"
             )
     return bundle
+
+
+def task_of(bundle: Bundle) -> Task:
+    """Return the problem that a bundle solves."""
+    try:
+        return build_task(bundle.task, bundle.labels, bundle.scheme, bundle.transitions)
+    except ConfigError:
+        raise BundleError(f"{CARD}: a bundle for {bundle.task} is not known here: update Fuseline") from None
 
 
 def _read_card(path: Path) -> Bundle:

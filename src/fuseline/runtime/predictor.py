@@ -1,6 +1,6 @@
 """Answer rows with a bundle.
 
-Shape letters: M members, C classes.
+Shape letters: W words, M members, C classes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from fuseline.errors import BundleError, DataError
 from fuseline.inputs import READERS
 from fuseline.inputs.base import collate
+from fuseline.inputs.words import PADDING
 from fuseline.records import Bundle
-from fuseline.runtime.bundle import MODEL, read_bundle
+from fuseline.runtime.bundle import MODEL, read_bundle, task_of
 from fuseline.runtime.session import open_session
 
 Floats = NDArray[np.float32]
@@ -44,7 +45,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: `probabilities` [C], `logits` [C] and the members' `probabilities` [M, C]."""
+    """One answer: `probabilities` [C], `logits` [C] and the members' `probabilities` [M, C].
+
+    Where words are scored, of each word of the text: [W, C], [W, C] and [W, M, C]; those without a token have all
+    classes alike.
+    """
 
     probabilities: Floats
     logits: Floats
@@ -71,6 +76,7 @@ class Predictor:
     ) -> None:
         folder = folder.resolve()  # champion/ is a link: what it points to now is read to the end
         self.bundle: Bundle = read_bundle(folder)
+        self.task = task_of(self.bundle)
         self.session = open_session(folder / MODEL, providers, threads)
         self.readers = {name: READERS[name].open(folder) for name in self.bundle.modalities}
 
@@ -108,8 +114,9 @@ class Predictor:
             DataError: a file cannot be decoded.
         """
         values = {name: getattr(row, name) for name in self.readers}
-        if all(value is None for value in values.values()):
-            raise BundleError(f"{row.where} has none of {', '.join(self.bundle.modalities)}; expected at least one")
+        wanted = self.task.wanted(self.bundle.modalities)
+        if all(values[name] is None for name in wanted):
+            raise BundleError(f"{row.where} has none of {', '.join(wanted)}; expected at least one")
         try:
             return {name: None if value is None else self.readers[name].read(value) for name, value in values.items()}
         except DataError as error:
@@ -122,8 +129,14 @@ class Predictor:
     def _predict_batch(self, batch: Sequence[Items], run: Run) -> list[Answer]:
         answers: dict[int, Answer] = {}
         for numbers in self._alike(batch):
-            outputs = run(self.feeds([batch[number] for number in numbers]))
-            answers |= {i: Answer(*columns) for i, columns in zip(numbers, zip(*outputs, strict=True), strict=True)}
+            feeds = self.feeds([batch[number] for number in numbers])
+            outputs = zip(*run(feeds), strict=True)
+            if self.task.words:
+                counts = (feeds["words"] != PADDING).sum(1)
+                outputs = (  # type: ignore[assignment]
+                    tuple(array[:count] for array in row) for count, row in zip(counts, outputs, strict=True)
+                )
+            answers |= {number: Answer(*row) for number, row in zip(numbers, outputs, strict=True)}
         return [answers[number] for number in range(len(batch))]
 
     def _alike(self, batch: Sequence[Items]) -> list[list[int]]:

@@ -16,8 +16,14 @@ BATCH_ROWS = 64
 """Rows that are held in memory at once: pictures may be large."""
 
 
-def read_parquet(split: Path, modalities: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of a prepared split, a folder, that have any of `modalities`, a batch in memory at a time."""
+def read_parquet(split: Path, modalities: Sequence[str], wanted: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a prepared split, a folder, a batch in memory at a time.
+
+    Args:
+        modalities: what is read of each.
+        wanted: a row must have one of these; null takes `modalities`.
+    """
+    needed = modalities if wanted is None else wanted
     import pyarrow.parquet as pq  # here: serving JSON does not need it
 
     for file in files_of(split):
@@ -25,7 +31,7 @@ def read_parquet(split: Path, modalities: Sequence[str]) -> Iterator[Row]:
             batch_size=BATCH_ROWS, columns=list(modalities)
         ):
             for row in batch.to_pylist():
-                if any(value is not None for value in row.values()):
+                if any(row[name] is not None for name in needed):
                     yield Row(
                         **{name: value["bytes"] if isinstance(value, dict) else value for name, value in row.items()}
                     )

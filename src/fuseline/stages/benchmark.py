@@ -7,7 +7,7 @@ from itertools import islice
 from fuseline.benchmark.measure import measure
 from fuseline.config import Params
 from fuseline.progress import say
-from fuseline.runtime.bundle import read_bundle
+from fuseline.runtime.bundle import read_bundle, task_of
 from fuseline.runtime.rows import read_parquet
 from fuseline.stages import entry
 
@@ -17,7 +17,9 @@ ROWS = 256
 
 def main(params: Params) -> None:
     """build/export/bundle, build/prepare → build/benchmark: benchmark.json."""
-    rows = list(islice(read_parquet(entry.PREPARE / "test", read_bundle(entry.EXPORT / "bundle").modalities), ROWS))
+    bundle = read_bundle(entry.EXPORT / "bundle")
+    wanted = task_of(bundle).wanted(bundle.modalities)
+    rows = list(islice(read_parquet(entry.PREPARE / "test", bundle.modalities, wanted), ROWS))
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark)
     benchmark.write(entry.fresh(entry.BENCHMARK) / "benchmark.json")
     for latency in benchmark.batches.values():

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 
 from fuseline.config import Members, Params, load
 from fuseline.errors import DISK_FULL, ConfigError, FuselineError, ModelError, is_disk_full
+from fuseline.tasks import build_task
+from fuseline.tasks.base import Task
 
 DATA = Path("data")
 BUILD = Path("build")
@@ -43,15 +45,20 @@ def run(stage: Callable[[Params], None]) -> None:
         sys.exit(f"error: {DISK_FULL}")
 
 
+def task_of(params: Params) -> Task:
+    """Return the problem that members are trained for.
+
+    Raises:
+        ConfigError: for problems of its kind there are no members yet.
+    """
+    return build_task(params.task.kind, params.task.labels, params.task.scheme)
+
+
 def run_member(stage: Callable[[Params, str], None], known: Callable[[Members], Collection[str]]) -> None:
     """Run a stage on the member that the command line names, one of those that `known` picks."""
 
     def on_member(params: Params) -> None:
-        if params.task.kind != "classification":
-            raise ConfigError(
-                f"task.kind: members are trained for classification; data for {params.task.kind} can be taken in, "
-                "validated and split"
-            )
+        task_of(params)
         names = known(params.members)
         if len(sys.argv) != 2 or sys.argv[1] not in names:
             raise ConfigError(f"expected one member's name: {', '.join(names) or 'params.yaml has none'}")

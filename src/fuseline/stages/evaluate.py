@@ -12,24 +12,18 @@ from numpy.typing import NDArray
 
 from fuseline.config import Params
 from fuseline.data.shards import write_table
-from fuseline.evaluation.metrics import (
-    best_of,
-    confusion,
-    disagreement,
-    estimate,
-    estimate_gain,
-    headline,
-    per_class,
-)
+from fuseline.evaluation.metrics import best_of, disagreement, estimate, estimate_gain, headline
+from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
 from fuseline.records import Combination, Evaluation, Metrics, write_json
 from fuseline.stages import entry
+from fuseline.tasks.base import Task, Truth
 from fuseline.training.checkpoints import load_ensemble, load_readers
 from fuseline.training.combine import leave_out
 from fuseline.training.examples import Collator, Examples
-from fuseline.training.features import encode
+from fuseline.training.features import encode, encode_words
 from fuseline.training.modalities import build_modalities
-from fuseline.training.predict import predict_ensemble
+from fuseline.training.predict import count_unseen, predict_ensemble
 from fuseline.training.pretrained import build_member
 from fuseline.training.probe import fit_probe, probe_probs
 from fuseline.training.trainer import set_up
@@ -40,14 +34,18 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Predicted:
-    """The test rows and what was predicted for them, probabilities [N, C], all in one order."""
+    """The test rows and what was predicted for their units, probabilities [U, C], all in one order."""
 
     ids: list[str]
     groups_N: NDArray[np.str_]
-    labels_N: NDArray[np.int64]
+    texts: list[str | None]
+    targets: list[str]
+    truth: Truth
+    unseen: int
+    """Words, where these are scored, that no member saw."""
     present: dict[str, Mask]
     """Per modality: which rows have it."""
-    ensemble_NC: Floats
+    ensemble_UC: Floats
     members: dict[str, Floats]
     before: dict[str, Floats]
     """Per member: a linear head on its encoders as they were loaded, before any fine-tuning."""
@@ -62,44 +60,53 @@ def main(params: Params) -> None:
     predicted = predict(params, combination)
     evaluation = measure(params, combination, predicted)
     folder = entry.fresh(entry.EVALUATE)
-    write_table(to_table(predicted), folder / "predictions.parquet")
+    write_table(to_table(predicted, entry.task_of(params).words), folder / "predictions.parquet")
     evaluation.write(folder / "evaluation.json")
     write_json(folder / "metrics.json", headline(evaluation))
-    accuracy, gain = evaluation.ensemble["accuracy"], evaluation.fusion_gain["accuracy"]
+    metric = evaluation.headline
+    reached, gain = evaluation.ensemble[metric], evaluation.fusion_gain[metric]
     say(
-        f"evaluate: accuracy {accuracy.value:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}], "
+        f"evaluate: {metric} {reached.value:.3f} [{reached.low:.3f}, {reached.high:.3f}], "
         f"fusion gain {gain.value:+.3f} over {evaluation.best_single}"
     )
+    if evaluation.unseen:
+        say(
+            f"evaluate: {evaluation.unseen:,} of {len(predicted.truth.labels_U):,} words were cut off and count as "
+            "outside of entities; raise encoders.text.max_length"
+        )
 
 
 def predict(params: Params, combination: Combination) -> Predicted:
     """Run ensemble and members over the test rows that have any modality of theirs."""
-    ensemble = load_ensemble(entry.TRAIN, combination)
+    task, ensemble = entry.task_of(params), load_ensemble(entry.TRAIN, combination)
     used = params.members.modalities()
-    collate = Collator(load_readers(entry.TRAIN, ensemble), len(params.task.labels))
-    read = partial(Examples, modalities=build_modalities(params.encoders, used), only=used)
+    collate = Collator(load_readers(entry.TRAIN, ensemble), len(task.classes))
+    read = partial(Examples, modalities=build_modalities(params.encoders, used, task.words), only=task.wanted(used))
     test = read(entry.PREPARE / "test")
-    ensemble_NC, members_NMC = predict_ensemble(ensemble, test, collate)
+    ensemble_UC, members_UMC = predict_ensemble(ensemble, test, collate)
+    texts, targets = test.column("text"), test.column("target")
     return Predicted(
         ids=list(test.column("id")),
         groups_N=np.array(list(test.column("group"))),
-        labels_N=test.labels,
+        texts=texts,
+        targets=targets,
+        truth=task.find_truth(test.column("label"), targets, texts),
+        unseen=count_unseen(test, collate) if task.words else 0,
         present=test.present(),
-        ensemble_NC=ensemble_NC,
-        members={name: members_NMC[:, index] for index, name in enumerate(combination.weights)},
+        ensemble_UC=ensemble_UC,
+        members={name: members_UMC[:, index] for index, name in enumerate(combination.weights)},
         before=_predict_before(params, read(entry.PREPARE / "train"), test, collate),
-        patterns={modality: predict_ensemble(ensemble, test, collate, [modality])[0] for modality in used},
+        patterns={modality: predict_ensemble(ensemble, test, collate, [modality])[0] for modality in task.wanted(used)},
     )
 
 
 def _predict_before(params: Params, train: Examples, test: Examples, collate: Collator) -> dict[str, Floats]:
-    encoders, used, settings = params.encoders, params.members.modalities(), params.evaluate
-    train.thin(settings.probe_rows)
+    task, used, settings = entry.task_of(params), params.members.modalities(), params.evaluate
+    train.thin(max(1, settings.probe_rows * len(train) // len(train.labels)))
     features, progress = {}, Progress("evaluate before fine-tuning", len(used))
     for done, modality in enumerate(used, start=1):
-        any_one = params.members.experts[params.members.experts_on(modality)[0]]  # as loaded, they have one encoder
-        model = build_member(any_one, encoders, params.task.labels, params.train.seed)
-        features[modality] = [encode(model, modality, split, collate).whole() for split in (train, test)]
+        model = build_encoders(params, task, modality)
+        features[modality] = [_features(model, modality, split, collate) for split in (train, test)]
         progress.at(done, modality)
     before = {}
     for name, member in params.members.all().items():
@@ -109,57 +116,86 @@ def _predict_before(params: Params, train: Examples, test: Examples, collate: Co
     return before
 
 
-def to_table(predicted: Predicted) -> pa.Table:
-    """Keep what the judge and the parity of the export go by."""
-    return pa.table(
-        {
-            "id": predicted.ids,
-            "group": list(predicted.groups_N),
-            "label": predicted.labels_N,
-            "probabilities": list(predicted.ensemble_NC),
-        }
-    )
+def _features(model: FusionModel, modality: str, examples: Examples, collate: Collator) -> Floats:
+    """Return what the encoder makes of each unit [U, D]; words have their own text, and the rest of their row."""
+    if not model.config.words:
+        return encode(model, modality, examples, collate).whole()
+    if modality == "text":
+        return encode_words(model, examples, collate)
+    counts_N = [len(tags) for tags in examples.column("label")]
+    return np.repeat(encode(model, modality, examples, collate).whole(), counts_N, axis=0)
+
+
+def build_encoders(params: Params, task: Task, modality: str) -> FusionModel:
+    """Build a member on one modality alone, its encoder as loaded; the rest of its recipe is of no account."""
+    expert = next(iter(params.members.experts.values()))
+    named = params.members.experts_on(modality)
+    recipe = params.members.experts[named[0]] if named else expert.model_copy(update={"modality": modality})
+    return build_member(recipe, params.encoders, task, params.train.seed)
+
+
+def to_table(predicted: Predicted, words: bool) -> pa.Table:
+    """Keep what the judge and the parity of the export go by: the probabilities of a row's units in one list.
+
+    Args:
+        words: whether words are scored.
+    """
+    truth = predicted.truth
+    columns = {
+        "id": predicted.ids,
+        "group": list(predicted.groups_N),
+        "label": truth.by_row(truth.labels_U) if words else truth.labels_U,
+        "probabilities": [probs.ravel() for probs in truth.by_row(predicted.ensemble_UC)],
+    }
+    return pa.table(columns | ({"text": predicted.texts, "target": predicted.targets} if words else {}))
 
 
 def measure(params: Params, combination: Combination, predicted: Predicted) -> Evaluation:
     """Measure each system on the rows that have anything it sees; on the others it could only guess."""
-    labels_N, groups_N, settings = predicted.labels_N, predicted.groups_N, params.evaluate
+    task, truth, groups_N, settings = entry.task_of(params), predicted.truth, predicted.groups_N, params.evaluate
+    drawn = settings.resamples, settings.confidence
 
-    def estimate_on(rows: Mask, probs: Floats) -> Metrics:
-        return estimate(probs[rows], labels_N[rows], groups_N[rows], settings.resamples, settings.confidence)
+    def estimate_on(rows: Mask, probs_UC: Floats) -> Metrics:
+        return estimate(task, probs_UC[truth.units(rows)], truth.take(rows), groups_N[rows], *drawn)
 
-    def gain_on(rows: Mask, after: Floats, before: Floats) -> Metrics:
-        drawn = settings.resamples, settings.confidence
-        return estimate_gain(after[rows], before[rows], labels_N[rows], groups_N[rows], *drawn)
+    def gain_on(rows: Mask, after_UC: Floats, before_UC: Floats) -> Metrics:
+        units = truth.units(rows)
+        return estimate_gain(task, after_UC[units], before_UC[units], truth.take(rows), groups_N[rows], *drawn)
 
     seen = {
-        name: np.any([predicted.present[modality] for modality in member.modalities], axis=0)
+        name: np.any([predicted.present[modality] for modality in task.wanted(member.modalities)], axis=0)
         for name, member in params.members.all().items()
     }
+    seen_units = {name: truth.units(rows) for name, rows in seen.items()}
     members = {name: estimate_on(seen[name], probs) for name, probs in predicted.members.items()}
-    best_single = best_of({name: members[name] for name in params.members.experts})
+    best_single = best_of({name: members[name] for name in params.members.experts}, task.headline)
+    per_class, averages = task.table(predicted.ensemble_UC, truth)
+    names, confused = task.confusion(predicted.ensemble_UC, truth)
     return Evaluation(
-        labels=params.task.labels,
-        rows=len(labels_N),
+        headline=task.headline,
+        labels=names,
+        rows=len(groups_N),
+        unseen=predicted.unseen,
         confidence=settings.confidence,
-        ensemble=estimate_on(np.full(len(labels_N), True), predicted.ensemble_NC),
+        ensemble=estimate_on(np.full(len(groups_N), True), predicted.ensemble_UC),
         members=members,
         before={name: estimate_on(seen[name], probs) for name, probs in predicted.before.items()},
         fine_tuning_gain={name: gain_on(seen[name], predicted.members[name], predicted.before[name]) for name in seen},
-        fusion_gain=gain_on(seen[best_single], predicted.ensemble_NC, predicted.members[best_single]),
+        fusion_gain=gain_on(seen[best_single], predicted.ensemble_UC, predicted.members[best_single]),
         best_single=best_single,
         patterns={
             modality: estimate_on(predicted.present[modality], probs) for modality, probs in predicted.patterns.items()
         },
-        per_class=per_class(predicted.ensemble_NC, labels_N, params.task.labels),
-        confusion=confusion(predicted.ensemble_NC, labels_N),
+        per_class=per_class,
+        averages=averages,
+        confusion=confused,
         weights=combination.weights,
         temperature=combination.temperature,
         contributions={
-            name: gain_on(np.full(len(labels_N), True), predicted.ensemble_NC, without_NC)
-            for name, without_NC in _leave_out(combination, predicted, seen).items()
+            name: gain_on(np.full(len(groups_N), True), predicted.ensemble_UC, without_UC)
+            for name, without_UC in _leave_out(combination, predicted, seen_units).items()
         },
-        disagreement=disagreement(predicted.members, seen),
+        disagreement=disagreement(predicted.members, seen_units),
     )
 
 
@@ -168,11 +204,11 @@ def _leave_out(combination: Combination, predicted: Predicted, seen: dict[str, M
     names = list(combination.weights)
     if len(names) < 2:
         return {}
-    log_probs_NMC = torch.from_numpy(np.stack([predicted.members[name] for name in names], 1)).double().log()
-    usable_NM = torch.from_numpy(np.stack([seen[name] for name in names], 1))
+    log_probs_UMC = torch.from_numpy(np.stack([predicted.members[name] for name in names], 1)).double().log()
+    usable_UM = torch.from_numpy(np.stack([seen[name] for name in names], 1))
     weights, temperature = list(combination.weights.values()), combination.temperature
-    rest = leave_out(log_probs_NMC.clamp(min=-100), usable_NM, weights, temperature, combination.pool)
-    return {name: probs_NC.numpy() for name, probs_NC in zip(names, rest, strict=True)}
+    rest = leave_out(log_probs_UMC.clamp(min=-100), usable_UM, weights, temperature, combination.pool)
+    return {name: probs_UC.numpy() for name, probs_UC in zip(names, rest, strict=True)}
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ def main(params: Params, name: str) -> None:
     """build/prepare, build/train/experts → build/train/fusions/MEMBER, as an expert's."""
     recipe, encoders = params.members.fusions[name], params.encoders
     set_up(params.train)
-    model = build_member(recipe, encoders, params.task.labels, params.train.seed)
+    task = entry.task_of(params)
+    model = build_member(recipe, encoders, task, params.train.seed)
     for modality, start in recipe.start.items():
         expert = load_member(entry.EXPERTS / start)
         model.encoders[modality].load_state_dict(expert.encoders[modality].state_dict())
     folder = entry.fresh(entry.FUSIONS / name)
-    train_member(name, model, recipe, encoders, params.train, entry.PREPARE, folder)
+    train_member(name, model, recipe, task, encoders, params.train, entry.PREPARE, folder)
 
 
 if __name__ == "__main__":

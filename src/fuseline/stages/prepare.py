@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fuseline import cache
-from fuseline.config import Params, Task
+from fuseline.config import Params
+from fuseline.config import Task as Settings
 from fuseline.data.arrivals import Rows, read_rows
 from fuseline.data.dealing import Prepared, deal_rows
 from fuseline.data.duplicates import Bools, Ints
@@ -24,22 +25,24 @@ from fuseline.errors import DataError
 from fuseline.progress import Progress, say
 from fuseline.records import DataManifest, Preparation, Shard, Validation
 from fuseline.stages import entry
+from fuseline.tasks import KINDS
+from fuseline.tasks.base import Task
 
 
 def main(params: Params) -> None:
     """Write SHARD.parquet to build/prepare/{train,val,test}, and preparation.json and leakage.json beside them."""
     refuse_unfit_data()
     manifest = read_manifest(entry.DATA)
-    labelled = params.task.kind == "classification"
+    labelled, trained = params.task.kind == "classification", params.task.kind in KINDS
     with workers() as pool:
         rows = read_rows(entry.DATA, manifest, params.prepare, labelled, pool)
     prepared = deal_rows(rows, params.prepare, quarantined_rows(rows.live_N))
     labels_N = number_labels(rows, params.task) if labelled else np.full(len(rows.live_N), ABSENT)
     refuse_poor_splits(prepared.splits_N, labels_N, params.task.labels if labelled else [])
-    if labelled:  # the problem that members are trained for
+    if trained:
         check_modalities(count_modalities(rows, prepared.splits_N), params.members.modalities())
     folder = entry.fresh(entry.PREPARE)
-    write_splits(folder, manifest, prepared.splits_N, params.task)
+    write_splits(folder, manifest, prepared.splits_N, entry.task_of(params) if trained else None)
     preparation = describe(prepared, rows.arrivals.groups_N, labels_N, params.task.labels if labelled else [])
     preparation.write(folder / "preparation.json")
     prepared.leakage.write(folder / "leakage.json")
@@ -72,7 +75,7 @@ def quarantined_rows(live_N: Bools) -> Ints:
     return np.flatnonzero(live_N)[bad]  # type: ignore[no-any-return]
 
 
-def number_labels(rows: Rows, task: Task) -> Ints:
+def number_labels(rows: Rows, task: Settings) -> Ints:
     """Return each row's label as its place in the task's list; ABSENT for another, which is in quarantine."""
     return (  # type: ignore[no-any-return]
         pc.index_in(rows.names["target"], value_set=pa.array(task.labels)).fill_null(ABSENT).to_numpy().astype(np.int64)
@@ -125,8 +128,8 @@ def check_modalities(counts: Mapping[str, Mapping[str, int]], modalities: Sequen
         )
 
 
-def write_splits(folder: Path, manifest: DataManifest, splits_N: Codes, task: Task) -> None:
-    """Put each shard's rows into the split they belong to, in files of the shard's name.
+def write_splits(folder: Path, manifest: DataManifest, splits_N: Codes, task: Task | None) -> None:
+    """Put each shard's rows into the split they belong to, in files of the shard's name, numbered as the task numbers.
 
     A shard whose rows stay where they are gives the same bytes as before, whatever else came in: they are in the
     cache, and linked.
@@ -138,10 +141,12 @@ def write_splits(folder: Path, manifest: DataManifest, splits_N: Codes, task: Ta
         progress.at(done)
 
 
-def _write_shard(folder: Path, shard: Shard, splits: Codes, task: Task) -> None:
+def _write_shard(folder: Path, shard: Shard, splits: Codes, task: Task | None) -> None:
     numbers = [number for number in range(len(SPLITS)) if (splits == number).any()]
-    how = f"{cache.code_of('stages/prepare', 'data/shards')} {cache.versions_of('pyarrow')}"
-    made_from = [shard.sha256, hashlib.sha256(splits.tobytes()).hexdigest(), how, task.kind, *task.labels]
+    code = cache.code_of("stages/prepare", "data/shards", "tasks", "inputs/words")
+    how = f"{code} {cache.versions_of('pyarrow', 'tokenizers')}"
+    named = [task.kind, *task.classes] if task else []
+    made_from = [shard.sha256, hashlib.sha256(splits.tobytes()).hexdigest(), how, *named]
     files = cache.fetch_all(
         "prepared", [[SPLITS[number], *made_from] for number in numbers],
         lambda parts: _divide(shard, splits, dict(zip(numbers, parts, strict=True)), task),
@@ -151,19 +156,21 @@ def _write_shard(folder: Path, shard: Shard, splits: Codes, task: Task) -> None:
         cache.link(file, folder / SPLITS[number] / shard.file)
 
 
-def _divide(shard: Shard, splits: Codes, parts: Mapping[int, Path], task: Task) -> None:
+def _divide(shard: Shard, splits: Codes, parts: Mapping[int, Path], task: Task | None) -> None:
     """Copy a shard's rows to one file for each split."""
-    labelled = task.kind == "classification"
-    schema = SCHEMA.append(pa.field("label", pa.int64())) if labelled else SCHEMA
+    kind = pa.list_(pa.int64()) if task and task.words else pa.int64()
+    schema = SCHEMA.append(pa.field("label", kind)) if task else SCHEMA
     start = 0
     with ExitStack() as stack:
         writers = {number: stack.enter_context(open_writer(part, schema)) for number, part in parts.items()}
         for rows in iter_shard(entry.DATA, shard) if writers else ():
             here = splits[start : start + rows.num_rows]
             start += rows.num_rows
-            if labelled:
-                labels = pc.index_in(rows["target"], value_set=pa.array(task.labels)).cast(pa.int64())
-                rows = rows.append_column("label", labels)
+            if task:
+                dealt = (here != ABSENT).tolist()  # the others may have targets that are none
+                cells = zip(dealt, rows["target"].to_pylist(), rows["text"].to_pylist(), strict=True)
+                labels = [task.number(target, text) if kept else None for kept, target, text in cells]
+                rows = rows.append_column("label", pa.array(labels, kind))
             for number, writer in writers.items():
                 if (here == number).any():
                     writer.write_table(rows.filter(pa.array(here == number)))

@@ -13,9 +13,10 @@ def main(params: Params, name: str) -> None:
     """build/prepare → build/train/experts/EXPERT: a checkpoint, readers' files, history, validation.npy."""
     recipe, encoders = params.members.experts[name], params.encoders
     set_up(params.train)
-    model = build_member(recipe, encoders, params.task.labels, params.train.seed)
+    task = entry.task_of(params)
+    model = build_member(recipe, encoders, task, params.train.seed)
     folder = entry.fresh(entry.EXPERTS / name)
-    train_member(name, model, recipe, encoders, params.train, entry.PREPARE, folder)
+    train_member(name, model, recipe, task, encoders, params.train, entry.PREPARE, folder)
 
 
 if __name__ == "__main__":

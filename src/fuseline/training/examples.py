@@ -1,6 +1,6 @@
 """Prepared examples as tensors.
 
-Shape letters: B batch, C classes.
+Shape letters: B batch, W words, N rows, U units (rows; where words are scored, words), C classes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from fuseline import cache
 from fuseline.inputs.base import Reader, collate, flag, vectors
+from fuseline.models.member import IGNORED
 from fuseline.records import digest_of, files_of
 from fuseline.training.augment import draw_of
 from fuseline.training.modalities.base import FileModality, Modality
@@ -123,8 +124,11 @@ class Examples(Dataset[dict[str, Any]]):
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Class indices of all rows, in order."""
-        return self._columns.table["label"].to_numpy()[self._rows]  # type: ignore[no-any-return]
+        """Class indices of the units of all rows, in order."""
+        labels = self._columns.table["label"]
+        if pa.types.is_list(labels.type):
+            return labels.take(pa.array(self._rows)).combine_chunks().flatten().to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        return labels.to_numpy()[self._rows]  # type: ignore[no-any-return]
 
     def present(self) -> dict[str, NDArray[np.bool_]]:
         """Return for each modality which rows have it, bool [N]."""
@@ -187,6 +191,8 @@ def _batches(prepared: pq.ParquetFile, rows: int, columns: list[str]) -> Iterato
 class Collator:
     """Make a batch: the arguments of FusionModel.forward, labels as class probabilities.
 
+    Words that are not there, or that no token stands for, have IGNORED in place of them.
+
     Args:
         readers: by modality, what makes its inputs.
         encoded: modalities whose items are vectors already, and the vectors' size.
@@ -205,8 +211,18 @@ class Collator:
         for name, size in self.encoded.items():
             arrays[vectors(name)] = np.stack([np.zeros(size, np.float32) if x is None else x for x in items[name]])
             arrays[flag(name)] = np.array([item is not None for item in items[name]])
-        labels_BC = torch.eye(self.classes)[[example["label"] for example in examples]]
-        return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"labels": labels_BC}
+        labels = [example["label"] for example in examples]
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        if not isinstance(labels[0], list):
+            return tensors | {"labels": torch.eye(self.classes)[labels]}
+        return tensors | ({"labels": self._tag(labels, tensors["words"])} if "words" in tensors else {})
+
+    def _tag(self, labels: list[list[int]], words_BW: Tensor) -> Tensor:
+        labels_BWC = torch.full((*words_BW.shape, self.classes), float(IGNORED))
+        for row_WC, tags in zip(labels_BWC, labels, strict=True):
+            row_WC[: len(tags)] = torch.eye(self.classes)[tags]
+        labels_BWC[words_BW < 0] = IGNORED
+        return labels_BWC
 
     def describe(self) -> str:
         """Say what the inputs of an item depend on."""

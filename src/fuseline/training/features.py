@@ -18,7 +18,9 @@ from torch import Tensor
 
 from fuseline import cache
 from fuseline.inputs import own_inputs
+from fuseline.models.encoders.base import Encoded
 from fuseline.models.member import FusionModel
+from fuseline.models.units import by_word, word_states
 from fuseline.progress import Progress
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.predict import run_over
@@ -85,6 +87,16 @@ def _encode(model: FusionModel, modality: str, examples: Examples, collate: Coll
         return vector_BD
 
     return run_over(model, examples, collate.only(modality), vector)
+
+
+def encode_words(model: FusionModel, examples: Examples, collate: Collator) -> Floats:
+    """Return what a member's text encoder makes of each word of the examples, row after row; zeros for one not seen."""
+
+    def states(batch: dict[str, Tensor]) -> Tensor:
+        encoded: Encoded = model.encoders["text"](**own_inputs("text", batch))
+        return by_word(word_states(encoded, batch["words"]).vector_BD, batch["words"])
+
+    return run_over(model, examples, collate.only("text"), states)
 
 
 def _describe_encoder(model: FusionModel, modality: str, collate: Collator) -> str:

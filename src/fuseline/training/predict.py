@@ -1,6 +1,7 @@
 """Run members over examples, batch by batch.
 
-Shape letters: N examples, M members, C classes.
+Shape letters: N examples, U units (examples; where words are scored, the words of all examples, row after row),
+M members, C classes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fuseline.inputs.base import flag
+from fuseline.inputs.words import PADDING, UNSEEN
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
 from fuseline.training.examples import Collator, Examples
@@ -24,19 +26,19 @@ Floats = NDArray[np.float32]
 def batches(examples: Examples, collate: Collator, batch_size: int = 64) -> Iterator[dict[str, Tensor]]:
     """Yield the arguments of FusionModel.forward, without labels."""
     for batch in DataLoader(examples, batch_size=batch_size, collate_fn=collate):
-        batch.pop("labels")
+        batch.pop("labels", None)
         yield batch
 
 
 def predict_log_probs(model: FusionModel, examples: Examples, collate: Collator) -> Floats:
-    """Return log-probabilities [N, C]."""
-    return run_over(model, examples, collate, lambda batch: model(**batch)["logits"].log_softmax(1))
+    """Return log-probabilities [U, C]."""
+    return run_over(model, examples, collate, lambda batch: model(**batch)["logits"].log_softmax(-1))
 
 
 def predict_ensemble(
     ensemble: Ensemble, examples: Examples, collate: Collator, given: Sequence[str] | None = None
 ) -> tuple[Floats, Floats]:
-    """Return the probabilities of the ensemble [N, C] and of its members [N, M, C].
+    """Return the probabilities of the ensemble [U, C] and of its members [U, M, C].
 
     Args:
         given: modalities that are shown; the others count as missing in every row. null shows all.
@@ -44,11 +46,16 @@ def predict_ensemble(
     hidden = [flag(name) for name in ensemble.modalities if given is not None and name not in given]
 
     def run(batch: dict[str, Tensor]) -> Tensor:
-        probs_BC, _, members_BMC = ensemble(**batch | {name: torch.zeros_like(batch[name]) for name in hidden})
-        return torch.cat([probs_BC[:, None], members_BMC], dim=1)
+        probs, _, members = ensemble(**batch | {name: torch.zeros_like(batch[name]) for name in hidden})
+        return torch.cat([probs.unsqueeze(-2), members], dim=-2)
 
-    outputs_NMC = run_over(ensemble, examples, collate, run)
-    return outputs_NMC[:, 0], outputs_NMC[:, 1:]
+    outputs_UMC = run_over(ensemble, examples, collate, run)
+    return outputs_UMC[:, 0], outputs_UMC[:, 1:]
+
+
+def count_unseen(examples: Examples, collate: Collator) -> int:
+    """Count the words that no token stands for."""
+    return sum(int((batch["words"] == UNSEEN).sum()) for batch in batches(examples, collate))
 
 
 def run_over(
@@ -59,7 +66,12 @@ def run_over(
     model.eval()
     with torch.inference_mode():
         outputs = [
-            run({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu().numpy()
+            _units(run({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu(), batch).numpy()
             for batch in batches(examples, collate)
         ]
     return np.concatenate(outputs)
+
+
+def _units(outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Lay the words of all rows one after the other, where words are scored; those without a token count."""
+    return outputs[batch["words"] != PADDING] if "words" in batch else outputs

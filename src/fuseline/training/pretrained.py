@@ -8,10 +8,11 @@ import torch
 
 from fuseline.config import CrossAttention, Encoders, Expert, LowRank, Member, Mixture
 from fuseline.models.member import FusionConfig, FusionModel
+from fuseline.tasks.base import Task
 from fuseline.training.modalities import build_modalities
 
 
-def build_member(recipe: Member, encoders: Encoders, labels: list[str], seed: int) -> FusionModel:
+def build_member(recipe: Member, encoders: Encoders, task: Task, seed: int) -> FusionModel:
     """Build a member as it is before training: pretrained encoders, the rest drawn from `seed`.
 
     Raises:
@@ -21,7 +22,8 @@ def build_member(recipe: Member, encoders: Encoders, labels: list[str], seed: in
     modalities = build_modalities(encoders, recipe.modalities)
     config = FusionConfig(
         modalities=list(recipe.modalities),
-        labels=labels,
+        labels=task.classes,
+        words=task.words,
         encoders={name: modality.architecture() for name, modality in modalities.items()},
         dropout=recipe.dropout,
         **_fusion_config(recipe),

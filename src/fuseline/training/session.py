@@ -13,7 +13,8 @@ from fuseline.config import Augment, Encoders, Member, Train
 from fuseline.errors import DataError, ModelError
 from fuseline.models.member import FusionModel
 from fuseline.progress import say
-from fuseline.records import Epoch, History, files_of
+from fuseline.records import History, files_of
+from fuseline.tasks.base import Task
 from fuseline.training import resume
 from fuseline.training.examples import Change, Collator, Examples
 from fuseline.training.features import encode
@@ -26,24 +27,26 @@ from fuseline.training.tuning import merge, tune
 
 
 def train_member(
-    name: str, model: FusionModel, recipe: Member, encoders: Encoders, common: Train, prepared: Path, folder: Path
-) -> None:
+    name: str, model: FusionModel, recipe: Member, task: Task, encoders: Encoders, common: Train, prepared: Path,
+    folder: Path,
+) -> None:  # fmt: skip
     """Train a member on `prepared`; write checkpoint, readers' files, history.json, validation.npy to `folder`.
 
-    validation.npy holds the log-probabilities [N, C] of all validation rows, in order: what the ensemble is fitted on.
+    validation.npy holds the log-probabilities [U, C] of the units of all validation rows, in order: what the ensemble
+    is fitted on.
 
     Raises:
         DataError: a split has no row with any of the member's modalities.
     """
-    modalities, labels = build_modalities(encoders, recipe.modalities), model.config.labels
+    modalities = build_modalities(encoders, recipe.modalities, task.words)
     readers = {each: modality.reader for each, modality in modalities.items()}
-    train, val = (_read(prepared / split, modalities) for split in ("train", "val"))
+    train, val = (_read(prepared / split, modalities, task) for split in ("train", "val"))
     train.changes, train.seed = build_changes(modalities, recipe.augment), common.seed
-    plain = Collator(readers, len(labels))
+    plain = Collator(readers, len(task.classes))
     adapters = tune(model, recipe)
     nn.Module.to(model, find_device(common))  # PreTrainedModel's own says nothing of its types
-    fed = Collator(readers, len(labels), encode_still(model, recipe, plain, [train, val]))
-    collate = TrainingCollator(fed, recipe, weigh_classes(recipe, labels, train.labels))
+    fed = Collator(readers, len(task.classes), encode_still(model, recipe, plain, [train, val]))
+    collate = TrainingCollator(fed, recipe, weigh_classes(recipe, task, train.labels))
     told = {
         "recipe": recipe.model_dump(mode="json"),
         "common": common.model_dump(exclude={"checkpoint_steps"}),
@@ -51,21 +54,22 @@ def train_member(
     }
     key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
     with resume.keep(key, first=is_first()) as checkpoints:
-        epochs = fit(name, model, recipe, common, train, val, collate, fed, checkpoints)
+        epochs = fit(name, model, recipe, task, common, train, val, collate, fed, checkpoints)
         merge(adapters)
         if is_first():
-            _write(name, model, epochs, Examples(prepared / "val", modalities), plain, folder)
+            history = History(metric=task.headline, epochs=epochs)
+            _write(name, model, history, Examples(prepared / "val", modalities), plain, folder)
 
 
-def _write(name: str, model: FusionModel, epochs: list[Epoch], val: Examples, collate: Collator, folder: Path) -> None:
-    log_probs_NC = predict_log_probs(model, val, collate)
-    if not all(math.isfinite(epoch.val_loss) for epoch in epochs):
+def _write(name: str, model: FusionModel, history: History, val: Examples, collate: Collator, folder: Path) -> None:
+    log_probs_UC = predict_log_probs(model, val, collate)
+    if not all(math.isfinite(epoch.val_loss) for epoch in history.epochs):
         raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")
     model.cpu().save_pretrained(folder)
-    np.save(folder / "validation.npy", log_probs_NC)
+    np.save(folder / "validation.npy", log_probs_UC)
     for reader in collate.readers.values():
         reader.save(folder)
-    History(epochs=epochs).write(folder / "history.json")
+    history.write(folder / "history.json")
     say(f"train {name}: done, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
 
 
@@ -83,6 +87,8 @@ def encode_still(model: FusionModel, recipe: Member, collate: Collator, splits: 
     changing = {name for split in splits for name in split.changes}
     if recipe.augment.image is not None and recipe.augment.image.mixup:
         changing.add("image")
+    if model.config.words:
+        changing.add("text")  # a text's vector says nothing of its words
     for name, tuning in recipe.tunings.items():
         if tuning == "frozen" and name not in changing:
             for split in splits:
@@ -97,8 +103,9 @@ def build_changes(modalities: Mapping[str, Modality], augment: Augment) -> dict[
     return {name: change for name, change in changes.items() if change is not None}
 
 
-def _read(split: Path, modalities: Mapping[str, Modality]) -> Examples:
-    examples = Examples(split, modalities, only=list(modalities))
+def _read(split: Path, modalities: Mapping[str, Modality], task: Task) -> Examples:
+    wanted = task.wanted(list(modalities))
+    examples = Examples(split, modalities, only=wanted)
     if not len(examples):
-        raise DataError(f"{split}: no row with {' or '.join(modalities)} to train or validate on")
+        raise DataError(f"{split}: no row with {' or '.join(wanted)} to train or validate on")
     return examples

@@ -1,6 +1,6 @@
 """What training batches have that others have not: mixed pictures, smoothed and weighted labels.
 
-Shape letters: B batch, N examples, C classes.
+Shape letters: B batch, U units (rows; where words are scored, words), C classes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fuseline.config import Member
+from fuseline.models.member import IGNORED
+from fuseline.tasks.base import Task
 from fuseline.training.augment import mix_pictures
 from fuseline.training.examples import Collator
 
@@ -32,7 +34,9 @@ class TrainingCollator:
         image = self._recipe.augment.image
         if image is not None and image.mixup:
             batch = mix_pictures(batch, image.mixup, self._recipe.modalities, examples[0]["draw"])
-        return batch | {"labels": soften(batch["labels"], self._recipe.label_smoothing, self._weights_C)}
+        labels = batch["labels"]
+        soft = soften(labels, self._recipe.label_smoothing, self._weights_C)
+        return batch | {"labels": soft if labels.ndim == 2 else torch.where(labels == IGNORED, labels, soft)}
 
 
 def soften(labels_BC: Tensor, smoothing: float, weights_C: Tensor | None) -> Tensor:
@@ -42,19 +46,19 @@ def soften(labels_BC: Tensor, smoothing: float, weights_C: Tensor | None) -> Ten
     `label_smoothing` and `weight`, but averaged over rows, not over weights, so that a step's loss is the mean of its
     parts', wherever they are computed.
     """
-    smooth_BC = labels_BC * (1 - smoothing) + smoothing / labels_BC.shape[1]
+    smooth_BC = labels_BC * (1 - smoothing) + smoothing / labels_BC.shape[-1]
     return smooth_BC if weights_C is None else smooth_BC * weights_C
 
 
-def weigh_classes(recipe: Member, labels: list[str], found_N: NDArray[np.int64]) -> Tensor | None:
+def weigh_classes(recipe: Member, task: Task, found_U: NDArray[np.int64]) -> Tensor | None:
     """Return the factor of each class in the training loss, float [C], or None.
 
     Args:
-        found_N: class indices of the training rows.
+        found_U: class indices of the training rows' units.
     """
     if recipe.class_weights is None:
         return None
     if isinstance(recipe.class_weights, dict):
-        return torch.tensor([recipe.class_weights[label] for label in labels])
-    counts_C = np.bincount(found_N, minlength=len(labels))
-    return torch.from_numpy(len(found_N) / (len(labels) * np.maximum(counts_C, 1))).float()
+        return torch.tensor([recipe.class_weights[name] for name in task.weighed])
+    counts_C = np.bincount(found_U, minlength=len(task.classes))
+    return torch.from_numpy(len(found_U) / (len(task.classes) * np.maximum(counts_C, 1))).float()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
+from scipy.special import softmax
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import (
@@ -25,9 +27,10 @@ from transformers.utils import logging as transformers_logging
 
 from fuseline.config import SGD, Decayed, Focal, Member, Polynomial, Restarts, Train
 from fuseline.errors import ConfigError
-from fuseline.models.member import FusionModel
+from fuseline.models.member import IGNORED, FusionModel
 from fuseline.progress import Progress, say
 from fuseline.records import Epoch
+from fuseline.tasks.base import Task
 from fuseline.training import resume
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.layers import depths
@@ -36,7 +39,7 @@ from fuseline.training.targets import TrainingCollator
 
 
 def fit(
-    name: str, model: FusionModel, recipe: Member, common: Train, train: Examples, val: Examples,
+    name: str, model: FusionModel, recipe: Member, task: Task, common: Train, train: Examples, val: Examples,
     collate: TrainingCollator, collate_val: Collator, folder: Path,
 ) -> list[Epoch]:  # fmt: skip
     """Train `model` in place, as `recipe` says, and go on with the newest checkpoint in `folder`.
@@ -51,14 +54,14 @@ def fit(
     """
     trainer = MemberTrainer(
         model=model, args=build_arguments(recipe, common, folder), train_dataset=train, eval_dataset=val,
-        data_collator=collate, compute_metrics=_accuracy,
+        data_collator=collate, compute_metrics=partial(_score, task),
         optimizers=(build_optimizer(model, recipe), None),
     )  # fmt: skip
     trainer.prepare(collate_val, recipe.batch_size)
     checkpoint = agree(resume.latest(folder) if trainer.is_world_process_zero() else None)
     if checkpoint is not None and (state := resume.finished(checkpoint)) is not None:
         resume.load_result(model, checkpoint, state)
-        return _history(state.log_history)
+        return _history(state.log_history, task.headline)
     model.gamma = recipe.loss.gamma if isinstance(recipe.loss, Focal) else 0.0
     trainer.remove_callback(PrinterCallback)
     if recipe.patience is not None:
@@ -67,9 +70,9 @@ def fit(
     if common.checkpoint_steps is not None:
         trainer.add_callback(_Keeper(trainer, common.checkpoint_steps, checkpoint))
     if trainer.is_world_process_zero():
-        trainer.add_callback(_Watcher(name, recipe.epochs))
+        trainer.add_callback(_Watcher(name, recipe.epochs, task.headline))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return _history(trainer.state.log_history)
+    return _history(trainer.state.log_history, task.headline)
 
 
 def is_first() -> bool:
@@ -125,12 +128,12 @@ class MemberTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Weigh a part's mean by its share of the step's rows: the sum over parts is then the mean over the step.
+        """Weigh a part's mean by its share of the step's units: the sum over parts is then the mean over the step.
 
         Times the number of processes, over which gradients are averaged.
         """
         outputs = model(**inputs)
-        share = 1.0 if num_items_in_batch is None else inputs["labels"].numel() / num_items_in_batch
+        share = 1.0 if num_items_in_batch is None else (inputs["labels"] != IGNORED).sum() / num_items_in_batch
         loss = outputs["loss"] * share * self.args.world_size
         return (loss, outputs) if return_outputs else loss
 
@@ -241,18 +244,25 @@ def rates_by_name(model: FusionModel, recipe: Member) -> dict[str, float]:
     return found
 
 
-def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    hits = np.argmax(prediction.predictions, axis=1) == np.argmax(prediction.label_ids, axis=1)
-    return {"accuracy": float(hits.mean())}
+def _score(task: Task, prediction: EvalPrediction) -> dict[str, float]:
+    """Score validation by the headline metric; words without a token are left out."""
+    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    there = labels[..., 0] != IGNORED
+    classes = labels.argmax(-1)
+    found = [classes[row, there[row]].tolist() for row in range(len(labels))] if task.words else classes
+    truth = task.assume_truth(found)
+    probs_UC = softmax(logits[there].astype(np.float64), axis=1)
+    sums = {name: rows.sum(0, keepdims=True) for name, rows in task.summands(probs_UC, truth).items()}
+    return {task.headline: float(task.metrics(sums)[task.headline][0])}
 
 
-def _history(log: list[dict[str, float]]) -> list[Epoch]:
+def _history(log: list[dict[str, float]], metric: str) -> list[Epoch]:
     """Join Trainer's two log entries of each epoch."""
     losses = {round(entry["epoch"]): entry["loss"] for entry in log if "loss" in entry}
     return [
         Epoch(
             epoch=round(entry["epoch"]), train_loss=losses[round(entry["epoch"])],
-            val_loss=entry["eval_loss"], val_accuracy=entry["eval_accuracy"],
+            val_loss=entry["eval_loss"], val_score=entry[f"eval_{metric}"],
         )
         for entry in log
         if "eval_loss" in entry and round(entry["epoch"]) in losses
@@ -296,8 +306,8 @@ class _Keeper(TrainerCallback):
 class _Watcher(TrainerCallback):
     """Tells stage, epoch, step, loss and time left."""
 
-    def __init__(self, name: str, epochs: int) -> None:
-        self.name, self.epochs = name, epochs
+    def __init__(self, name: str, epochs: int, metric: str) -> None:
+        self.name, self.epochs, self.metric = name, epochs, metric
         self.progress = Progress(f"train {name}", 1)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -314,5 +324,5 @@ class _Watcher(TrainerCallback):
         assert metrics is not None
         say(
             f"train {self.name}: epoch {round(state.epoch or 0)}/{self.epochs}, "
-            f"val loss {metrics['eval_loss']:.3f}, val accuracy {metrics['eval_accuracy']:.3f}"
+            f"val loss {metrics['eval_loss']:.3f}, val {self.metric} {metrics[f'eval_{self.metric}']:.3f}"
         )

@@ -13,6 +13,13 @@ from fuseline.training.modalities.text import Text
 KINDS: dict[str, type[Modality]] = {"text": Text, "image": Image, "audio": Audio}
 
 
-def build_modalities(encoders: Encoders, names: Sequence[str]) -> dict[str, Modality]:
-    """Return the modalities `names`, as params.yaml describes them."""
-    return {name: KINDS[name](getattr(encoders, name)) for name in names}
+def build_modalities(encoders: Encoders, names: Sequence[str], words: bool = False) -> dict[str, Modality]:
+    """Return the modalities `names`, as params.yaml describes them.
+
+    Args:
+        words: whether words are scored, which texts are then cut into.
+    """
+    found = {name: KINDS[name](getattr(encoders, name)) for name in names}
+    for modality in found.values():
+        modality.words = words
+    return found

@@ -21,6 +21,8 @@ class Modality(ABC):
     """
 
     name: ClassVar[str]
+    words = False
+    """Whether words are scored, not rows."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 from fuseline import config
 from fuseline.errors import ModelError
 from fuseline.inputs.text import TextReader
+from fuseline.inputs.words import PATTERN
 from fuseline.models.encoders.base import Encoder
 from fuseline.training.augment import change_text
 from fuseline.training.modalities.base import Modality
@@ -25,7 +26,7 @@ class Text(Modality):
     settings: config.TextEncoder
 
     def build_reader(self) -> TextReader:
-        return TextReader(load_tokenizer(self.settings))
+        return TextReader(load_tokenizer(self.settings), PATTERN if self.words else None)
 
     def architecture(self) -> dict[str, Any]:
         return _text_config(self.settings)

@@ -1,0 +1,195 @@
+"""What a problem is to the line, from a row's target to metrics and answers.
+
+What is scored is a *unit*: the row itself in classification, a word of its text in NER. Members score units, so their
+training, weights, temperature and pools know none of this.
+Shape letters: N rows, U units, C classes, R resamples, K calibration bins.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuseline.records import ClassRow
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+Mask = NDArray[np.bool_]
+Span = tuple[int, int, str]
+"""Where something begins in a text, where it has ended, in characters, and what it is."""
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of rows."""
+
+    labels_U: Ints
+    """The class of each unit, row after row."""
+    counts_N: Ints
+    """Units of each row."""
+    bounds: list[list[tuple[int, int]]] = field(default_factory=list)
+    """Where each row's words stand in its text; of a task that scores words."""
+    spans: list[list[Span]] = field(default_factory=list)
+    """Each row's entities, as they were given; of a task that scores words."""
+
+    def units(self, rows_N: Mask) -> Mask:
+        """Return which units belong to the chosen rows."""
+        return np.repeat(rows_N, self.counts_N)
+
+    def take(self, rows_N: Mask) -> Truth:
+        """Keep the chosen rows."""
+        chosen = np.flatnonzero(rows_N)
+        return replace(
+            self, labels_U=self.labels_U[self.units(rows_N)], counts_N=self.counts_N[rows_N],
+            bounds=[self.bounds[row] for row in chosen] if self.bounds else [],
+            spans=[self.spans[row] for row in chosen] if self.spans else [],
+        )  # fmt: skip
+
+    def by_row(self, values_U: NDArray[Any]) -> list[NDArray[Any]]:
+        """Cut an array over units into one for each row."""
+        return np.split(values_U, np.cumsum(self.counts_N)[:-1])
+
+
+class Task(ABC):
+    """One kind of problem.
+
+    Args:
+        labels: as params.yaml lists them.
+    """
+
+    kind: ClassVar[str]
+    headline: ClassVar[str]
+    """The metric that systems are compared by; higher is better."""
+    words: ClassVar[bool] = False
+    """Whether the units are words."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Modalities that a row must have to be answered, and each member must use."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = list(labels)
+
+    @property
+    def classes(self) -> list[str]:
+        """Name the classes of a unit, in the order of the members' outputs."""
+        return self.labels
+
+    @property
+    def weighed(self) -> list[str]:
+        """Name, for each class, the key of params.yaml's `class_weights` that it goes by."""
+        return self.classes
+
+    def wanted(self, modalities: Sequence[str]) -> list[str]:
+        """Return the modalities of which a row must have one to be answered by a member on `modalities`."""
+        return list(self.needs or modalities)
+
+    @abstractmethod
+    def number(self, target: str, text: str | None) -> int | list[int] | None:
+        """Return the class of a row, or of each of its words; None where the target is of no class."""
+
+    @abstractmethod
+    def find_truth(self, labels: Sequence[Any], targets: Sequence[str], texts: Sequence[str | None]) -> Truth:
+        """Say what is true of rows.
+
+        Args:
+            labels: what `number` gave for each.
+        """
+
+    @abstractmethod
+    def assume_truth(self, labels: Sequence[Any]) -> Truth:
+        """Say what is true of rows of which nothing is known but what `number` gave; enough for `headline`."""
+
+    @abstractmethod
+    def summands(self, probs_UC: Floats, truth: Truth) -> dict[str, Floats]:
+        """Return, row by row, what the metrics are made of by summing: [N] or [N, any] each."""
+
+    @abstractmethod
+    def metrics(self, sums: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Turn the sums over the rows of each resample, [R] or [R, any], into metrics [R]."""
+
+    @abstractmethod
+    def confusion(self, probs_UC: Floats, truth: Truth) -> tuple[list[str], list[list[int]]]:
+        """Count true (rows) against predicted (columns) units, and name both."""
+
+    @abstractmethod
+    def answer(self, text: str | None, probs: Floats) -> dict[str, Any]:
+        """Put what the bundle answers to one row, [C] or of each of its words [W, C], into words, as JSON."""
+
+    def table(self, probs_UC: Floats, truth: Truth) -> tuple[list[ClassRow], list[ClassRow]]:
+        """Return precision, recall, F1 and support of each label, then their micro, macro and weighted averages."""
+        sums = {name: rows.sum(0) for name, rows in self.summands(probs_UC, truth).items()}
+        counts = [sums[name] for name in ("support", "guesses", "found")]
+        rows = [_row(label, *of_label) for label, *of_label in zip(self.labels, *counts, strict=True)]
+        return rows, [_row("micro", *(count_L.sum() for count_L in counts)), *_averages(rows)]
+
+
+def _row(label: str, support: float, guesses: float, found: float) -> ClassRow:
+    def part(of: float, whole: float) -> float:
+        return float(of / whole) if whole else 0.0
+
+    return ClassRow(
+        label=label, precision=part(found, guesses), recall=part(found, support),
+        f1=part(2 * found, support + guesses), support=int(support),
+    )  # fmt: skip
+
+
+def _averages(rows: Sequence[ClassRow]) -> list[ClassRow]:
+    """Average over labels, each counting alike or by its support."""
+    support_L = np.array([row.support for row in rows])
+    values_L3 = np.array([[row.precision, row.recall, row.f1] for row in rows])
+    shares = {
+        "macro": np.full(len(rows), 1 / len(rows)),
+        "weighted": share(support_L, np.full(len(rows), support_L.sum())),
+    }
+    found = []
+    for name, share_L in shares.items():
+        precision, recall, f1 = (float(value) for value in share_L @ values_L3)
+        found.append(ClassRow(label=name, precision=precision, recall=recall, f1=f1, support=int(support_L.sum())))
+    return found
+
+
+def share(part: Floats, whole: Floats) -> Floats:
+    """Divide; nothing of nothing is 0."""
+    shares: Floats = np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+    return shares
+
+
+def probability_summands(probs_UC: Floats, labels_U: Ints) -> dict[str, Floats]:
+    """Return, unit by unit, what accuracy, nll, brier and ece are made of: [U] or, the gaps, [U, K]."""
+    units, classes = probs_UC.shape
+    hit_U = (probs_UC.argmax(1) == labels_U).astype(float)
+    own_U = np.clip(probs_UC[np.arange(units), labels_U], 1e-12, 1)
+    return {
+        "hits": hit_U,
+        "nll": -np.log(own_U),
+        "brier": ((probs_UC - np.eye(classes)[labels_U]) ** 2).sum(1),
+        "gaps": _calibration_gaps(probs_UC.max(1), hit_U),
+    }
+
+
+def _calibration_gaps(confidence_U: Floats, hit_U: Floats) -> Floats:
+    """Return hit - confidence in the unit's bin of equal width, zero in the others [U, K]."""
+    bin_U = np.clip(np.ceil(confidence_U * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps_UK: Floats = np.eye(BINS)[bin_U] * (hit_U - confidence_U)[:, None]
+    return gaps_UK
+
+
+def probability_metrics(sums: Mapping[str, Floats], units_R: Floats) -> dict[str, Floats]:
+    """Turn sums into nll, brier and ece [R]; ece is eq. 3 of Guo et al. 2017."""
+    return {
+        "nll": sums["nll"] / units_R,
+        "brier": sums["brier"] / units_R,
+        "ece": np.abs(sums["gaps"]).sum(1) / units_R,
+    }
+
+
+def macro_f1(sums: Mapping[str, Floats]) -> Floats:
+    """Average F1 over the labels that occur or are predicted, [R]."""
+    total_RL = sums["support"] + sums["guesses"]
+    counted_R = (total_RL > 0).sum(1)
+    return share(share(2 * sums["found"], total_RL).sum(1), counted_R)
