@@ -175,7 +175,7 @@ def test_what_may_be_missing_may_be_missing(absent: str, rows: int, sound: Calla
     assert hold([*without, *([sound()] if rows == 1 else [])]).reasons == {}
 
 
-SPANS = Task(kind="ner", labels=["PER", "LOC"])
+SPANS = Task(kind="ner", labels=["PER", "LOC"], scheme="bio")
 QA = Task(kind="qa", labels=[])
 TARGETS = {
     "no JSON": (SPANS, "PER", {}, "is not a JSON list of [start, end, label]"),

@@ -320,7 +320,7 @@ def test_labels_that_params_lack_are_listed_where_they_are_too_many(folder: Path
 
 
 def test_spans_are_counted_by_label_and_another_problem_s_targets_are_asked_about(folder: Path) -> None:
-    task = Task(kind="ner", labels=["LOC", "PER"])
+    task = Task(kind="ner", labels=["LOC", "PER"], scheme="bio")
     begin(folder, "made up", task)
     good = [row("ab cd", '[[0, 2, "PER"], [3, 5, "LOC"]]'), row("ef", '[[0, 2, "PER"]]'), row("gh", "[]")]
     assert take_in(folder, [draft(*good)], "test", task, rules()).targets == {"PER": 2, "LOC": 1}

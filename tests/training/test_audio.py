@@ -107,7 +107,7 @@ def ensemble(trained: Path) -> Ensemble:
 def bundle(trained: Path, ensemble: Ensemble, evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "bundle"
     contents = Contents(
-        name="tones", task="classification", labels=LABELS, members=ensemble.names, max_tokens=12, opset=20,
+        name="tones", task=Classification(LABELS), members=ensemble.names, max_tokens=12, opset=20,
         data="0" * 64, evaluation=evaluation,
     )  # fmt: skip
     write_bundle(folder, contents, ensemble, load_readers(trained, ensemble))
