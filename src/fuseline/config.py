@@ -757,6 +757,9 @@ class Train(Section):
     processes: Count
     """Processes that share each step's rows, on CPU by gloo, on GPUs one each. Norms over a batch are over each
     process's rows, dropout is drawn anew in each: members with either come out a little different."""
+    length_pool: Count | None
+    """Steps whose rows are drawn together and dealt to them by length: rows of one step are then padded little, so that
+    long texts and recordings train faster. null deals rows without regard to their length."""
     checkpoint_steps: Count | None
     """Steps between checkpoints that a killed training goes on with; each epoch's end has one too. null keeps none.
     No result depends on it."""

@@ -136,6 +136,7 @@ CASES: dict[str, tuple[str, Any]] = {
     "encoders.image.size": ("train", 24),
     "encoders.image.blocks": ("train", [2, 1, 1, 1]),
     "train.seed": ("train", 1),
+    "train.length_pool": ("train", None),
     **{f"{EXPERTS}.text.{key}": ("train", value) for key, value in RECIPE.items()},
     **{f"{EXPERTS}.image.{key}": ("train", value) for key, value in RECIPE.items()},
     f"{EXPERTS}.text.modality": ("train", lambda document: alone(document, "text", "image")),

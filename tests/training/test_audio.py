@@ -42,7 +42,9 @@ from tests.conftest import BLOCK
 
 LABELS = ["low", "middle", "high"]
 HERTZ = {"low": 300, "middle": 900, "high": 2200}
-COMMON = config.Train(seed=0, threads=1, precision="fp32", device="cpu", processes=1, checkpoint_steps=None)
+COMMON = config.Train(
+    seed=0, threads=1, precision="fp32", device="cpu", processes=1, length_pool=None, checkpoint_steps=None
+)
 ALL = ["text", "image", "audio"]
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from fuseline.config import Encoders
 from fuseline.data.shards import write_table
@@ -34,6 +35,17 @@ def test_a_split_is_read_in_order(read: Read) -> None:
     assert len(examples) == 9
     assert examples.labels.tolist() == [0, 1, 2] * 3
     assert [examples[index]["label"] for index in range(9)] == [0, 1, 2] * 3
+
+
+def test_lengths_are_tokens_in_means_and_of_what_is_encoded_nothing(read: Read, tokenizer: Tokenizer) -> None:
+    rows = read("train")
+    tokens = np.array([len(each.ids) for each in map(tokenizer.encode, [text or "" for text in rows.column("text")])])
+    assert len(set(tokens)) > 2
+    np.testing.assert_allclose(rows.lengths(["text"]), tokens / tokens.mean())
+    has_image = rows.present()["image"]
+    np.testing.assert_allclose(rows.lengths(["image"]), has_image / has_image.mean())
+    np.testing.assert_allclose(rows.lengths(["text", "image"]), rows.lengths(["text"]) + rows.lengths(["image"]))
+    assert not rows.lengths([]).any()
 
 
 def test_rows_without_any_of_the_modalities_are_left_out(read: Read) -> None:

@@ -25,7 +25,7 @@ from fuseline.training.trainer import MemberTrainer, fit, set_up
 from fuseline.training.tuning import tune
 from tests.conftest import LABELS
 
-COMMON = Train(seed=0, threads=1, precision="fp32", device="cpu", processes=1, checkpoint_steps=2)
+COMMON = Train(seed=0, threads=1, precision="fp32", device="cpu", processes=1, length_pool=2, checkpoint_steps=2)
 AUGMENT = {"flip": 0.5, "degrees": 20, "translate": 0.1, "scale": 0.1, "color": 0.2, "erase": 0.1, "mixup": 0.5}
 LORA = {"rank": 2, "alpha": 4.0, "dropout": 0.2, "targets": "all"}
 

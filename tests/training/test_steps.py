@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 
 from fuseline.training.steps import Steps
 
 
-def dealt(rows: int, batch_size: int, parts: int = 1, processes: int = 1, epoch: int = 0) -> list[list[int]]:
-    """Return the rows of each step, its parts joined."""
+def dealt(
+    rows: int, batch_size: int, parts: int = 1, processes: int = 1, epoch: int = 0, pool: int | None = None
+) -> list[list[int]]:
+    """Return the rows of each step, its parts joined; row n is n % 7 long."""
     steps: list[list[int]] = []
     for rank in range(processes):
-        sampler = Steps(rows, batch_size, 7, parts, rank, processes)
+        sampler = Steps(np.arange(rows) % 7.0, batch_size, 7, parts, rank, processes, pool)
         sampler.epoch = epoch
         own = list(sampler)
         assert len(own) == len(sampler)
@@ -27,9 +30,11 @@ def dealt(rows: int, batch_size: int, parts: int = 1, processes: int = 1, epoch:
 
 
 @pytest.mark.parametrize(("parts", "processes"), [(1, 1), (3, 1), (1, 2), (2, 2)])
-@pytest.mark.parametrize("rows", [24, 21, 26])
-def test_steps_hold_the_same_rows_in_any_number_of_parts_and_processes(rows: int, parts: int, processes: int) -> None:
-    plain, cut = dealt(rows, 8), dealt(rows, 8, parts, processes)
+@pytest.mark.parametrize(("rows", "pool"), [(24, None), (21, None), (26, None), (24, 2), (21, 2)])
+def test_steps_hold_the_same_rows_in_any_number_of_parts_and_processes(
+    rows: int, pool: int | None, parts: int, processes: int
+) -> None:
+    plain, cut = dealt(rows, 8, pool=pool), dealt(rows, 8, parts, processes, pool=pool)
     if rows == 26 and parts * processes > 2:  # the last two rows are fewer than the parts
         plain = [*plain[:-2], plain[-2] + plain[-1]]
     assert [sorted(step) for step in cut] == [sorted(step) for step in plain]
@@ -41,3 +46,19 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     assert dealt(20, 6) != dealt(20, 6, epoch=1)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(7 + 3)).tolist()
     assert list(chain.from_iterable(dealt(20, 6, epoch=3))) == order
+
+
+def test_rows_of_near_length_share_a_step_and_steps_come_in_any_order() -> None:
+    steps = dealt(280, 8, pool=35)
+    assert sorted(chain.from_iterable(steps)) == list(range(280))
+    assert [len({row % 7 for row in step}) for step in steps] == [1] * 35
+    lengths = [step[0] % 7 for step in steps]
+    assert lengths != sorted(lengths)
+    assert max(len({row % 7 for row in step}) for step in dealt(280, 8)) > 1
+
+
+def test_each_epoch_draws_steps_and_their_order_anew() -> None:
+    first, again, second = dealt(280, 8, pool=5), dealt(280, 8, pool=5), dealt(280, 8, pool=5, epoch=1)
+    assert first == again
+    assert {frozenset(step) for step in first}.isdisjoint(frozenset(step) for step in second)
+    assert [step[0] % 7 for step in first] != [step[0] % 7 for step in second]

@@ -26,7 +26,7 @@ from tests.conftest import LABELS
 
 Recipe = Callable[..., Any]
 Build = Callable[..., FusionModel]
-COMMON = Train(seed=0, threads=1, precision="fp32", device="cpu", processes=1, checkpoint_steps=None)
+COMMON = Train(seed=0, threads=1, precision="fp32", device="cpu", processes=1, length_pool=None, checkpoint_steps=None)
 
 
 @pytest.fixture(autouse=True)

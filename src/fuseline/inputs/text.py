@@ -63,6 +63,11 @@ class TextReader(Reader):
             row[: len(firsts)] = firsts
         return {"words": words_BW}
 
+    def count_tokens(self, items: Sequence[str | None]) -> NDArray[np.int64]:
+        """Return how many tokens each text has, int64 [B], padding apart."""
+        encodings = self.tokenizer.encode_batch_fast([text or "" for text in items])
+        return np.array([sum(encoding.attention_mask) for encoding in encodings], dtype=np.int64)
+
     def save(self, folder: Path) -> None:
         self.tokenizer.save(str(folder / TOKENIZER))
         if self.pattern is not None:

@@ -118,6 +118,15 @@ class Examples(Dataset[dict[str, Any]]):
             if len(part):
                 yield f"{digest} {how} {chosen}", at, part
 
+    def lengths(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Return how long rows are, [N]: the sum over modalities of their items' lengths, in means over all rows."""
+        found = np.zeros(len(self))
+        for name in names:
+            cells = self._kept.get(name, self._columns).table[name].take(pa.array(self._rows))
+            lengths_N = self.modalities[name].lengths(cells)
+            found += lengths_N / max(1.0, lengths_N.mean())
+        return found
+
     def column(self, name: str) -> list[Any]:
         """Return a column of the prepared data, files apart, in order."""
         return self._columns.table[name].take(pa.array(self._rows)).to_pylist()  # type: ignore[no-any-return]
@@ -200,6 +209,11 @@ class Collator:
 
     def __init__(self, readers: Mapping[str, Reader], classes: int, encoded: Mapping[str, int] | None = None) -> None:
         self.readers, self.classes, self.encoded = readers, classes, dict(encoded or {})
+
+    @property
+    def padded(self) -> list[str]:
+        """The modalities whose items are brought to one length."""
+        return [name for name in self.readers if name not in self.encoded]
 
     def only(self, modality: str) -> Collator:
         """Return one that makes the inputs of a single modality, of items that are no vectors."""

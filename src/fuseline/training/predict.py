@@ -23,9 +23,16 @@ from fuseline.training.examples import Collator, Examples
 Floats = NDArray[np.float32]
 
 
-def batches(examples: Examples, collate: Collator, batch_size: int = 64) -> Iterator[dict[str, Tensor]]:
+def in_order_of_length(examples: Examples, collate: Collator) -> list[int]:
+    """Return the rows' numbers, the longest first: rows of a batch are padded little, and memory runs out at once."""
+    return np.argsort(-examples.lengths(collate.padded), kind="stable").tolist()  # type: ignore[no-any-return]
+
+
+def batches(
+    examples: Examples, collate: Collator, order: list[int], batch_size: int = 64
+) -> Iterator[dict[str, Tensor]]:
     """Yield the arguments of FusionModel.forward, without labels."""
-    for batch in DataLoader(examples, batch_size=batch_size, collate_fn=collate):
+    for batch in DataLoader(examples, batch_size=batch_size, collate_fn=collate, sampler=order):
         batch.pop("labels", None)
         yield batch
 
@@ -55,23 +62,27 @@ def predict_ensemble(
 
 def count_unseen(examples: Examples, collate: Collator) -> int:
     """Count the words that no token stands for."""
-    return sum(int((batch["words"] == UNSEEN).sum()) for batch in batches(examples, collate))
+    order = in_order_of_length(examples, collate)
+    return sum(int((batch["words"] == UNSEEN).sum()) for batch in batches(examples, collate, order))
 
 
 def run_over(
     model: nn.Module, examples: Examples, collate: Collator, run: Callable[[dict[str, Tensor]], Tensor]
 ) -> Floats:
-    """Return what `run` makes of the model's inputs, batch by batch, as one array."""
+    """Return what `run` makes of the model's inputs, batch by batch, as one array in the order of the examples."""
     device = next(model.parameters()).device
     model.eval()
+    order, outputs, units = in_order_of_length(examples, collate), [], []
     with torch.inference_mode():
-        outputs = [
-            _units(run({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu(), batch).numpy()
-            for batch in batches(examples, collate)
-        ]
-    return np.concatenate(outputs)
+        for batch in batches(examples, collate, order):
+            found = run({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu()
+            there = _units(found, batch)
+            outputs.append(found[there].numpy())
+            units.append(there.view(len(found), -1).sum(1).numpy())
+    rows_U = np.repeat(order, np.concatenate(units))
+    return np.concatenate(outputs)[np.argsort(rows_U, kind="stable")]
 
 
 def _units(outputs: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Lay the words of all rows one after the other, where words are scored; those without a token count."""
-    return outputs[batch["words"] != PADDING] if "words" in batch else outputs
+    """Say where units are among outputs: rows; where words are scored words, those without a token too."""
+    return batch["words"] != PADDING if "words" in batch else torch.ones(len(outputs), dtype=torch.bool)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Sampler
 
 
@@ -14,28 +17,46 @@ class Steps(Sampler[list[int]]):
     The same rows make a step however many processes there are and however many parts each takes; a process sees its
     own parts only. Parts differ by one row at most.
 
+    Rows of near length share a step where a pool is given: rows drawn for as many steps as it says are sorted by
+    length before they are dealt to these steps, and the epoch takes all steps in an order that is drawn as well.
+
     Args:
-        rows: how many there are.
+        lengths_N: of the rows.
         batch_size: rows per step.
         seed: what the orders follow from, with the epoch.
         parts: of a step, in each process.
         rank: this process.
         processes: how many share a step.
+        pool: steps; None deals rows without regard to their length.
     """
 
     def __init__(
-        self, rows: int, batch_size: int, seed: int, parts: int = 1, rank: int = 0, processes: int = 1
-    ) -> None:
-        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
-        self.parts, self.rank, self.processes = parts, rank, processes
+        self, lengths_N: NDArray[np.float64], batch_size: int, seed: int, parts: int = 1, rank: int = 0,
+        processes: int = 1, pool: int | None = None,
+    ) -> None:  # fmt: skip
+        self.lengths_N, self.batch_size, self.seed, self.epoch = torch.from_numpy(lengths_N), batch_size, seed, 0
+        self.parts, self.rank, self.processes, self.pool = parts, rank, processes, pool
+
+    @property
+    def rows(self) -> int:
+        """How many rows an epoch deals."""
+        return len(self.lengths_N)
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(self.rows, generator=generator)
-        for start, stop in self._bounds():
-            shares = order[start:stop].tensor_split(self.parts * self.processes)
+        order_N, bounds = torch.randperm(self.rows, generator=generator), self._bounds()
+        if self.pool is not None:
+            order_N = self._sort(order_N, self.pool)
+            bounds = [bounds[step] for step in torch.randperm(len(bounds), generator=generator).tolist()]
+        for start, stop in bounds:
+            shares = order_N[start:stop].tensor_split(self.parts * self.processes)
             for part in range(self.parts):
                 yield shares[part * self.processes + self.rank].tolist()
+
+    def _sort(self, order_N: Tensor, pool: int) -> Tensor:
+        """Sort the rows of each pool by length; equal ones stay as drawn."""
+        pools = order_N.split(pool * self.batch_size)
+        return torch.cat([each[self.lengths_N[each].argsort(stable=True)] for each in pools])
 
     def __len__(self) -> int:
         return self.parts * len(self._bounds())

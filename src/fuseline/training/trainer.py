@@ -34,6 +34,7 @@ from fuseline.tasks.base import Task
 from fuseline.training import resume
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.layers import depths
+from fuseline.training.predict import in_order_of_length
 from fuseline.training.steps import Steps
 from fuseline.training.targets import TrainingCollator
 
@@ -57,7 +58,7 @@ def fit(
         data_collator=collate, compute_metrics=partial(_score, task),
         optimizers=(build_optimizer(model, recipe), None),
     )  # fmt: skip
-    trainer.prepare(collate_val, recipe.batch_size)
+    trainer.prepare(collate_val, recipe.batch_size, common.length_pool)
     checkpoint = agree(resume.latest(folder) if trainer.is_world_process_zero() else None)
     if checkpoint is not None and (state := resume.finished(checkpoint)) is not None:
         resume.load_result(model, checkpoint, state)
@@ -95,12 +96,13 @@ class MemberTrainer(Trainer):
     collate_val: Collator
     steps: Steps
 
-    def prepare(self, collate_val: Collator, batch_size: int) -> None:
-        """Set what validation batches are made by, and the rows per step."""
+    def prepare(self, collate_val: Collator, batch_size: int, length_pool: int | None) -> None:
+        """Set what validation batches are made by, and which rows make a step."""
         self.collate_val = collate_val
+        lengths_N = np.zeros(len(self.rows)) if length_pool is None else self.rows.lengths(collate_val.padded)
         self.steps = Steps(
-            len(self.rows), batch_size, self.args.seed, self.args.gradient_accumulation_steps,
-            self.args.process_index, self.args.world_size,
+            lengths_N, batch_size, self.args.seed, self.args.gradient_accumulation_steps,
+            self.args.process_index, self.args.world_size, length_pool,
         )  # fmt: skip
         self.model_accepts_loss_kwargs = True  # has the rows of all parts counted, for compute_loss
         self.loss_is_scaled_for_ga = True
@@ -124,6 +126,10 @@ class MemberTrainer(Trainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.data_collator = collate
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """Take rows of near length together; the order counts for nothing."""
+        return in_order_of_length(eval_dataset, self.collate_val)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

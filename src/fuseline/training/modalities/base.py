@@ -7,6 +7,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from fuseline.config import Augment
 from fuseline.inputs import READERS
 from fuseline.inputs.base import Array, Reader
@@ -57,6 +62,10 @@ class Modality(ABC):
         """Return a change of items in training, drawn from a number; None where there is none."""
         return None
 
+    @abstractmethod
+    def lengths(self, cells: pa.ChunkedArray) -> NDArray[np.int64]:
+        """Return how long the items are, to batch near ones: rows of a batch are padded to its longest; 0 for none."""
+
 
 class FileModality(Modality):
     """A modality whose values are files: they are decoded once, and kept in the cache."""
@@ -72,6 +81,9 @@ class FileModality(Modality):
     @abstractmethod
     def restore(self, kept: bytes) -> Array:
         """Make an item, as the reader takes it, of what was cached; it may be changed."""
+
+    def lengths(self, cells: pa.ChunkedArray) -> NDArray[np.int64]:
+        return pc.binary_length(cells).fill_null(0).to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
     @property
     @abstractmethod

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer
 
@@ -37,6 +40,11 @@ class Text(Modality):
         load_weights(backbone, "text", self.settings.name, self.settings.revision)
         if self.settings.freeze_embeddings:
             backbone.get_input_embeddings().requires_grad_(False)
+
+    def lengths(self, cells: pa.ChunkedArray) -> NDArray[np.int64]:
+        reader = cast(TextReader, self.reader)
+        counts = (reader.count_tokens(chunk.to_pylist()) for chunk in cells.chunks)
+        return np.concatenate([np.zeros(0, np.int64), *counts])
 
     def build_change(self, augment: config.Augment) -> Callable[[str, int], str] | None:
         words = augment.text
