@@ -22,7 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.outcome import Outcome
 from fuseline import config
 from fuseline.errors import DISK_FULL, FuselineError, LineageError, NotInstalledError, is_disk_full
-from fuseline.lineage import champion, data, dvc, git, registry, runs
+from fuseline.lineage import champion, data, dvc, git, registry, runs, start
 from fuseline.lineage.publish import conclude
 from fuseline.lineage.workspace import Workspace, close_workspace, keep_validation, open_workspace, sweep
 from fuseline.progress import let_go_of_stdout, parse
@@ -59,12 +59,14 @@ def look(folder: Path, force: bool) -> tuple[Workspace, runs.Run | None, str | N
 
 @task(task_run_name="prepare workspace", cache_policy=NO_CACHE)
 def prepare_workspace(workspace: Workspace) -> None:
-    """Clone the snapshot, pull the data set and the champion's bundle."""
+    """Clone the snapshot, pull the data set, the champion's bundle and the members that training goes on from."""
     from fuseline.judge import fetch_champion  # here and below: three seconds that a run with nothing to do is spared
 
     get_run_logger().info(f"This is run {workspace.run}.")
     open_workspace(workspace)
-    fetch_champion(workspace, config.load(workspace.clone / "params.yaml").publish.name)
+    params = config.load(workspace.clone / "params.yaml")
+    fetch_champion(workspace, params.publish.name)
+    start.bring(workspace.clone, registry.champion(workspace.repo, params.publish.name), params.members.warm())
 
 
 @task(task_run_name="list stages", cache_policy=NO_CACHE)

@@ -23,6 +23,7 @@ from fuseline.tasks.classification import Classification
 
 SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10, probe_penalty=20.0, probe_steps=300)
 TRUTH = [0, 1, 2] * 3
+KNOWN = ["shard-00000-a.parquet"]
 
 
 @pytest.fixture
@@ -32,7 +33,12 @@ def clone(tmp_path: Path, bundle: Path, prepared: Path) -> Path:
     shutil.copytree(bundle, build / "export" / "bundle")
     shutil.copytree(prepared, build / "prepare")
     wrong = [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]] * 3
-    columns = {"group": list("aabbccdde"), "label": TRUTH, "probabilities": wrong}
+    columns = {
+        "group": list("aabbccdde"),
+        "shard": ["shard-00000-a.parquet"] * 4 + ["shard-00001-b.parquet"] * 5,
+        "label": TRUTH,
+        "probabilities": wrong,
+    }
     write_table(pa.table(columns), build / "evaluate" / "predictions.parquet")
     return tmp_path
 
@@ -65,12 +71,37 @@ def test_labels_in_another_order_are_compared_by_name(clone: Path, bundle: Path,
     assert expected["nll"].value != 0
 
 
-def test_a_champion_of_other_labels_is_not_compared(clone: Path, bundle: Path) -> None:
-    describe(clone / "build/export/bundle", labels=["red", "green", "blue", "new"])
-    comparison = compare("v1.0.0", bundle, clone, SETTINGS)
+def test_a_champion_of_other_labels_is_not_compared_but_asked_what_it_knows(
+    clone: Path, bundle: Path, tmp_path: Path
+) -> None:
+    champion = describe(Path(shutil.copytree(bundle, tmp_path / "other")), labels=["red", "green", "other"])
+    comparison = compare("v1.0.0", champion, clone, SETTINGS, KNOWN)
     assert comparison.gain is None
-    assert "has other labels (the two differ in new)" in comparison.why_not
+    assert "has other labels (the two differ in blue, other)" in comparison.why_not
     assert "take the margin rules out" in comparison.why_not
+    assert comparison.forgetting is not None
+    blue = [recall["blue"] for recall in comparison.forgetting.recall.values()]
+    assert {each.champion for each in blue} == {0.0}
+
+
+def test_old_rows_and_new_ones_are_counted_apart_for_champion_and_challenger(
+    clone: Path, bundle: Path, tmp_path: Path
+) -> None:
+    turned = describe(Path(shutil.copytree(bundle, tmp_path / "turned")), labels=["blue", "red", "green"])
+    found = compare("v1.0.0", turned, clone, SETTINGS, KNOWN).forgetting
+    assert found is not None
+    answered = answer(Predictor(bundle), clone / "build/prepare/test", 9, "anybody").argmax(1)
+    truth = np.array(TRUTH)
+    for age, rows in (("old", slice(0, 4)), ("new", slice(4, 9))):
+        assert found.overall[age].rows == len(truth[rows])
+        assert found.overall[age].challenger == pytest.approx((answered[rows] == truth[rows]).mean())
+        assert found.overall[age].champion == pytest.approx((np.array([2, 0, 1])[answered[rows]] == truth[rows]).mean())
+    red = truth[:4] == 0
+    assert found.recall["old"]["red"].challenger == pytest.approx((answered[:4][red] == 0).mean())
+    assert sum(each.rows for each in found.recall["new"].values()) == 5
+    everything = compare("v1.0.0", turned, clone, SETTINGS, ["shard-00000-a.parquet", "shard-00001-b.parquet"])
+    assert everything.forgetting is not None
+    assert everything.forgetting.overall.keys() == {"old"}
 
 
 def test_a_champion_of_other_modalities_is_not_compared(clone: Path, bundle: Path) -> None:

@@ -503,8 +503,20 @@ def _check_augments(augment: Augment, modalities: list[Modality]) -> None:
         raise ValueError(f"augment.{idle[0]}: the member does not use {idle[0]}; remove it")
 
 
+class WarmStart(Section):
+    """Training that goes on from the champion's member of the same name, where it has one that fits."""
+
+    replay: Annotated[float, Field(gt=0, le=1)]
+    """Share of the rows that the champion's data set held, drawn anew for each epoch; rows that came since are in every
+    one. 1 takes all rows."""
+
+
 class Recipe(Section):
     """Training of one member, by transformers.Trainer."""
+
+    warm_start: WarmStart | None
+    """null trains anew each time. A member that goes on keeps what the champion knows of its labels, by their names,
+    and learns those that are new; where there is nothing to go on from, it is trained anew, and its record says why."""
 
     dropout: Share
     """Before the head."""
@@ -659,7 +671,8 @@ class Fusion(Recipe):
     modality_dropout: Share
     """Probability, per example and modality, of hiding it in training; never hides all."""
     start: dict[Modality, Name]
-    """Modality to the trained expert whose encoder it starts from; modalities left out start as loaded."""
+    """Modality to the trained expert whose encoder it starts from; modalities left out start as loaded. Of no account
+    where it goes on from the champion's member, which `warm_start` asks for."""
     tuning: dict[Modality, Tuning]
     """By modality, one for each of the member's."""
     learning_rate: FusionRates
@@ -737,6 +750,11 @@ class Members(Section):
         """Return all members, sorted by name: DVC does not see the order of keys, so no result may depend on it."""
         members: dict[str, Member] = {**self.experts, **self.fusions}
         return dict(sorted(members.items()))
+
+    def warm(self) -> list[str]:
+        """Return the places of the members that go on from the champion's, such as experts/text."""
+        kinds: dict[str, dict[str, Any]] = {"experts": self.experts, "fusions": self.fusions}
+        return [f"{kind}/{name}" for kind, each in kinds.items() for name in each if each[name].warm_start is not None]
 
     def modalities(self) -> list[Modality]:
         """Return the modalities that any member uses, text first."""

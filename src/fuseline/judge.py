@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from fuseline.config import Evaluate, Params, Rule, load
 from fuseline.errors import BundleError, LineageError
 from fuseline.evaluation.gate import Comparison, judge
-from fuseline.evaluation.metrics import estimate_gain
-from fuseline.lineage import champion, registry
+from fuseline.evaluation.metrics import estimate_gain, find_forgetting
+from fuseline.lineage import champion, registry, start
 from fuseline.lineage.dvc import data_digest
 from fuseline.lineage.git import git
 from fuseline.lineage.workspace import STATE, Workspace
@@ -29,6 +29,7 @@ from fuseline.records import (
     Bundle,
     DataManifest,
     Evaluation,
+    Forgetting,
     History,
     Leakage,
     Parity,
@@ -99,14 +100,16 @@ def judge_run(workspace: Workspace) -> Judgement:
     """Score the champion again on today's test rows, answer the gate's rules, write the evidence."""
     clone, evidence = workspace.clone, Evidence.read(workspace.clone)
     name = evidence.params.publish.name
-    fetched, comparison = fetch_champion(workspace, name), None
+    fetched, comparison, forgetting = fetch_champion(workspace, name), None, None
     if fetched is not None:
         version, bundle = fetched
-        comparison = compare(version, bundle, clone, evidence.params.evaluate)
+        known = start.known_shards(clone, version, f"{name}@{version}")
+        comparison = compare(version, bundle, clone, evidence.params.evaluate, known)
+        forgetting = comparison.forgetting
     verdict = evidence.verdict(comparison)
     planned = registry.next_version(workspace.repo, name) if verdict.blessed else None
     lineage = {"data": data_digest(clone), "commit": workspace.commit, "branch": workspace.branch}
-    write_evidence(workspace, evidence, verdict, planned, lineage)
+    write_evidence(workspace, evidence, verdict, planned, lineage, forgetting)
     by_machine = refused_by_machine_alone(evidence.params.gate, verdict)
     return Judgement(name, verdict, evidence.evaluation, planned, by_machine)
 
@@ -147,32 +150,57 @@ def fetch_champion(workspace: Workspace, name: str) -> tuple[str, Path] | None:
     return now.version, folder
 
 
-def compare(version: str, bundle: Path, clone: Path, settings: Evaluate) -> Comparison:
-    """Score a champion's bundle again, on the run's test rows, beside the run's own bundle: both as they are served."""
+def compare(version: str, bundle: Path, clone: Path, settings: Evaluate, known: Sequence[str] = ()) -> Comparison:
+    """Score a champion's bundle again, on the run's test rows, beside the run's own bundle: both as they are served.
+
+    Args:
+        known: shards that the champion's data set held too.
+    """
     theirs, ours = Predictor(bundle), Predictor(clone / "build" / "export" / "bundle")
-    if why_not := find_difference(theirs.bundle, ours.bundle) or find_other_words(theirs, ours):
+
+    def refuse(why_not: str, forgetting: Forgetting | None = None) -> Comparison:
         remedy = "to accept that, take the margin rules out of params.yaml for one run"
-        return Comparison(version, None, f"champion {version} {why_not}, so it cannot be compared; {remedy}")
+        told = f"champion {version} {why_not}, so it cannot be compared; {remedy}"
+        return Comparison(version, None, told, forgetting)
+
+    if why_not := find_difference(theirs.bundle, ours.bundle) or find_other_words(theirs, ours):
+        return refuse(why_not)
     rows = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
     test = clone / "build" / "prepare" / "test"
     after_UC = answer(ours, test, rows.num_rows, "challenger")
     before_UC = answer(theirs, test, rows.num_rows, f"champion {version}")
-    columns_C = [theirs.task.classes.index(name) for name in ours.task.classes]
+    before_UC = by_name(before_UC, theirs.task.classes, ours.task.classes)
     shown = [rows[name].to_pylist() for name in ("target", "text")] if ours.task.words else [[], []]
     truth, groups_N = ours.task.find_truth(rows["label"].to_pylist(), *shown), np.array(rows["group"].to_pylist())
     drawn = settings.resamples, settings.confidence
-    return Comparison(version, estimate_gain(ours.task, after_UC, before_UC[:, columns_C], truth, groups_N, *drawn))
+    old_N = np.isin(rows["shard"].to_pylist(), list(known))
+    forgetting = find_forgetting(ours.task, version, before_UC, after_UC, truth, old_N)
+    if why_not := find_other(theirs.bundle, ours.bundle, "labels"):
+        return refuse(why_not, forgetting)
+    gain = estimate_gain(ours.task, after_UC, before_UC, truth, groups_N, *drawn)
+    return Comparison(version, gain, forgetting=forgetting)
+
+
+def by_name(probs_UC: NDArray[np.float32], theirs: Sequence[str], ours: Sequence[str]) -> NDArray[np.float32]:
+    """Put the columns of classes in our order; a class that they do not know has no probability."""
+    known = [number for number, name in enumerate(ours) if name in theirs]
+    found = np.zeros((len(probs_UC), len(ours)), probs_UC.dtype)
+    found[:, known] = probs_UC[:, [theirs.index(ours[number]) for number in known]]
+    return found
 
 
 def find_difference(theirs: Bundle, ours: Bundle) -> str | None:
-    """Say why two bundles cannot be compared, None if they can; the order of labels or modalities is no reason."""
+    """Say why two bundles cannot be asked the same, None if they can; the order of modalities is no reason."""
     for what in ("task", "scheme"):
         if (one := getattr(theirs, what)) != (other := getattr(ours, what)):
             return f"has another {what} ({one}, not {other})"
-    for what in ("labels", "modalities"):
-        if differing := set(getattr(theirs, what)) ^ set(getattr(ours, what)):
-            return f"has other {what} (the two differ in {', '.join(sorted(differing))})"
-    return None
+    return find_other(theirs, ours, "modalities")
+
+
+def find_other(theirs: Bundle, ours: Bundle, what: str) -> str | None:
+    """Say so if two bundles have other labels or modalities, in whatever order; None if they have the same."""
+    differing = set(getattr(theirs, what)) ^ set(getattr(ours, what))
+    return f"has other {what} (the two differ in {', '.join(sorted(differing))})" if differing else None
 
 
 def find_other_words(theirs: Predictor, ours: Predictor) -> str | None:
@@ -198,16 +226,20 @@ def answer(predictor: Predictor, test: Path, rows: int, who: str) -> NDArray[np.
 
 
 def write_evidence(
-    workspace: Workspace, evidence: Evidence, verdict: Verdict, version: str | None, lineage: dict[str, str]
-) -> None:
-    """Write verdict.json, evaluation.json, benchmark.json, parity.json, leakage.json and report.html.
+    workspace: Workspace, evidence: Evidence, verdict: Verdict, version: str | None, lineage: dict[str, str],
+    forgetting: Forgetting | None,
+) -> None:  # fmt: skip
+    """Write verdict, evaluation, benchmark, parity, leakage and forgetting .json, and report.html.
 
     Args:
         version: what the bundle will be registered as, None if it was refused.
+        forgetting: None where there is no champion to compare with.
     """
     folder, clone = workspace.evidence, workspace.clone
     folder.mkdir(parents=True, exist_ok=True)
     verdict.write(folder / "verdict.json")
+    if forgetting is not None:
+        forgetting.write(folder / "forgetting.json")
     for name in ("evaluate/evaluation.json", "benchmark/benchmark.json", "export/parity.json", "prepare/leakage.json"):
         shutil.copy(clone / "build" / name, folder)
     story = Story(
@@ -215,7 +247,8 @@ def write_evidence(
         created=datetime.now(UTC).isoformat(timespec="seconds"), verdict=verdict,
         evaluation=evidence.evaluation, benchmark=evidence.benchmark, parity=evidence.parity,
         validation=evidence.validation, preparation=evidence.preparation, leakage=evidence.leakage,
-        manifest=evidence.manifest,
+        manifest=evidence.manifest, forgetting=forgetting,
+        origins={name: h.origin for name, h in evidence.histories.items() if h.origin is not None},
         histories={name: [epoch.model_dump() for epoch in h.epochs] for name, h in evidence.histories.items()},
         lineage=lineage | environment(clone) | {"onnxruntime": evidence.benchmark.onnxruntime},
     )  # fmt: skip

@@ -235,6 +235,34 @@ class ClassRow(Record):
     support: int
 
 
+class Start(Record):
+    """`start.json`: the champion that members may go on from.
+
+    A run writes it, and start/ beside it, which start.dvc tracks.
+    """
+
+    version: str | None
+    """None where there is nothing to go on from."""
+    known: list[FileName]
+    """Shards of the data set that the champion's held too."""
+    files: dict[str, str]
+    """Files of its members, by their path in start/, and their sha256."""
+
+
+class Origin(Record):
+    """Where the weights of a member that may start warm come from."""
+
+    version: str | None
+    """The champion whose member it goes on from; None where it was trained anew."""
+    why: str
+    """In a sentence."""
+    old_rows: Count
+    """Training rows that the champion's data set held."""
+    replayed: Count
+    """How many of them each epoch takes."""
+    new_rows: Count
+
+
 class Epoch(Record):
     """Where a member stood after one epoch."""
 
@@ -250,6 +278,8 @@ class History(Record):
     metric: str
     """What `val_score` is."""
     epochs: list[Epoch]
+    origin: Origin | None = None
+    """None of a member that is trained anew each time."""
 
 
 class Transitions(Record):
@@ -306,6 +336,30 @@ class Evaluation(Record):
     """Per member of an ensemble of several: the ensemble minus what is left without it, paired."""
     disagreement: dict[str, dict[str, float]] = {}
     """Share of rows for which two members, both of which see something, name different labels."""
+
+
+class Versus(Record):
+    """The champion and the challenger on the same test rows."""
+
+    rows: Count
+    champion: float
+    challenger: float
+
+
+class Forgetting(Record):
+    """`forgetting.json`: whether what the champion knew is still known, and what was learnt since.
+
+    Old are the test rows that the champion's data set held, new are those that came since. Where labels are new too,
+    the champion knows nothing of them; labels that are gone it does not name.
+    """
+
+    champion: str
+    metric: str
+    """What `overall` is in: the headline metric."""
+    overall: dict[str, Versus]
+    """old and new; what has no row is left out."""
+    recall: dict[str, dict[str, Versus]]
+    """old and new, then label: the share of its rows, of ner of its entities, that is found."""
 
 
 class Parity(Record):

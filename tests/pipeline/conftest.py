@@ -18,7 +18,7 @@ from fuseline.training.modalities.hub import digest_model
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["circle", "square", "star"]
-PARTS = ["src", "flows", "dvc.yaml", "requirements.lock", ".dvcignore", ".gitignore", "pyproject.toml"]
+PARTS = ["src", "flows", "dvc.yaml", "start.json", "requirements.lock", ".dvcignore", ".gitignore", "pyproject.toml"]
 TRAINING = {"epochs": 1, "batch_size": 16, "patience": None, "augment": {}}
 
 

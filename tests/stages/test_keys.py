@@ -84,6 +84,10 @@ ELSEWHERE = {
     "members.experts.text.patience": "tests/training/test_trainer.py: test_patience_keeps_the_best_epoch_and_stops",
     "members.experts.image.patience": "as for text",
     "members.fusions.fusion.patience": "as for text",
+    **{
+        f"members.{member}.warm_start": "tests/stages/test_warm.py"
+        for member in ("experts.text", "experts.image", "fusions.fusion")
+    },
     "members.experts.image.augment.image.flip": "tests/training/test_augment.py: the pictures here are symmetric",
     "members.fusions.fusion.augment.image.flip": "as for image",
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fuseline.training.steps import Steps
+from fuseline.training.steps import Replay, Steps
 
 
 def dealt(
@@ -62,3 +62,22 @@ def test_each_epoch_draws_steps_and_their_order_anew() -> None:
     assert first == again
     assert {frozenset(step) for step in first}.isdisjoint(frozenset(step) for step in second)
     assert [step[0] % 7 for step in first] != [step[0] % 7 for step in second]
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.25, 3), (0.01, 1), (1.0, 10)])
+def test_an_epoch_takes_all_new_rows_and_a_share_of_the_others_drawn_anew(share: float, count: int) -> None:
+    old = torch.arange(5, 15)
+    sampler = Steps(np.zeros(24), 4, seed=7, replay=Replay(old, share))
+    epochs = []
+    for sampler.epoch in range(3):
+        rows = list(chain(*sampler))
+        assert len(list(sampler)) == len(sampler)
+        assert len(set(rows)) == len(rows) == 14 + count
+        assert set(range(24)) - set(old.tolist()) <= set(rows)
+        epochs.append(frozenset(rows))
+    assert (len(set(epochs)) > 1) == (share < 1)
+
+
+def test_nothing_replayed_is_the_same_order_as_before_there_was_replay() -> None:
+    generator = torch.Generator().manual_seed(7)
+    assert list(chain(*Steps(np.zeros(24), 5, seed=7))) == torch.randperm(24, generator=generator).tolist()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuseline.config import Rule
-from fuseline.records import Metrics, RuleOutcome, Verdict
+from fuseline.records import Forgetting, Metrics, RuleOutcome, Verdict
 
 COMPARED = "evaluation.ensemble."
 TOLERANCE = 1e-9
@@ -23,6 +23,8 @@ class Comparison:
     gain: Metrics | None
     """Challenger minus champion, positive is better; None where the two cannot be compared."""
     why_not: str = ""
+    forgetting: Forgetting | None = None
+    """On old rows and on new ones; None where the two cannot be asked the same."""
 
 
 def judge(rules: Sequence[Rule], evidence: Mapping[str, Any], comparison: Comparison | None) -> Verdict:

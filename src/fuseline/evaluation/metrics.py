@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseline.records import Estimate, Evaluation, Metrics
+from fuseline.records import Estimate, Evaluation, Forgetting, Metrics, Versus
 from fuseline.tasks.base import Floats, Task, Truth
 
 Groups = NDArray[Any]
@@ -126,6 +126,35 @@ def headline(evaluation: Evaluation) -> dict[str, float]:
         "best_single": members[evaluation.best_single],
         **{f"member_{name}": value for name, value in members.items()},
     }
+
+
+def find_forgetting(
+    task: Task, champion: str, before_UC: Floats, after_UC: Floats, truth: Truth, old_N: NDArray[np.bool_]
+) -> Forgetting:
+    """Compare champion and challenger on old rows and on new ones.
+
+    Args:
+        champion: its version.
+        before_UC: the champion's probabilities.
+        after_UC: the challenger's.
+        old_N: which rows the champion's data set held.
+    """
+    overall: dict[str, Versus] = {}
+    recall: dict[str, dict[str, Versus]] = {}
+    for name, rows_N in (("old", old_N), ("new", ~old_N)):
+        if not rows_N.any():
+            continue
+        there, units = truth.take(rows_N), truth.units(rows_N)
+        both = before_UC[units], after_UC[units]
+        theirs, ours = (score(task, probs_UC, there)[task.headline] for probs_UC in both)
+        overall[name] = Versus(rows=int(rows_N.sum()), champion=theirs, challenger=ours)
+        tables = zip(*(task.table(probs_UC, there)[0] for probs_UC in both), strict=True)
+        recall[name] = {
+            one.label: Versus(rows=one.support, champion=one.recall, challenger=other.recall)
+            for one, other in tables
+            if one.support
+        }
+    return Forgetting(champion=champion, metric=task.headline, overall=overall, recall=recall)
 
 
 def disagreement(members: Mapping[str, Floats], seen: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, float]]:

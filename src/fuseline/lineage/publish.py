@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from fuseline.errors import LineageError, NotInstalledError, PublishError
-from fuseline.lineage import champion, registry
+from fuseline.lineage import champion, registry, start
 from fuseline.lineage.dvc import data_digest, dvc
 from fuseline.lineage.git import git, inputs_key
 from fuseline.lineage.runs import INPUTS
@@ -45,12 +45,13 @@ def assemble(bundle: Path, evidence: Path, target: Path) -> Path:
 
 
 def record(workspace: Workspace, subject: str, trailers: dict[str, str]) -> str:
-    """Commit the run's lock file, and its bundle where there is one, on the run's branch; return the commit.
+    """Commit on the run's branch the lock file, what was started from, and a bundle, if any; return the commit.
 
     The branch goes to the repository that the run was started from, and to its shared remote where it has one.
     """
     clone = workspace.clone
-    paths = [path for path in ("dvc.lock", "champion.dvc") if (clone / path).exists()]
+    recorded = ("dvc.lock", "champion.dvc", start.RECORD, start.TRACKED)
+    paths = [path for path in recorded if (clone / path).exists()]
     git(clone, "add", "--force", *paths)
     message = "\n".join([subject, "", *(f"{key}: {value}" for key, value in trailers.items())])
     git(clone, "commit", "--quiet", "--allow-empty", "--no-verify", "--no-gpg-sign", "-m", message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,7 +14,9 @@ from fuseline.records import (
     DataManifest,
     Estimate,
     Evaluation,
+    Forgetting,
     Leakage,
+    Origin,
     Parity,
     Preparation,
     Validation,
@@ -45,6 +47,10 @@ class Story:
     """Per member one row an epoch: epoch, train_loss, val_loss, val_score, which is in the headline metric."""
     lineage: dict[str, str]
     """Label to value: revisions, parameters, versions."""
+    forgetting: Forgetting | None = None
+    """None where there is no champion to compare with."""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Where the members that may start warm come from."""
 
 
 @dataclass(frozen=True)

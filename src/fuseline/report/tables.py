@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fuseline.records import Benchmark, ClassRow, Estimate, Evaluation, Metrics, Preparation, Validation, Verdict
+from fuseline.records import (
+    Benchmark,
+    ClassRow,
+    Estimate,
+    Evaluation,
+    Forgetting,
+    Metrics,
+    Origin,
+    Preparation,
+    Validation,
+    Verdict,
+    Versus,
+)
 from fuseline.report import charts, heat, numbers
 
 Kind = Literal["text", "number", "code", "prose", "outcome"]
@@ -130,6 +142,43 @@ def patterns(evaluation: Evaluation) -> Table:
     """Show the ensemble by which modalities it is given."""
     rows = [[name, *_metric_cells(evaluation, metrics)] for name, metrics in evaluation.patterns.items()]
     return Table("The ensemble by available modalities", (("Given", "text"), *_metric_columns(evaluation)), rows)
+
+
+def forgetting(found: Forgetting) -> Table:
+    """Set champion and challenger side by side on old rows and on new ones, label by label."""
+    rows = []
+    for age, whole in found.overall.items():
+        rows.append([f"{age} rows, {numbers.name(found.metric)}", *_versus(whole)])
+        rows += [[f"{age} rows, recall of {label}", *_versus(each)] for label, each in found.recall[age].items()]
+    return Table(
+        f"What champion {found.champion} knew, and what came since",
+        (
+            ("On", "text"),
+            ("Rows", "number"),
+            (f"Champion {found.champion}", "number"),
+            ("Now", "number"),
+            ("Difference", "number"),
+        ),
+        rows,
+    )
+
+
+def _versus(found: Versus) -> list[str]:
+    values = found.champion, found.challenger
+    return [f"{found.rows:,}", *map(numbers.metric, values), numbers.gain(found.challenger - found.champion)]
+
+
+def origins(found: Mapping[str, Origin]) -> Table:
+    """Say of each member that may start warm where its weights come from."""
+    rows = [
+        [name, origin.why, f"{origin.new_rows:,}", f"{origin.replayed:,} of {origin.old_rows:,}"]
+        for name, origin in found.items()
+    ]
+    return Table(
+        "Where training began",
+        (("Member", "text"), ("Weights", "prose"), ("New rows", "number"), ("Others in each epoch", "number")),
+        rows,
+    )
 
 
 def _metric_columns(evaluation: Evaluation) -> list[Column]:

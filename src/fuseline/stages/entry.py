@@ -27,6 +27,8 @@ COMBINE = BUILD / "combine"
 EVALUATE = BUILD / "evaluate"
 EXPORT = BUILD / "export"
 BENCHMARK = BUILD / "benchmark"
+START = Path("start")
+"""Where start.json, beside it, says that the champion's members are."""
 
 
 def run(stage: Callable[[Params], None]) -> None:

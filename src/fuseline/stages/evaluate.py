@@ -38,6 +38,7 @@ class Predicted:
 
     ids: list[str]
     groups_N: NDArray[np.str_]
+    shards: list[str]
     texts: list[str | None]
     targets: list[str]
     truth: Truth
@@ -88,6 +89,7 @@ def predict(params: Params, combination: Combination) -> Predicted:
     return Predicted(
         ids=list(test.column("id")),
         groups_N=np.array(list(test.column("group"))),
+        shards=test.files.tolist(),
         texts=texts,
         targets=targets,
         truth=task.find_truth(test.column("label"), targets, texts),
@@ -144,6 +146,7 @@ def to_table(predicted: Predicted, words: bool) -> pa.Table:
     columns = {
         "id": predicted.ids,
         "group": list(predicted.groups_N),
+        "shard": predicted.shards,
         "label": truth.by_row(truth.labels_U) if words else truth.labels_U,
         "probabilities": [probs.ravel() for probs in truth.by_row(predicted.ensemble_UC)],
     }

@@ -7,16 +7,18 @@ from fuseline.stages import entry
 from fuseline.training.pretrained import build_member
 from fuseline.training.session import train_member
 from fuseline.training.trainer import set_up
+from fuseline.training.warm import begin
 
 
 def main(params: Params, name: str) -> None:
-    """build/prepare → build/train/experts/EXPERT: a checkpoint, readers' files, history, validation.npy."""
+    """build/prepare, start → build/train/experts/EXPERT: a checkpoint, readers' files, history, validation.npy."""
     recipe, encoders = params.members.experts[name], params.encoders
     set_up(params.train)
     task = entry.task_of(params)
     model = build_member(recipe, encoders, task, params.train.seed)
+    beginning = begin(model, recipe.warm_start, entry.START, f"experts/{name}")
     folder = entry.fresh(entry.EXPERTS / name)
-    train_member(name, model, recipe, task, encoders, params.train, entry.PREPARE, folder)
+    train_member(name, model, recipe, task, encoders, params.train, entry.PREPARE, folder, beginning)
 
 
 if __name__ == "__main__":

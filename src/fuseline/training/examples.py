@@ -69,6 +69,7 @@ class Examples(Dataset[dict[str, Any]]):
         kept = {name: each for name, each in modalities.items() if isinstance(each, FileModality)}
         self._kept = {name: _Store([_fetch_kept(file, each) for file in files]) for name, each in kept.items()}
         self._digests = [digest_of(file) for file in files]
+        self._files = np.repeat([file.name for file in files], self._columns.rows)
         self._rows = np.arange(self._columns.table.num_rows)
         self.encoded: dict[str, Vectors] = {}
         """By modality, vectors that stand for its items."""
@@ -130,6 +131,11 @@ class Examples(Dataset[dict[str, Any]]):
     def column(self, name: str) -> list[Any]:
         """Return a column of the prepared data, files apart, in order."""
         return self._columns.table[name].take(pa.array(self._rows)).to_pylist()  # type: ignore[no-any-return]
+
+    @property
+    def files(self) -> NDArray[np.str_]:
+        """Names of the files, which are those of the data set's shards, that the rows stand in, in order."""
+        return self._files[self._rows]
 
     @property
     def labels(self) -> NDArray[np.int64]:

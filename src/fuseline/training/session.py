@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from fuseline.config import Augment, Encoders, Member, Train
 from fuseline.errors import DataError, ModelError
 from fuseline.models.member import FusionModel
 from fuseline.progress import say
-from fuseline.records import History, files_of
+from fuseline.records import History, Origin, files_of
 from fuseline.tasks.base import Task
 from fuseline.training import resume
 from fuseline.training.examples import Change, Collator, Examples
@@ -21,19 +22,24 @@ from fuseline.training.features import encode
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
+from fuseline.training.steps import Replay
 from fuseline.training.targets import TrainingCollator, weigh_classes
 from fuseline.training.trainer import find_device, fit, is_first
 from fuseline.training.tuning import merge, tune
+from fuseline.training.warm import Beginning
 
 
 def train_member(
     name: str, model: FusionModel, recipe: Member, task: Task, encoders: Encoders, common: Train, prepared: Path,
-    folder: Path,
+    folder: Path, beginning: Beginning | None = None,
 ) -> None:  # fmt: skip
     """Train a member on `prepared`; write checkpoint, readers' files, history.json, validation.npy to `folder`.
 
     validation.npy holds the log-probabilities [U, C] of the units of all validation rows, in order: what the ensemble
     is fitted on.
+
+    Args:
+        beginning: where the weights of a member that may start warm come from.
 
     Raises:
         DataError: a split has no row with any of the member's modalities.
@@ -42,6 +48,7 @@ def train_member(
     readers = {each: modality.reader for each, modality in modalities.items()}
     train, val = (_read(prepared / split, modalities, task) for split in ("train", "val"))
     train.changes, train.seed = build_changes(modalities, recipe.augment), common.seed
+    origin, replay = None if beginning is None else count_rows(beginning, train), find_replay(beginning, train)
     plain = Collator(readers, len(task.classes))
     adapters = tune(model, recipe)
     nn.Module.to(model, find_device(common))  # PreTrainedModel's own says nothing of its types
@@ -51,14 +58,39 @@ def train_member(
         "recipe": recipe.model_dump(mode="json"),
         "common": common.model_dump(exclude={"checkpoint_steps"}),
         "readers": plain.describe(),
+        "replayed": [] if replay is None else replay.rows.tolist(),
     }
     key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
     with resume.keep(key, first=is_first()) as checkpoints:
-        epochs = fit(name, model, recipe, task, common, train, val, collate, fed, checkpoints)
+        epochs = fit(name, model, recipe, task, common, train, val, collate, fed, checkpoints, replay)
         merge(adapters)
         if is_first():
-            history = History(metric=task.headline, epochs=epochs)
+            history = History(metric=task.headline, epochs=epochs, origin=origin)
             _write(name, model, history, Examples(prepared / "val", modalities), plain, folder)
+
+
+def find_replay(beginning: Beginning | None, train: Examples) -> Replay | None:
+    """Return the training rows that a member knows already, of which each epoch takes a share; None for all of all."""
+    if beginning is None or beginning.version is None:
+        return None
+    old_N = np.isin(train.files, list(beginning.known))
+    return Replay(torch.from_numpy(np.flatnonzero(old_N)), beginning.replay)
+
+
+def count_rows(beginning: Beginning, train: Examples) -> Origin:
+    """Record where a member's weights come from, and the rows that it is trained on."""
+    replay = find_replay(beginning, train)
+    old, replayed = (0, 0) if replay is None else (len(replay.rows), replay.count)
+    return Origin(
+        version=beginning.version, why=beginning.why, old_rows=old, replayed=replayed, new_rows=len(train) - old
+    )
+
+
+def tell(origin: Origin) -> str:
+    """Say where a member's weights come from, and which rows it was trained on."""
+    if origin.version is None:
+        return f"trained anew: {origin.why}"
+    return f"{origin.why}; {origin.new_rows:,} new rows, and {origin.replayed:,} of {origin.old_rows:,} others an epoch"
 
 
 def _write(name: str, model: FusionModel, history: History, val: Examples, collate: Collator, folder: Path) -> None:
@@ -70,6 +102,8 @@ def _write(name: str, model: FusionModel, history: History, val: Examples, colla
     for reader in collate.readers.values():
         reader.save(folder)
     history.write(folder / "history.json")
+    if history.origin is not None:
+        say(f"train {name}: {tell(history.origin)}")
     say(f"train {name}: done, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
 
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Rows that a member knows already, of which each epoch takes a share."""
+
+    rows: Tensor
+    """Their numbers, ascending, int64."""
+    share: float
+
+    @property
+    def count(self) -> int:
+        """How many each epoch takes: one at least, where there are any."""
+        return math.ceil(len(self.rows) * self.share)
 
 
 class Steps(Sampler[list[int]]):
@@ -22,6 +38,7 @@ class Steps(Sampler[list[int]]):
 
     Args:
         lengths_N: of the rows.
+        replay: rows of which each epoch takes a share, drawn anew, beside all others.
         batch_size: rows per step.
         seed: what the orders follow from, with the epoch.
         parts: of a step, in each process.
@@ -32,19 +49,23 @@ class Steps(Sampler[list[int]]):
 
     def __init__(
         self, lengths_N: NDArray[np.float64], batch_size: int, seed: int, parts: int = 1, rank: int = 0,
-        processes: int = 1, pool: int | None = None,
+        processes: int = 1, pool: int | None = None, replay: Replay | None = None,
     ) -> None:  # fmt: skip
         self.lengths_N, self.batch_size, self.seed, self.epoch = torch.from_numpy(lengths_N), batch_size, seed, 0
         self.parts, self.rank, self.processes, self.pool = parts, rank, processes, pool
+        self._replay = replay or Replay(torch.empty(0, dtype=torch.long), 1.0)
+        self._others = torch.ones(len(lengths_N), dtype=torch.bool).index_fill(0, self._replay.rows, False).nonzero()
 
     @property
     def rows(self) -> int:
         """How many rows an epoch deals."""
-        return len(self.lengths_N)
+        return len(self._others) + self._replay.count
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order_N, bounds = torch.randperm(self.rows, generator=generator), self._bounds()
+        drawn = self._replay.rows[torch.randperm(len(self._replay.rows), generator=generator)[: self._replay.count]]
+        rows_N = torch.cat([self._others[:, 0], drawn])
+        order_N, bounds = rows_N[torch.randperm(self.rows, generator=generator)], self._bounds()
         if self.pool is not None:
             order_N = self._sort(order_N, self.pool)
             bounds = [bounds[step] for step in torch.randperm(len(bounds), generator=generator).tolist()]

@@ -35,13 +35,13 @@ from fuseline.training import resume
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.layers import depths
 from fuseline.training.predict import in_order_of_length
-from fuseline.training.steps import Steps
+from fuseline.training.steps import Replay, Steps
 from fuseline.training.targets import TrainingCollator
 
 
 def fit(
     name: str, model: FusionModel, recipe: Member, task: Task, common: Train, train: Examples, val: Examples,
-    collate: TrainingCollator, collate_val: Collator, folder: Path,
+    collate: TrainingCollator, collate_val: Collator, folder: Path, replay: Replay | None = None,
 ) -> list[Epoch]:  # fmt: skip
     """Train `model` in place, as `recipe` says, and go on with the newest checkpoint in `folder`.
 
@@ -49,6 +49,7 @@ def fit(
 
     Args:
         folder: for checkpoints; read and written by all processes that train together.
+        replay: training rows of which each epoch takes a share only.
 
     Returns:
         The learning curve.
@@ -58,7 +59,7 @@ def fit(
         data_collator=collate, compute_metrics=partial(_score, task),
         optimizers=(build_optimizer(model, recipe), None),
     )  # fmt: skip
-    trainer.prepare(collate_val, recipe.batch_size, common.length_pool)
+    trainer.prepare(collate_val, recipe.batch_size, common.length_pool, replay)
     checkpoint = agree(resume.latest(folder) if trainer.is_world_process_zero() else None)
     if checkpoint is not None and (state := resume.finished(checkpoint)) is not None:
         resume.load_result(model, checkpoint, state)
@@ -96,13 +97,15 @@ class MemberTrainer(Trainer):
     collate_val: Collator
     steps: Steps
 
-    def prepare(self, collate_val: Collator, batch_size: int, length_pool: int | None) -> None:
-        """Set what validation batches are made by, and which rows make a step."""
+    def prepare(
+        self, collate_val: Collator, batch_size: int, length_pool: int | None, replay: Replay | None = None
+    ) -> None:
+        """Set what validation batches are made by, which rows make a step, and which are replayed."""
         self.collate_val = collate_val
         lengths_N = np.zeros(len(self.rows)) if length_pool is None else self.rows.lengths(collate_val.padded)
         self.steps = Steps(
             lengths_N, batch_size, self.args.seed, self.args.gradient_accumulation_steps,
-            self.args.process_index, self.args.world_size, length_pool,
+            self.args.process_index, self.args.world_size, length_pool, replay,
         )  # fmt: skip
         self.model_accepts_loss_kwargs = True  # has the rows of all parts counted, for compute_loss
         self.loss_is_scaled_for_ga = True
