@@ -820,6 +820,40 @@ class Combine(Section):
     weights: MemberWeights
 
 
+def _kind_of_member(value: Any) -> str:
+    return "expert" if "modality" in _keys_of(value) else "fusion"
+
+
+AnyMember = Annotated[
+    Annotated[Expert, Tag("expert")] | Annotated[Fusion, Tag("fusion")], Discriminator(_kind_of_member)
+]
+"""An expert, on one `modality`, or a fusion member, on several."""
+
+
+class Distill(Section):
+    """One member that learns from the ensemble what it says of the training rows (Hinton et al. 2015)."""
+
+    student: AnyMember
+    """Its recipe, on the modalities of the ensemble."""
+    encoders: Encoders | None
+    """Its own, smaller ones; null takes those of the members."""
+    temperature: Positive
+    """Softens the ensemble's answers, and the student's beside them: above 1, what is unlikely counts more."""
+    weight: Annotated[float, Field(gt=0, le=1)]
+    """Share of the loss that the ensemble's answers are; the rest is the labels'."""
+
+    @model_validator(mode="after")
+    def _the_student_can_be_taught(self) -> Self:
+        image = self.student.augment.image
+        if image is not None and image.mixup:
+            raise ValueError("student.augment.image.mixup: the ensemble said nothing of mixed pictures; set it to 0")
+        if self.student.warm_start is not None:
+            raise ValueError("student.warm_start: a student is trained anew each time; set it to null")
+        if self.encoders is not None and isinstance(self.student, Fusion) and self.student.start:
+            raise ValueError("student.start: the experts have other encoders than its own; set it to {}")
+        return self
+
+
 class Evaluate(Section):
     """Uncertainty of the reported metrics."""
 
@@ -838,6 +872,8 @@ class Evaluate(Section):
 class Export(Section):
     """The ONNX bundle."""
 
+    system: Literal["ensemble", "student"]
+    """What the bundle holds, and is published; the other, where there is a student, is exported and timed beside it."""
     opset: Annotated[int, Field(ge=18)]
     parity_batch_sizes: Annotated[list[Count], Field(min_length=1)]
     """Batch sizes at which the graph is compared with torch on all test rows."""
@@ -874,8 +910,11 @@ class Rule(Section):
     def _has_one_bound(self) -> Self:
         if sum(bound is not None for bound in (self.min, self.max, self.margin)) != 1:
             raise ValueError("set exactly one of min, max and margin")
-        if self.margin is not None and not self.metric.startswith("evaluation.ensemble."):
-            raise ValueError(f"a margin compares evaluation.ensemble. metrics with the champion's, not {self.metric!r}")
+        if self.margin is not None and not self.metric.startswith(("evaluation.ensemble.", "evaluation.student.")):
+            raise ValueError(
+                "a margin compares evaluation.ensemble. metrics, or evaluation.student. ones, with the champion's, not "
+                f"{self.metric!r}"
+            )
         return self
 
 
@@ -911,15 +950,53 @@ class Params(Section):
     train: Train
     members: Members
     combine: Combine
+    distill: Distill | None
+    """null trains no student."""
     evaluate: Evaluate
     export: Export
     benchmark: Benchmark
     gate: list[Rule]
     publish: Publish
 
+    @property
+    def recipes(self) -> dict[str, Member]:
+        """Recipes of all that is trained, by the name that errors give it."""
+        student: dict[str, Member] = {} if self.distill is None else {"distill.student": self.distill.student}
+        return self.members.all() | student
+
+    @model_validator(mode="after")
+    def _the_student_fits_the_ensemble(self) -> Self:
+        if self.distill is None:
+            if self.export.system == "student":
+                raise ValueError("export.system: there is no student; set distill, or take ensemble")
+            return self
+        student, encoders = self.distill.student, self.distill.encoders or self.encoders
+        if set(student.modalities) != set(self.members.modalities()):
+            raise ValueError(
+                f"distill.student: on {' and '.join(student.modalities)}; expected what the ensemble is on, "
+                f"{' and '.join(self.members.modalities())}, for it is to answer the same rows"
+            )
+        if without := [name for name in student.modalities if getattr(encoders, name) is None]:
+            raise ValueError(f"distill.encoders.{without[0]}: null, but the student uses it; set it")
+        for modality, name in student.start.items() if isinstance(student, Fusion) else ():
+            if name not in self.members.experts_on(modality):
+                raise ValueError(f"distill.student.start.{modality}: {name!r} is no expert on {modality}")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_judge_what_is_published(self) -> Self:
+        other = {"ensemble": "student", "student": "ensemble"}[self.export.system]
+        for rule in self.gate:
+            if rule.metric.startswith(f"evaluation.{other}."):
+                raise ValueError(
+                    f"gate: rule {rule.name!r} judges the {other}, but export.system is {self.export.system}: "
+                    f"set its metric to evaluation.{self.export.system}.{rule.metric.rpartition('.')[2]}"
+                )
+        return self
+
     @model_validator(mode="after")
     def _class_weights_fit_the_labels(self) -> Self:
-        for name, member in self.members.all().items():
+        for name, member in self.recipes.items():
             expected = {*self.task.labels, *(["O"] if self.task.kind == "ner" else [])}
             if isinstance(member.class_weights, dict) and set(member.class_weights) != expected:
                 odd = sorted(set(member.class_weights) ^ expected)
@@ -937,7 +1014,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _members_fit_the_task(self) -> Self:
-        for name, member in self.members.all().items():
+        for name, member in self.recipes.items():
             if self.task.kind == "ner":
                 _check_reads_words(name, member)
             elif missing := [each for each in member.modalities if not self.members.experts_on(each)]:

@@ -60,7 +60,7 @@ class Evidence:
     def read(cls, clone: Path) -> Evidence:
         """Read params.yaml and build/ of a run's clone."""
         build = clone / "build"
-        histories = {path.parent.name: History.read(path) for path in sorted(build.glob("train/*/*/history.json"))}
+        histories = {path.parent.name: History.read(path) for path in sorted(build.glob("*/*/*/history.json"))}
         return cls(
             load(clone / "params.yaml"),
             Evaluation.read(build / "evaluate" / "evaluation.json"),

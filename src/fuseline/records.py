@@ -319,6 +319,10 @@ class Evaluation(Record):
     """Per member: the encoders as they were loaded, under a linear head."""
     fine_tuning_gain: dict[str, Metrics]
     """Per member: after minus before, paired."""
+    student: Metrics | None = None
+    """The student that learnt from the ensemble; None where there is none."""
+    student_gain: Metrics | None = None
+    """Student minus ensemble, paired."""
     fusion_gain: Metrics
     """Ensemble minus `best_single`, paired."""
     best_single: str
@@ -436,6 +440,15 @@ class Latency(Record):
     examples_per_second: float
 
 
+class Beside(Record):
+    """How fast the system that is not published ran under the same conditions."""
+
+    system: str
+    """ensemble or student."""
+    model_bytes: int
+    batches: dict[str, Latency]
+
+
 class Benchmark(Record):
     """`benchmark.json`: how fast the bundle ran, where, and under which conditions."""
 
@@ -455,6 +468,8 @@ class Benchmark(Record):
     peak_memory_bytes: int
     batches: dict[str, Latency]
     """Keyed `batch_1`, `batch_8`, …"""
+    beside: Beside | None = None
+    """Where there is a student: the other of the two."""
 
 
 class RuleOutcome(Record):

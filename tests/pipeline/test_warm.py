@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from fuseline.data.shards import SCHEMA
 from fuseline.records import Forgetting, History, Start
 from tests.pipeline.conftest import edit, examples, git, retrain, shell
 
@@ -22,7 +20,6 @@ def bring_in(repo: Path, rows: pa.Table) -> None:
     (repo.parent / "batch.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     done = shell(repo, "fuseline", "ingest", str(repo.parent / "batch.jsonl"))
     assert done.returncode == 0, done.stderr
-    assert pa.schema(SCHEMA) is not None
 
 
 def test_a_run_goes_on_from_the_champion_replays_its_rows_and_a_clone_of_it_does_the_same(
@@ -49,10 +46,10 @@ def test_a_run_goes_on_from_the_champion_replays_its_rows_and_a_clone_of_it_does
     git(published, "clone", "--quiet", str(published), str(clone))
     (clone.parent / "home").mkdir(exist_ok=True)
     git(clone, "checkout", "--quiet", at)
-    shutil.copy(published / "params.yaml", clone / "params.yaml")
     assert shell(clone, "dvc", "remote", "modify", "--local", "artifacts", "url", str(published / ".fuseline/remote"))
-    pulled = shell(clone, "dvc", "pull", "data.dvc", "start.dvc", "build/prepare")
-    assert pulled.returncode == 0, pulled.stderr
+    for target in ("data.dvc", "start.dvc", "build/prepare"):  # of several at once DVC 3.67 checks out one
+        pulled = shell(clone, "dvc", "pull", target)
+        assert pulled.returncode == 0, pulled.stderr
     again = shell(clone, "dvc", "repro", "--single-item", "--force", "train@text")
     assert again.returncode == 0, again.stdout + again.stderr
     history = History.read(clone / "build/train/experts/text/history.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
         member |= small | {"augment": {} if name == "text" else {"image": NO_AUGMENT}}
         member["learning_rate"] = dict.fromkeys(member["learning_rate"], 0.01)
     found["members"]["fusions"]["fusion"] |= {"hidden": 8, "modality_dropout": 0.0}
+    student = copy.deepcopy(found["members"]["fusions"]["fusion"]) | {"epochs": 1}
+    found["distill"] = {"student": student, "encoders": None, "temperature": 2.0, "weight": 0.5}
     found["evaluate"]["resamples"] = 10
     found["benchmark"] |= {"calls": 2, "warmup": 1, "batch_sizes": [1, 2]}
     return found

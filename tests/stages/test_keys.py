@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLACES = {
     "validate": "build/validate", "prepare": "build/prepare", "train": "build/train/experts",
-    "fuse": "build/train/fusions", "combine": "build/combine", "evaluate": "build/evaluate",
+    "fuse": "build/train/fusions", "combine": "build/combine", "distill": "build/distill", "evaluate": "build/evaluate",
     "export": "build/export", "benchmark": "build/benchmark",
 }  # fmt: skip
 """What each stage makes, in their order."""
@@ -41,6 +41,13 @@ DECLARED: dict[str, list[str]] = {
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items()
 }
 
+STUDENT = [
+    "modalities", "fusion", "hidden", "modality_dropout", "start.image", "warm_start", "dropout", "weight_decay",
+    "max_grad_norm", "epochs", "batch_size", "accumulation", "warmup", "schedule", "loss", "class_weights",
+    "label_smoothing", "patience", "optimizer.betas", "optimizer.eps", "tuning.text", "tuning.image",
+    "learning_rate.text", "learning_rate.image", "learning_rate.head",
+    *(f"augment.image.{key}" for key in ("flip", "degrees", "translate", "scale", "color", "erase", "mixup")),
+]  # fmt: skip
 ELSEWHERE = {
     "task.kind": "tests/data/test_contract.py: test_a_target_is_refused_that_is",
     **{
@@ -88,6 +95,8 @@ ELSEWHERE = {
         f"members.{member}.warm_start": "tests/stages/test_warm.py"
         for member in ("experts.text", "experts.image", "fusions.fusion")
     },
+    "export.system": "tests/stages/test_distill.py",
+    **{f"distill.student.{key}": "as for fusions: its recipe is one, trained as one" for key in STUDENT},
     "members.experts.image.augment.image.flip": "tests/training/test_augment.py: the pictures here are symmetric",
     "members.fusions.fusion.augment.image.flip": "as for image",
 }
@@ -158,6 +167,10 @@ CASES: dict[str, tuple[str, Any]] = {
     f"{FUSION}.hidden": ("fuse", 5),
     f"{FUSION}.modality_dropout": ("fuse", 0.9),
     f"{FUSION}.start.image": ("fuse", lambda document: put(document, f"{FUSION}.start", {})),
+    "distill.temperature": ("distill", 8.0),
+    "distill.weight": ("distill", 1.0),
+    "distill.encoders": ("distill", lambda document: put(put(document, "distill.student.start", {}), "distill.encoders",
+                         put(document["encoders"], "image.size", 24))),
     "combine.pool": ("combine", "arithmetic"),
     "combine.weights.uniform_pull": ("combine", 5.0),
     "evaluate.resamples": ("evaluate", 20),

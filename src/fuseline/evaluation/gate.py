@@ -10,7 +10,7 @@ from typing import Any
 from fuseline.config import Rule
 from fuseline.records import Forgetting, Metrics, RuleOutcome, Verdict
 
-COMPARED = "evaluation.ensemble."
+COMPARED = ("evaluation.ensemble.", "evaluation.student.")
 TOLERANCE = 1e-9
 """0.72 - 0.70 falls short of 0.02 in floats: a bound counts as met within this much."""
 
@@ -72,7 +72,7 @@ def _answer_margin(rule: Rule, found: tuple[float | None, str], comparison: Comp
     value, problem = found
     if value is None:  # without a champion too: a name that means nothing must not pass the first time
         return _outcome(rule, None, _bound(rule), False, problem)
-    metric = rule.metric.removeprefix(COMPARED)
+    metric = rule.metric.rpartition(".")[2]
     if comparison is None:
         return _outcome(rule, None, _bound(rule), True, "there is no champion yet to compare with")
     if comparison.gain is None:
@@ -85,7 +85,7 @@ def _answer_margin(rule: Rule, found: tuple[float | None, str], comparison: Comp
             _bound(rule),
             False,
             f"{rule.metric} cannot be compared with a champion; "
-            f"expected evaluation.ensemble. and one of {', '.join(comparison.gain)}",
+            f"expected {COMPARED[0]} and one of {', '.join(comparison.gain)}",
         )
     passed = gain.value >= rule.margin - TOLERANCE
     why = (

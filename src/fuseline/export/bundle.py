@@ -44,6 +44,8 @@ class Contents:
     data: str
     """sha256 of the data set's manifest."""
     evaluation: Evaluation
+    system: str = "ensemble"
+    """What of the evaluation it is: the ensemble, or its student."""
 
 
 def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: Mapping[str, Reader]) -> Bundle:
@@ -59,7 +61,7 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
     for reader in readers.values():
         reader.save(folder)
     (folder / "README.md").write_text(
-        render_card(contents.name, contents.task, contents.evaluation, modalities), encoding="utf-8"
+        render_card(contents.name, contents.task, contents.evaluation, modalities, contents.system), encoding="utf-8"
     )
     bundle = Bundle(
         format=2 if contents.task.words else 1,

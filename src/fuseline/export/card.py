@@ -111,8 +111,14 @@ TITLES = {
 """Metrics that the card shows, of those that the task has."""
 
 
-def render_card(name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str]) -> str:
-    """Write the model card in Markdown."""
+def render_card(
+    name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str], system: str = "ensemble"
+) -> str:
+    """Write the model card in Markdown.
+
+    Args:
+        system: what the bundle holds: the ensemble, or the student that learnt from it.
+    """
     shown = [metric for metric in TITLES if metric in evaluation.ensemble]
     needs = {"text": " tokenizers", "image": " pillow", "audio": " soundfile scipy"}
     return "".join(
@@ -120,12 +126,12 @@ def render_card(name: str, task: Task, evaluation: Evaluation, modalities: Seque
             HEAD.format(
                 name=name,
                 rows=evaluation.rows,
-                what=describe(modalities, len(evaluation.members), task.needs),
+                what=describe(modalities, len(evaluation.members) if system == "ensemble" else 1, task.needs),
                 columns=" | ".join(TITLES[metric] for metric in shown),
                 rules="|".join(["---"] * len(shown)),
                 tags=", ".join([*modalities, *(["multimodal"] if len(modalities) > 1 else []), "fuseline"]),
             ),
-            *(_row(title, metrics, shown) for title, metrics in _systems(evaluation)),
+            *(_row(title, metrics, shown) for title, metrics in _systems(evaluation, system)),
             USE.format(
                 confidence=evaluation.confidence,
                 labels=", ".join(task.labels),
@@ -198,7 +204,10 @@ def snippet(modalities: Sequence[str], words: bool = False) -> str:
     return "".join([*imports, "\n", *constants, "inputs = {}\n", *steps, last])
 
 
-def _systems(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
+def _systems(evaluation: Evaluation, system: str) -> list[tuple[str, Metrics]]:
+    if system == "student":
+        assert evaluation.student is not None
+        return [("**student**", evaluation.student), ("the ensemble that it learnt from", evaluation.ensemble)]
     return [("**ensemble**", evaluation.ensemble)] + [(f"member {name}", m) for name, m in evaluation.members.items()]
 
 

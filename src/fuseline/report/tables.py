@@ -8,6 +8,7 @@ from typing import Literal
 
 from fuseline.records import (
     Benchmark,
+    Beside,
     ClassRow,
     Estimate,
     Evaluation,
@@ -109,6 +110,39 @@ def systems(evaluation: Evaluation) -> Table:
         (("System", "text"), ("Weight", "number"), *_metric_columns(evaluation)),
         rows,
     )
+
+
+def student(evaluation: Evaluation, benchmark: Benchmark) -> Table:
+    """Set the student beside the ensemble that it learnt from: what it loses, and what it gains in time and size."""
+    assert evaluation.student is not None
+    assert evaluation.student_gain is not None
+    assert benchmark.beside is not None
+    metric, beside = evaluation.headline, benchmark.beside
+    published = Beside(
+        system="student" if beside.system == "ensemble" else "ensemble", model_bytes=benchmark.model_bytes,
+        batches=benchmark.batches,
+    )  # fmt: skip
+    sizes = [batch.batch_size for batch in charts.by_size(benchmark)]
+    rows = []
+    for name, reached, gain in (
+        ("ensemble", evaluation.ensemble, None),
+        ("student", evaluation.student, evaluation.student_gain[metric]),
+    ):
+        timed = next(each for each in (published, beside) if each.system == name)
+        rows.append([
+            name, *_value_and_interval(reached[metric]), *_value_and_interval(gain, signed=True),
+            *(numbers.milliseconds(timed.batches[f"batch_{size}"].p50_ms) for size in sizes),
+            numbers.size(timed.model_bytes),
+        ])  # fmt: skip
+    span = _interval_name(evaluation)
+    return Table(
+        "The student and the ensemble that it learnt from",
+        (
+            ("System", "text"), (METRICS[metric], "number"), (span, "number"), ("Gain", "number"), (span, "number"),
+            *((f"p50, batch {size}", "number") for size in sizes), ("Model size", "number"),
+        ),
+        rows,
+    )  # fmt: skip
 
 
 def contributions(evaluation: Evaluation) -> Table:

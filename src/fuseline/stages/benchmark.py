@@ -7,6 +7,7 @@ from itertools import islice
 from fuseline.benchmark.measure import measure
 from fuseline.config import Params
 from fuseline.progress import say
+from fuseline.records import Beside
 from fuseline.runtime.bundle import read_bundle, task_of
 from fuseline.runtime.rows import read_parquet
 from fuseline.stages import entry
@@ -16,11 +17,15 @@ ROWS = 256
 
 
 def main(params: Params) -> None:
-    """build/export/bundle, build/prepare → build/benchmark: benchmark.json."""
+    """build/export, build/prepare → build/benchmark: benchmark.json."""
     bundle = read_bundle(entry.EXPORT / "bundle")
     wanted = task_of(bundle).wanted(bundle.modalities)
     rows = list(islice(read_parquet(entry.PREPARE / "test", bundle.modalities, wanted), ROWS))
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark)
+    if (entry.EXPORT / "beside").is_dir():
+        other, system = measure(entry.EXPORT / "beside", rows, params.benchmark), entry.OTHER[params.export.system]
+        beside = Beside(system=system, model_bytes=other.model_bytes, batches=other.batches)
+        benchmark = benchmark.model_copy(update={"beside": beside})
     benchmark.write(entry.fresh(entry.BENCHMARK) / "benchmark.json")
     for latency in benchmark.batches.values():
         say(

@@ -24,9 +24,12 @@ TRAIN = BUILD / "train"
 EXPERTS = TRAIN / "experts"
 FUSIONS = TRAIN / "fusions"
 COMBINE = BUILD / "combine"
+DISTILL = BUILD / "distill"
 EVALUATE = BUILD / "evaluate"
 EXPORT = BUILD / "export"
 BENCHMARK = BUILD / "benchmark"
+OTHER = {"ensemble": "student", "student": "ensemble"}
+"""What stands beside the system that is exported, where there is a student."""
 START = Path("start")
 """Where start.json, beside it, says that the champion's members are."""
 
@@ -64,12 +67,21 @@ def run_member(stage: Callable[[Params, str], None], known: Callable[[Members], 
         names = known(params.members)
         if len(sys.argv) != 2 or sys.argv[1] not in names:
             raise ConfigError(f"expected one member's name: {', '.join(names) or 'params.yaml has none'}")
-        if params.train.processes == 1 or "RANK" in os.environ:
-            stage(params, sys.argv[1])
-        else:
-            _share(params.train.processes)
+        _share_work(params, lambda params: stage(params, sys.argv[1]))
 
     run(on_member)
+
+
+def run_shared(stage: Callable[[Params], None]) -> None:
+    """Run a stage that trains on params.yaml, in as many processes as params say."""
+    run(lambda params: _share_work(params, stage))
+
+
+def _share_work(params: Params, stage: Callable[[Params], None]) -> None:
+    if params.train.processes == 1 or "RANK" in os.environ:
+        stage(params)
+    else:
+        _share(params.train.processes)
 
 
 def _share(processes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from fuseline.config import Params
+from fuseline.config import Encoders, Modality, Params
 from fuseline.data.shards import write_table
 from fuseline.evaluation.metrics import best_of, disagreement, estimate, estimate_gain, headline
 from fuseline.models.member import FusionModel
@@ -18,7 +19,7 @@ from fuseline.progress import Progress, say
 from fuseline.records import Combination, Evaluation, Metrics, write_json
 from fuseline.stages import entry
 from fuseline.tasks.base import Task, Truth
-from fuseline.training.checkpoints import load_ensemble, load_readers
+from fuseline.training.checkpoints import load_ensemble, load_readers, read_combination
 from fuseline.training.combine import leave_out
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.features import encode, encode_words
@@ -50,14 +51,16 @@ class Predicted:
     members: dict[str, Floats]
     before: dict[str, Floats]
     """Per member: a linear head on its encoders as they were loaded, before any fine-tuning."""
+    student_UC: Floats | None
+    """None where there is none."""
     patterns: dict[str, Floats]
     """Per modality: the ensemble when it is given nothing else."""
 
 
 def main(params: Params) -> None:
-    """build/prepare, build/train, build/combine → build/evaluate: evaluation, metrics .json, predictions.parquet."""
+    """build/prepare, train, combine, distill → build/evaluate: evaluation, metrics .json, predictions.parquet."""
     set_up(params.train)
-    combination = Combination.read(entry.COMBINE / "combination.json")
+    combination = read_combination(entry.COMBINE)
     predicted = predict(params, combination)
     evaluation = measure(params, combination, predicted)
     folder = entry.fresh(entry.EVALUATE)
@@ -97,9 +100,19 @@ def predict(params: Params, combination: Combination) -> Predicted:
         present=test.present(),
         ensemble_UC=ensemble_UC,
         members={name: members_UMC[:, index] for index, name in enumerate(combination.weights)},
+        student_UC=None if params.distill is None else _predict_student(params, params.distill.encoders, used),
         before=_predict_before(params, read(entry.PREPARE / "train"), test, collate),
         patterns={modality: predict_ensemble(ensemble, test, collate, [modality])[0] for modality in task.wanted(used)},
     )
+
+
+def _predict_student(params: Params, encoders: Encoders | None, used: Sequence[Modality]) -> Floats:
+    """Run the student over the same test rows."""
+    task, student = entry.task_of(params), load_ensemble(entry.DISTILL, read_combination(entry.DISTILL))
+    modalities = build_modalities(encoders or params.encoders, used, task.words)
+    test = Examples(entry.PREPARE / "test", modalities, only=task.wanted(used))
+    collate = Collator(load_readers(entry.DISTILL, student), len(task.classes))
+    return predict_ensemble(student, test, collate)[0]
 
 
 def _predict_before(params: Params, train: Examples, test: Examples, collate: Collator) -> dict[str, Floats]:
@@ -150,13 +163,16 @@ def to_table(predicted: Predicted, words: bool) -> pa.Table:
         "label": truth.by_row(truth.labels_U) if words else truth.labels_U,
         "probabilities": [probs.ravel() for probs in truth.by_row(predicted.ensemble_UC)],
     }
+    if predicted.student_UC is not None:
+        columns["student"] = [probs.ravel() for probs in truth.by_row(predicted.student_UC)]
     return pa.table(columns | ({"text": predicted.texts, "target": predicted.targets} if words else {}))
 
 
 def measure(params: Params, combination: Combination, predicted: Predicted) -> Evaluation:
     """Measure each system on the rows that have anything it sees; on the others it could only guess."""
     task, truth, groups_N, settings = entry.task_of(params), predicted.truth, predicted.groups_N, params.evaluate
-    drawn = settings.resamples, settings.confidence
+    drawn, everything = (settings.resamples, settings.confidence), np.full(len(groups_N), True)
+    student_UC = predicted.student_UC
 
     def estimate_on(rows: Mask, probs_UC: Floats) -> Metrics:
         return estimate(task, probs_UC[truth.units(rows)], truth.take(rows), groups_N[rows], *drawn)
@@ -180,10 +196,12 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
         rows=len(groups_N),
         unseen=predicted.unseen,
         confidence=settings.confidence,
-        ensemble=estimate_on(np.full(len(groups_N), True), predicted.ensemble_UC),
+        ensemble=estimate_on(everything, predicted.ensemble_UC),
         members=members,
         before={name: estimate_on(seen[name], probs) for name, probs in predicted.before.items()},
         fine_tuning_gain={name: gain_on(seen[name], predicted.members[name], predicted.before[name]) for name in seen},
+        student=None if student_UC is None else estimate_on(everything, student_UC),
+        student_gain=None if student_UC is None else gain_on(everything, student_UC, predicted.ensemble_UC),
         fusion_gain=gain_on(seen[best_single], predicted.ensemble_UC, predicted.members[best_single]),
         best_single=best_single,
         patterns={
@@ -195,7 +213,7 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
         weights=combination.weights,
         temperature=combination.temperature,
         contributions={
-            name: gain_on(np.full(len(groups_N), True), predicted.ensemble_UC, without_UC)
+            name: gain_on(everything, predicted.ensemble_UC, without_UC)
             for name, without_UC in _leave_out(combination, predicted, seen_units).items()
         },
         disagreement=disagreement(predicted.members, seen_units),

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 
 from fuseline.config import Params
 from fuseline.export.bundle import Contents, write_bundle
 from fuseline.export.parity import compare
+from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import Combination, Evaluation, sha256_of
+from fuseline.records import Evaluation, sha256_of
 from fuseline.stages import entry
-from fuseline.training.checkpoints import load_ensemble, load_readers
+from fuseline.tasks.base import Task
+from fuseline.training.checkpoints import load_ensemble, load_readers, read_combination
 from fuseline.training.trainer import set_up
+
+COLUMNS = {"ensemble": "probabilities", "student": "student"}
+"""Of the evaluation's predictions."""
 
 
 def main(params: Params) -> None:
-    """build/train, build/combine, build/evaluate → build/export: bundle/, parity.json."""
+    """build/train, combine, distill, evaluate → build/export: bundle/, parity.json; with a student also beside/."""
     set_up(params.train)
-    task = entry.task_of(params)
-    ensemble = load_ensemble(entry.TRAIN, Combination.read(entry.COMBINE / "combination.json"))
+    task, system = entry.task_of(params), params.export.system
     folder = entry.fresh(entry.EXPORT)
-    write_bundle(
-        folder / "bundle",
-        Contents(
-            name=params.publish.name,
-            task=task,
-            members=ensemble.names,
-            max_tokens=0 if params.encoders.text is None else params.encoders.text.max_length,
-            opset=params.export.opset,
-            data=sha256_of(entry.DATA / "manifest.json"),
-            evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),
-        ),
-        ensemble,
-        load_readers(entry.TRAIN, ensemble),
-    )
-    predictions = pq.read_table(entry.EVALUATE / "predictions.parquet", columns=["probabilities"])
-    evaluated_UC = np.concatenate(predictions["probabilities"].to_numpy()).reshape(-1, len(task.classes))
+    ensemble = write(params, task, system, folder / "bundle")
+    if params.distill is not None:
+        write(params, task, entry.OTHER[system], folder / "beside")
+    predictions = pq.read_table(entry.EVALUATE / "predictions.parquet", columns=[COLUMNS[system]])
+    evaluated_UC = np.concatenate(predictions[COLUMNS[system]].to_numpy()).reshape(-1, len(task.classes))
     parity = compare(
         folder / "bundle", ensemble, entry.PREPARE / "test", evaluated_UC, params.export.parity_batch_sizes
     )
@@ -46,6 +41,28 @@ def main(params: Params) -> None:
         f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} {'words' if task.words else 'rows'}, "
         f"as evaluated in {parity.evaluation_agreement:.1%}"
     )
+
+
+def write(params: Params, task: Task, system: str, folder: Path) -> Ensemble:
+    """Write the bundle of the ensemble, or of its student."""
+    home, combination, encoders = entry.TRAIN, entry.COMBINE, params.encoders
+    if system == "student":
+        assert params.distill is not None
+        home = combination = entry.DISTILL
+        encoders = params.distill.encoders or encoders
+    ensemble = load_ensemble(home, read_combination(combination))
+    contents = Contents(
+        name=params.publish.name,
+        task=task,
+        members=ensemble.names,
+        max_tokens=0 if encoders.text is None else encoders.text.max_length,
+        opset=params.export.opset,
+        data=sha256_of(entry.DATA / "manifest.json"),
+        evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),
+        system=system,
+    )
+    write_bundle(folder, contents, ensemble, load_readers(home, ensemble))
+    return ensemble
 
 
 if __name__ == "__main__":

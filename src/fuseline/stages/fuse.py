@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from fuseline.config import Fusion, Params
-from fuseline.models.member import FusionModel
+from fuseline.config import Params
 from fuseline.stages import entry
-from fuseline.training.checkpoints import load_member
+from fuseline.training.checkpoints import take_encoders
 from fuseline.training.pretrained import build_member
 from fuseline.training.session import train_member
 from fuseline.training.trainer import set_up
@@ -20,16 +19,9 @@ def main(params: Params, name: str) -> None:
     model = build_member(recipe, encoders, task, params.train.seed)
     beginning = begin(model, recipe.warm_start, entry.START, f"fusions/{name}")
     if beginning is None or beginning.version is None:
-        take_encoders(model, recipe)
+        take_encoders(model, recipe.start, entry.EXPERTS)
     folder = entry.fresh(entry.FUSIONS / name)
     train_member(name, model, recipe, task, encoders, params.train, entry.PREPARE, folder, beginning)
-
-
-def take_encoders(model: FusionModel, recipe: Fusion) -> None:
-    """Put the encoders of the experts that the recipe names into a fusion member."""
-    for modality, start in recipe.start.items():
-        expert = load_member(entry.EXPERTS / start)
-        model.encoders[modality].load_state_dict(expert.encoders[modality].state_dict())
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fuseline.config import Modality
 from fuseline.errors import ModelError
 from fuseline.inputs import READERS
 from fuseline.inputs.base import Reader
@@ -45,6 +46,23 @@ def load_member(folder: Path) -> FusionModel:
         raise ModelError(f"{folder}: no readable checkpoint: {error}; train it again") from error
     member.eval()
     return member
+
+
+def take_encoders(model: FusionModel, start: Mapping[Modality, str], experts: Path) -> None:
+    """Put trained encoders into a member.
+
+    Args:
+        start: by modality, the expert whose encoder it is to be.
+        experts: holds their checkpoints.
+    """
+    for modality, name in start.items():
+        expert = load_member(experts / name)
+        model.encoders[modality].load_state_dict(expert.encoders[modality].state_dict())
+
+
+def read_combination(folder: Path) -> Combination:
+    """Read how members make an ensemble."""
+    return Combination.read(folder / "combination.json")
 
 
 def load_ensemble(folder: Path, combination: Combination) -> Ensemble:

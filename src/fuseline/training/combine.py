@@ -5,14 +5,55 @@ Shape letters: N examples, M members, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fuseline.config import Fitted, Greedy, MemberWeights
-from fuseline.models.combine import combine
+from fuseline.inputs import READERS
+from fuseline.models.combine import combine, usable
+from fuseline.records import files_of
+
+
+@dataclass(frozen=True)
+class Said:
+    """What members said on validation, of the units of rows with anything that any member sees."""
+
+    log_probs_UMC: Tensor
+    """float64 [U, M, C]."""
+    usable_UM: Tensor
+    """Which member can say anything, bool [U, M]."""
+    labels_U: Tensor
+
+
+def read_validation(split: Path, modalities: Mapping[str, Sequence[str]], folders: Mapping[str, Path]) -> Said:
+    """Read what members said on validation.
+
+    Args:
+        modalities: each member's.
+        folders: each member's, with what it said in validation.npy.
+    """
+    used = sorted({name for each in modalities.values() for name in each})
+    needed = ["label", *(READERS[name].column for name in used)]
+    columns = pa.concat_tables(pq.ParquetFile(file).read(needed) for file in files_of(split))
+    present = {name: torch.tensor(columns[name].is_valid().to_numpy()) for name in used}
+    usable_UM = usable(list(modalities.values()), present)
+    said = [np.load(folders[name] / "validation.npy", allow_pickle=False) for name in modalities]
+    labels_U = columns["label"]
+    if pa.types.is_list(labels_U.type):
+        labels_U = labels_U.combine_chunks()
+        usable_UM = usable_UM.repeat_interleave(torch.tensor(labels_U.value_lengths().to_numpy()), dim=0)
+        labels_U = labels_U.flatten()
+    seen_U = usable_UM.any(1)
+    log_probs_UMC = torch.from_numpy(np.stack(said, axis=1)).double()
+    return Said(log_probs_UMC[seen_U], usable_UM[seen_U], torch.tensor(labels_U.to_numpy())[seen_U])
 
 
 def choose_weights(

@@ -73,6 +73,8 @@ class Examples(Dataset[dict[str, Any]]):
         self._rows = np.arange(self._columns.table.num_rows)
         self.encoded: dict[str, Vectors] = {}
         """By modality, vectors that stand for its items."""
+        self.soft: Sequence[NDArray[np.float32]] | None = None
+        """What a student is to say of each row, [C] or [W, C]."""
         if only is not None:
             present = self.present()
             self._rows = np.flatnonzero(np.any([present[name] for name in only], axis=0))
@@ -87,7 +89,8 @@ class Examples(Dataset[dict[str, Any]]):
             name: self.encoded[name][index] if name in self.encoded else self._item(name, number, draw)
             for name in self.modalities
         }
-        return items | {"label": self._columns.value("label", number), "draw": draw}
+        taught = {} if self.soft is None else {"soft": self.soft[index]}
+        return items | {"label": self._columns.value("label", number), "draw": draw} | taught
 
     def _item(self, name: str, number: int, draw: int) -> Any:
         modality = self.modalities[name]

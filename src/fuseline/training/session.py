@@ -19,6 +19,7 @@ from fuseline.tasks.base import Task
 from fuseline.training import resume
 from fuseline.training.examples import Change, Collator, Examples
 from fuseline.training.features import encode
+from fuseline.training.lessons import Lessons
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
@@ -31,7 +32,7 @@ from fuseline.training.warm import Beginning
 
 def train_member(
     name: str, model: FusionModel, recipe: Member, task: Task, encoders: Encoders, common: Train, prepared: Path,
-    folder: Path, beginning: Beginning | None = None,
+    folder: Path, beginning: Beginning | None = None, lessons: Lessons | None = None,
 ) -> None:  # fmt: skip
     """Train a member on `prepared`; write checkpoint, readers' files, history.json, validation.npy to `folder`.
 
@@ -40,6 +41,7 @@ def train_member(
 
     Args:
         beginning: where the weights of a member that may start warm come from.
+        lessons: what the ensemble says of the training rows, for a student.
 
     Raises:
         DataError: a split has no row with any of the member's modalities.
@@ -49,6 +51,10 @@ def train_member(
     train, val = (_read(prepared / split, modalities, task) for split in ("train", "val"))
     train.changes, train.seed = build_changes(modalities, recipe.augment), common.seed
     origin, replay = None if beginning is None else count_rows(beginning, train), find_replay(beginning, train)
+    if lessons is not None:
+        counts_N = count_units(train) if task.words else [1] * len(train)
+        soft = np.split(lessons.soft_UC, np.cumsum(counts_N)[:-1])
+        train.soft = soft if task.words else [each[0] for each in soft]
     plain = Collator(readers, len(task.classes))
     adapters = tune(model, recipe)
     nn.Module.to(model, find_device(common))  # PreTrainedModel's own says nothing of its types
@@ -58,15 +64,21 @@ def train_member(
         "recipe": recipe.model_dump(mode="json"),
         "common": common.model_dump(exclude={"checkpoint_steps"}),
         "readers": plain.describe(),
+        "lessons": [] if lessons is None else lessons.describe(),
         "replayed": [] if replay is None else replay.rows.tolist(),
     }
     key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
     with resume.keep(key, first=is_first()) as checkpoints:
-        epochs = fit(name, model, recipe, task, common, train, val, collate, fed, checkpoints, replay)
+        epochs = fit(name, model, recipe, task, common, train, val, collate, fed, checkpoints, replay, lessons)
         merge(adapters)
         if is_first():
             history = History(metric=task.headline, epochs=epochs, origin=origin)
             _write(name, model, history, Examples(prepared / "val", modalities), plain, folder)
+
+
+def count_units(examples: Examples) -> list[int]:
+    """Return how many words each row has."""
+    return [len(tags) for tags in examples.column("label")]
 
 
 def find_replay(beginning: Beginning | None, train: Examples) -> Replay | None:

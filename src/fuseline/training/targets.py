@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fuseline.config import Member
 from fuseline.models.member import IGNORED
@@ -34,6 +35,8 @@ class TrainingCollator:
         image = self._recipe.augment.image
         if image is not None and image.mixup:
             batch = mix_pictures(batch, image.mixup, self._recipe.modalities, examples[0]["draw"])
+        if "soft" in examples[0]:
+            batch["soft"] = pad_sequence([torch.from_numpy(example["soft"]) for example in examples], batch_first=True)
         labels = batch["labels"]
         soft = soften(labels, self._recipe.label_smoothing, self._weights_C)
         return batch | {"labels": soft if labels.ndim == 2 else torch.where(labels == IGNORED, labels, soft)}

@@ -34,6 +34,7 @@ from fuseline.tasks.base import Task
 from fuseline.training import resume
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.layers import depths
+from fuseline.training.lessons import Lessons
 from fuseline.training.predict import in_order_of_length
 from fuseline.training.steps import Replay, Steps
 from fuseline.training.targets import TrainingCollator
@@ -42,6 +43,7 @@ from fuseline.training.targets import TrainingCollator
 def fit(
     name: str, model: FusionModel, recipe: Member, task: Task, common: Train, train: Examples, val: Examples,
     collate: TrainingCollator, collate_val: Collator, folder: Path, replay: Replay | None = None,
+    lessons: Lessons | None = None,
 ) -> list[Epoch]:  # fmt: skip
     """Train `model` in place, as `recipe` says, and go on with the newest checkpoint in `folder`.
 
@@ -50,6 +52,7 @@ def fit(
     Args:
         folder: for checkpoints; read and written by all processes that train together.
         replay: training rows of which each epoch takes a share only.
+        lessons: what a student is taught; `train` holds it row by row.
 
     Returns:
         The learning curve.
@@ -60,6 +63,7 @@ def fit(
         optimizers=(build_optimizer(model, recipe), None),
     )  # fmt: skip
     trainer.prepare(collate_val, recipe.batch_size, common.length_pool, replay)
+    trainer.lessons = lessons
     checkpoint = agree(resume.latest(folder) if trainer.is_world_process_zero() else None)
     if checkpoint is not None and (state := resume.finished(checkpoint)) is not None:
         resume.load_result(model, checkpoint, state)
@@ -96,6 +100,7 @@ class MemberTrainer(Trainer):
 
     collate_val: Collator
     steps: Steps
+    lessons: Lessons | None = None
 
     def prepare(
         self, collate_val: Collator, batch_size: int, length_pool: int | None, replay: Replay | None = None
@@ -141,9 +146,14 @@ class MemberTrainer(Trainer):
 
         Times the number of processes, over which gradients are averaged.
         """
+        soft = inputs.pop("soft", None)
         outputs = model(**inputs)
+        loss = outputs["loss"]
+        if soft is not None:
+            assert self.lessons is not None
+            loss = self.lessons.blend(loss, outputs["logits"], soft, inputs["labels"])
         share = 1.0 if num_items_in_batch is None else (inputs["labels"] != IGNORED).sum() / num_items_in_batch
-        loss = outputs["loss"] * share * self.args.world_size
+        loss = loss * share * self.args.world_size
         return (loss, outputs) if return_outputs else loss
 
 

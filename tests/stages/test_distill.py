@@ -1,0 +1,94 @@
+"""A student: trained, measured, exported and timed beside the ensemble, or published in its place."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from fuseline import config
+from fuseline.data.shards import write_data_set
+from fuseline.records import Benchmark, Combination, Evaluation, Parity
+from fuseline.runtime.bundle import read_bundle
+from fuseline.runtime.predictor import Predictor, Row
+
+pytestmark = pytest.mark.slow
+STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "export", "benchmark"]
+
+
+def run(document: dict[str, Any], *stages: str) -> None:
+    params = config.Params.model_validate(document)
+    names = {"train": list(params.members.experts), "fuse": list(params.members.fusions)}
+    for stage in stages:
+        main = importlib.import_module(f"fuseline.stages.{stage}").main
+        for arguments in [(name,) for name in names[stage]] if stage in names else [()]:
+            main(params, *arguments)
+
+
+@pytest.fixture(scope="module")
+def line(
+    document: dict[str, Any], labels: list[str], examples: pa.Table, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The folder of the whole line, run once."""
+    folder = tmp_path_factory.mktemp("distilled")
+    write_data_set(folder / "data", "tiny", "classification", labels, [examples])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(document, *STAGES)
+        yield folder
+    torch.use_deterministic_algorithms(False)
+
+
+def published(document: dict[str, Any], system: str) -> dict[str, Any]:
+    changed = copy.deepcopy(document)
+    changed["export"]["system"] = system
+    for rule in changed["gate"]:
+        rule["metric"] = rule["metric"].replace("evaluation.ensemble.", f"evaluation.{system}.")
+    return changed
+
+
+def test_the_student_stands_beside_the_ensemble(line: Path) -> None:
+    evaluation = Evaluation.read(line / "build/evaluate/evaluation.json")
+    assert evaluation.student is not None
+    assert evaluation.student_gain is not None
+    gain = evaluation.student["accuracy"].value - evaluation.ensemble["accuracy"].value
+    assert evaluation.student_gain["accuracy"].value == pytest.approx(gain)
+    assert Combination.read(line / "build/distill/combination.json").weights == {"student": 1.0}
+    benchmark = Benchmark.read(line / "build/benchmark/benchmark.json")
+    assert benchmark.beside is not None
+    assert benchmark.beside.system == "student"
+    assert benchmark.beside.batches.keys() == benchmark.batches.keys()
+    assert benchmark.beside.model_bytes < benchmark.model_bytes
+    assert read_bundle(line / "build/export/bundle").members == ["fusion", "image", "text"]
+    assert read_bundle(line / "build/export/beside").members == ["student"]
+
+
+def test_a_student_that_is_published_is_what_is_exported_and_checked(document: dict[str, Any], line: Path) -> None:
+    before = Predictor(line / "build/export/beside").predict([Row("the rose")])
+    expected = next(iter(before)).probabilities
+    run(published(document, "student"), "export", "benchmark")
+    try:
+        bundle = line / "build/export/bundle"
+        assert read_bundle(bundle).members == ["student"]
+        assert "| **student** |" in (bundle / "README.md").read_text()
+        assert next(iter(Predictor(bundle).predict([Row("the rose")]))).probabilities == pytest.approx(expected)
+        parity = Parity.read(line / "build/export/parity.json")
+        assert parity.max_logit_difference < 1e-4
+        assert parity.evaluation_agreement == 1.0
+        beside = Benchmark.read(line / "build/benchmark/benchmark.json").beside
+        assert beside is not None
+        assert beside.system == "ensemble"
+    finally:
+        run(document, "export", "benchmark")
+
+
+def test_without_the_section_there_is_no_student(document: dict[str, Any], line: Path) -> None:
+    run(document | {"distill": None}, "distill", "evaluate")
+    assert list((line / "build/distill").iterdir()) == []
+    assert Evaluation.read(line / "build/evaluate/evaluation.json").student is None
