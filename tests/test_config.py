@@ -37,6 +37,21 @@ def refuse(document: dict[str, Any], tmp_path: Path) -> Callable[[Edit], str]:
     return attempt
 
 
+def teach(**changes: Any) -> Edit:
+    """Ask for a student like the fusion member; keywords replace keys of its recipe."""
+
+    def edit(document: dict[str, Any]) -> None:
+        student = document["members"]["fusions"]["fusion"] | changes
+        document["distill"] = {"student": student, "encoders": None, "temperature": 2.0, "weight": 0.5}
+
+    return edit
+
+
+def publish_student(document: dict[str, Any]) -> None:
+    teach()(document)
+    document["export"]["system"] = "student"
+
+
 def put(path: str, value: Any) -> Edit:
     """Set one key by its dotted path."""
 
@@ -247,7 +262,7 @@ WRONG = {
     "a rule needs a bound": (put("gate", [{"name": "a", "metric": "b"}]), "set exactly one of min, max and margin"),
     "a margin is to the champion's evaluation": (
         put("gate", [{"name": "a", "metric": "benchmark.load_ms", "margin": 0}]),
-        "a margin compares evaluation.ensemble. metrics with the champion's, not 'benchmark.load_ms'",
+        "with the champion's, not 'benchmark.load_ms'",
     ),
     "a rule has one bound": (put("gate.0.max", 1), "set exactly one of min, max and margin"),
     "a learning rate of zero is not null": (put("members.experts.text.learning_rate.encoder", 0), "greater than 0"),
@@ -293,6 +308,21 @@ WRONG = {
     "a hub id is pinned": (put("encoders.text.name", "org/model"), "set revision to the commit of 'org/model'"),
     "a package is pinned already": (put("encoders.text.revision", "main"), "a package's version stands in"),
     "an old opset is refused": (put("export.opset", 17), "greater than or equal to 18"),
+    "no row replayed is no replay": (put("members.experts.text.warm_start", {"replay": 0.0}), "greater than 0"),
+    "a student is on what the ensemble is on": (
+        teach(modalities=["text", "audio"], start={}, tuning={"text": "full", "audio": "full"}, augment={},
+              learning_rate={"text": 1e-4, "audio": 1e-4, "head": 1e-3}),
+        "expected what the ensemble is on, text and image",
+    ),
+    "a student starts from experts that there are": (teach(start={"image": "text"}), "'text' is no expert on image"),
+    "a student is trained anew": (teach(warm_start={"replay": 1.0}), "student.warm_start: a student is trained anew"),
+    "the ensemble is not asked about mixed pictures": (
+        teach(augment={"image": {"flip": 0, "degrees": 0, "translate": 0, "scale": 0, "color": 0, "erase": 0,
+                                 "mixup": 1}}),
+        "said nothing of mixed pictures",
+    ),
+    "a student that nobody trains is not published": (put("export.system", "student"), "there is no student"),
+    "rules judge what is published": (publish_student, "set its metric to evaluation.student.accuracy"),
     "no batch size is no benchmark": (put("benchmark.batch_sizes", []), "at least 1 item"),
 }  # fmt: skip
 
@@ -307,6 +337,8 @@ RIGHT = {
     "no fusion member": put("members.fusions", {}),
     "no gate rule": put("gate", []),
     "a fusion member that starts as loaded": put(f"{FUSION}.start", {}),
+    "a student": teach(),
+    "a member that goes on": put("members.experts.text.warm_start", {"replay": 0.2}),
     "no augmentation": put("members.experts.image.augment", {}),
     "words and pictures that change": put(f"{FUSION}.augment.text", {"drop": 0.1, "swap": 0.1}),
     "plain gradient descent": put("members.experts.text.optimizer", {"momentum": 0.0, "nesterov": False}),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fuseline.records import Evaluation, RuleOutcome, Verdict
+from fuseline.records import Beside, Evaluation, Forgetting, Origin, RuleOutcome, Verdict, Versus
 from fuseline.report import heat, numbers, svg
 from fuseline.report.page import Story, render
 
@@ -245,3 +245,40 @@ def test_labels_that_begin_alike_stay_apart_when_cut() -> None:
     assert len(set(names)) == 3
     assert all(svg.columns(name) <= 17 for name in names)
     assert names[2] == "Other"
+
+
+def test_old_rows_and_new_ones_are_told_apart_label_by_label(story: Callable[..., Story]) -> None:
+    forgetting = Forgetting(
+        champion="v1.4.0", metric="accuracy",
+        overall={
+            "old": Versus(rows=200, champion=0.81, challenger=0.79),
+            "new": Versus(rows=40, champion=0.5, challenger=0.7),
+        },
+        recall={"old": {"cat": Versus(rows=90, champion=0.9, challenger=0.6)}, "new": {}},
+    )  # fmt: skip
+    page = render(dataclasses.replace(story(["cat", "dog"]), forgetting=forgetting))
+    for cell in ("old rows, accuracy", "new rows, accuracy", "old rows, recall of cat", "Champion v1.4.0", "−0.300"):
+        assert cell in page
+    assert "no champion that could be asked" in render(story(["cat", "dog"]))
+
+
+def test_a_student_stands_beside_its_ensemble_with_what_it_loses_and_gains(story: Callable[..., Story]) -> None:
+    plain = story(["cat", "dog"])
+    beside = Beside(system="student", model_bytes=12_000_000, batches=plain.benchmark.batches)
+    taught = dataclasses.replace(
+        plain,
+        evaluation=plain.evaluation.model_copy(
+            update={"student": plain.evaluation.ensemble, "student_gain": plain.evaluation.fusion_gain}
+        ),
+        benchmark=plain.benchmark.model_copy(update={"beside": beside}),
+    )
+    for words in ("The student and the ensemble that it learnt from", "12.0 MB"):
+        assert words in render(taught)
+        assert words not in render(plain)
+
+
+def test_members_that_may_start_warm_say_where_their_weights_come_from(story: Callable[..., Story]) -> None:
+    origin = Origin(version="v1.4.0", why="goes on from champion v1.4.0", old_rows=900, replayed=180, new_rows=31)
+    page = render(dataclasses.replace(story(["cat", "dog"]), origins={"text": origin}))
+    for cell in ("Where training began", "goes on from champion v1.4.0", "180 of 900"):
+        assert cell in page
