@@ -27,6 +27,7 @@ from fuseline import config
 from fuseline.data.shards import SCHEMA, write_table
 from fuseline.export.bundle import Contents, write_bundle
 from fuseline.inputs.base import Reader
+from fuseline.models.combine import Combiner
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
 from fuseline.records import Estimate, Evaluation
@@ -294,6 +295,11 @@ def liven(model: FusionModel, seed: int) -> FusionModel:
     return model
 
 
+def combiner_of(weights: list[float], temperature: float = 1.0, pool: str = "geometric", **more: Any) -> Combiner:
+    """Build a combiner of plain numbers."""
+    return Combiner(torch.tensor(weights), torch.tensor(temperature), pool, **more)
+
+
 @pytest.fixture(scope="session")
 def ensemble(build: Callable[..., FusionModel], expert: Callable[..., Any], fusion: Callable[..., Any]) -> Ensemble:
     """Give two experts and a fusion member of each kind, untrained."""
@@ -301,7 +307,7 @@ def ensemble(build: Callable[..., FusionModel], expert: Callable[..., Any], fusi
         "text": expert("text"), "image": expert("image"), "concat": fusion(), "gated": fusion(fusion="gated"),
     }  # fmt: skip
     members = {name: liven(build(recipe, seed), seed) for seed, (name, recipe) in enumerate(recipes.items())}
-    return Ensemble(members, [0.3, 0.3, 0.3, 0.1], temperature=0.8, pool="geometric").eval()
+    return Ensemble(members, combiner_of([0.3, 0.3, 0.3, 0.1], 0.8)).eval()
 
 
 @pytest.fixture(scope="session")

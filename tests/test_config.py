@@ -323,6 +323,10 @@ WRONG = {
     ),
     "a student that nobody trains is not published": (put("export.system", "student"), "there is no student"),
     "rules judge what is published": (publish_student, "set its metric to evaluation.student.accuracy"),
+    "equal weights have no patterns": (
+        lambda document: document["combine"].update(weights="equal", patterns={"pull": 9.0}),
+        "the weights are equal whatever is there",
+    ),
     "no batch size is no benchmark": (put("benchmark.batch_sizes", []), "at least 1 item"),
 }  # fmt: skip
 
@@ -338,6 +342,8 @@ RIGHT = {
     "no gate rule": put("gate", []),
     "a fusion member that starts as loaded": put(f"{FUSION}.start", {}),
     "a student": teach(),
+    "weights by pattern": put("combine.patterns", {"pull": 50.0}),
+    "stacking": put("combine.stack", {"penalties": [0.1, 1.0], "folds": 5}),
     "a member that goes on": put("members.experts.text.warm_start", {"replay": 0.2}),
     "no augmentation": put("members.experts.image.augment", {}),
     "words and pictures that change": put(f"{FUSION}.augment.text", {"drop": 0.1, "swap": 0.1}),

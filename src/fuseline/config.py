@@ -812,12 +812,39 @@ MemberWeights = Annotated[
 """How much each member counts: all alike; as fitted on validation; or as often as greedy selection takes it."""
 
 
+class Patterns(Section):
+    """Members' weights for each pattern of modalities that are there."""
+
+    pull: Positive
+    """As many rows as this of a pattern weigh as much as the weights of all rows, which theirs are drawn towards."""
+
+
+class Stacking(Section):
+    """A logistic regression on members' log-probabilities (Wolpert 1992), as a correction of their pool."""
+
+    penalties: Annotated[list[Positive], Field(min_length=1)]
+    """Strengths, against the summed loss, with which the correction is drawn towards none. The one with the lowest log
+    loss on held-out validation rows is kept; where none is better than the pool alone, the pool stays as it is."""
+    folds: Annotated[int, Field(ge=2)]
+    """Parts of the validation groups, each held out once."""
+
+
 class Combine(Section):
     """How members become one ensemble."""
 
     pool: Literal["arithmetic", "geometric"]
     """Weighted mean of probabilities, or of log-probabilities."""
     weights: MemberWeights
+    patterns: Patterns | None
+    """null has one set of weights for all rows."""
+    stack: Stacking | None
+    """null leaves the pool as it is."""
+
+    @model_validator(mode="after")
+    def _patterns_have_weights(self) -> Self:
+        if self.patterns is not None and self.weights == "equal":
+            raise ValueError("patterns: the weights are equal whatever is there; set patterns to null, or fit weights")
+        return self
 
 
 def _kind_of_member(value: Any) -> str:

@@ -293,12 +293,29 @@ class Transitions(Record):
     """Of each tag, for the last word."""
 
 
+class Stack(Record):
+    """The correction that stacking makes to the pool."""
+
+    weights: list[list[list[float]]]
+    """Per member, from what it says of a class (rows) to the score of a class."""
+    bias: list[float]
+
+
 class Combination(Record):
     """`combination.json`: how members become one ensemble."""
 
     weights: dict[str, float]
     temperature: float
     pool: str
+    modalities: list[str] = []
+    """What `patterns` and the graph count by, in their order."""
+    patterns: dict[str, dict[str, float]] = {}
+    """The members' weights where just these modalities, joined by +, are there; `weights` for all other patterns."""
+    stack: Stack | None = None
+    """None where the pool is not corrected: params ask for no stacking, or it did not pay."""
+    held_out: dict[str, float] = {}
+    """Where stacking is tried: each penalty's log loss on validation rows that it was not fitted on; `none` is the
+    pool's own."""
 
 
 class Evaluation(Record):

@@ -25,7 +25,7 @@ from fuseline.records import sha256_of
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.rows import read_parquet
-from tests.conftest import run_readme
+from tests.conftest import combiner_of, run_readme
 
 CPU = ["CPUExecutionProvider"]
 
@@ -88,7 +88,7 @@ def test_parity_sees_an_evaluation_of_other_answers(bundle: Path, ensemble: Ense
 
 def test_parity_sees_an_ensemble_that_is_not_the_exported_one(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
     other = Ensemble(
-        dict(zip(ensemble.names, ensemble.members, strict=True)), [0.0, 0.0, 0.0, 1.0], 0.1, "geometric"
+        dict(zip(ensemble.names, ensemble.members, strict=True)), combiner_of([0.0, 0.0, 0.0, 1.0], 0.1)
     ).eval()
     evaluated = probabilities_of(bundle, prepared / "test")
     assert compare(bundle, other, prepared / "test", evaluated, [4]).max_logit_difference > 0.1
@@ -178,7 +178,7 @@ def alone(ensemble: Ensemble, export: Callable[..., Path], tmp_path_factory: pyt
 
 
 def only(ensemble: Ensemble, name: str) -> Ensemble:
-    return Ensemble({name: ensemble.members[ensemble.names.index(name)]}, [1.0], 1.0, "geometric").eval()  # type: ignore[dict-item]
+    return Ensemble({name: ensemble.members[ensemble.names.index(name)]}, combiner_of([1.0])).eval()  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])

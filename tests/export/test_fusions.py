@@ -14,7 +14,7 @@ import torch
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.fusion import FUSIONS
 from fuseline.models.member import FusionModel
-from tests.conftest import liven
+from tests.conftest import combiner_of, liven
 from tests.export.test_bundle import CPU, draw
 
 KINDS: dict[str, Any] = {
@@ -30,7 +30,7 @@ def joined(build: Callable[..., FusionModel], fusion: Callable[..., Any]) -> Ens
         name: liven(build(fusion(fusion=kind), seed, side=64), seed) for seed, (name, kind) in enumerate(KINDS.items())
     }
     assert [member.config.fusion for member in members.values()] == list(KINDS)
-    return Ensemble(members, [0.25] * 4, temperature=0.8, pool="geometric").eval()
+    return Ensemble(members, combiner_of([0.25] * 4, 0.8)).eval()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from torch import Tensor
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionConfig, FusionModel
 from fuseline.training.checkpoints import load_member
+from tests.conftest import combiner_of
 
 SHAPE = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -97,7 +98,7 @@ def test_a_saved_decoder_answers_as_before(member: FusionModel, tmp_path: Path) 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_the_graph_agrees_at_other_sizes_than_the_traced_one(kind: str) -> None:
-    ensemble = Ensemble({"one": build(kind, "last")}, [1.0], 1.0, "geometric").eval()
+    ensemble = Ensemble({"one": build(kind, "last")}, combiner_of([1.0])).eval()
     traced = padded("right", [[1, 2, 3, 4, 5, 6, 7], [1, 2]])
     shapes = {name: {0: "batch", 1: "tokens"} if tensor.ndim == 2 else {0: "batch"} for name, tensor in traced.items()}
     program = torch.onnx.export(

@@ -172,6 +172,8 @@ CASES: dict[str, tuple[str, Any]] = {
     "distill.encoders": ("distill", lambda document: put(put(document, "distill.student.start", {}), "distill.encoders",
                          put(document["encoders"], "image.size", 24))),
     "combine.pool": ("combine", "arithmetic"),
+    "combine.patterns": ("combine", {"pull": 1.0}),
+    "combine.stack": ("combine", {"penalties": [1.0], "folds": 2}),
     "combine.weights.uniform_pull": ("combine", 5.0),
     "evaluate.resamples": ("evaluate", 20),
     "evaluate.confidence": ("evaluate", 0.5),
@@ -277,7 +279,7 @@ def digest_result(path: Path) -> str | None:
             result = Validation.read(path).passed
         case "combination.json":
             combination = Combination.read(path)
-            result = combination.weights, combination.temperature
+            result = combination.weights, combination.temperature, combination.patterns, combination.held_out
         case "evaluation.json":
             result = Evaluation.read(path).model_dump(exclude={"labels", "confidence", "weights", "temperature"})
         case _:

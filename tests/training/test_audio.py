@@ -38,7 +38,7 @@ from fuseline.training.predict import predict_ensemble, predict_log_probs
 from fuseline.training.pretrained import build_member
 from fuseline.training.session import train_member
 from fuseline.training.trainer import set_up
-from tests.conftest import BLOCK
+from tests.conftest import BLOCK, combiner_of
 
 LABELS = ["low", "middle", "high"]
 HERTZ = {"low": 300, "middle": 900, "high": 2200}
@@ -102,7 +102,7 @@ def trained(
 @pytest.fixture(scope="module")
 def ensemble(trained: Path) -> Ensemble:
     members = {"all": load_member(trained / "fusions/all"), "sound": load_member(trained / "experts/sound")}
-    return Ensemble(members, [0.5, 0.5], 0.9, "geometric").eval()
+    return Ensemble(members, combiner_of([0.5, 0.5], 0.9)).eval()
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from fuseline.config import Fitted, Greedy
-from fuseline.models.combine import combine
-from fuseline.training.combine import choose_weights, fit_temperature, fit_weights, leave_out, select_greedily
+from fuseline.config import Fitted, Greedy, Stacking
+from fuseline.models.combine import combine, correct
+from fuseline.training.combine import (
+    Said,
+    choose_stack,
+    choose_weights,
+    fit_stack,
+    fit_temperature,
+    fit_weights,
+    leave_out,
+    select_greedily,
+    weigh_by_pattern,
+)
+from tests.conftest import combiner_of
 
+NOTHING_MISSING = torch.zeros(400, dtype=torch.long)
 POOLS = ["arithmetic", "geometric"]
 
 
@@ -107,12 +122,91 @@ def test_each_round_of_greedy_selection_lowers_the_loss_as_far_as_one_member_can
 
 def test_without_a_member_the_others_keep_their_proportions() -> None:
     log_probs, usable, _ = draw(2.0, 1.0, 0.5)
-    found = leave_out(log_probs, usable, [0.5, 0.3, 0.2], 2.0, "geometric")
+    found = leave_out(log_probs, usable, NOTHING_MISSING, combiner_of([0.5, 0.3, 0.2], 2.0).double())
     expected = combine(log_probs[:, 1:], usable[:, 1:], torch.tensor([0.6, 0.4]).double(), "geometric") / 2
     torch.testing.assert_close(found[0], expected.softmax(1))
 
 
 def test_who_is_left_without_any_weight_counts_alike() -> None:
     log_probs, usable, _ = draw(2.0, 1.0, 0.5)
-    found = leave_out(log_probs, usable, [1.0, 0.0, 0.0], 1.0, "arithmetic")
+    found = leave_out(log_probs, usable, NOTHING_MISSING, combiner_of([1.0, 0.0, 0.0], pool="arithmetic").double())
     torch.testing.assert_close(found[0], log_probs[:, 1:].exp().mean(1))
+
+
+def say(log_probs: Tensor, usable: Tensor, labels: Tensor, patterns: Tensor | None = None) -> Said:
+    """Two modalities; each row is a group of its own."""
+    numbers = torch.full((len(labels),), 3) if patterns is None else patterns
+    return Said(log_probs, usable, labels, numbers, np.arange(len(labels)), ["text", "image"])
+
+
+def test_weights_of_a_pattern_are_those_of_its_rows_drawn_to_all_rows_by_their_number() -> None:
+    log_probs, usable, labels = draw(3.0, 0.5)
+    log_probs[:100] = log_probs[:100].flip(1)  # in the first rows, with text alone, the other member is good
+    patterns = torch.cat([torch.full((100,), 1), torch.full((300,), 3)])
+    said, how = say(log_probs, usable, labels, patterns), Fitted(uniform_pull=0.0)
+    whole = choose_weights(log_probs, usable, labels, "geometric", how)
+    own = choose_weights(log_probs[:100], usable[:100], labels[:100], "geometric", how)
+    assert own[1] > 0.7 > whole[1]
+    for pull, share in ((0.001, 1.0), (100.0, 0.5), (1e9, 0.0)):
+        table = weigh_by_pattern(said, whole, "geometric", how, pull)
+        expected = [share * mine + (1 - share) * all_rows for mine, all_rows in zip(own, whole, strict=True)]
+        assert table[1].tolist() == pytest.approx(expected, abs=1e-4)
+        assert table[0].tolist() == table[2].tolist() == pytest.approx(whole)  # no rows of these
+        assert table.sum(1).tolist() == pytest.approx([1.0] * 4)
+
+
+def skewed() -> tuple[Said, Tensor]:
+    """Give members that name the second class where the third is true: no pool mends that, stacking does."""
+    log_probs, usable, labels = draw(2.0, 2.0)
+    wrong = torch.where(labels == 2, 1, labels)
+    shifted = torch.randn(400, 2, 3, generator=torch.Generator().manual_seed(3)).double() * 0.3
+    shifted += 3 * torch.eye(3, dtype=torch.float64)[wrong][:, None]
+    shifted[:, :, 2] += 1.0 * (labels == 2)[:, None]
+    log_probs = shifted.log_softmax(2)
+    return say(log_probs, usable, labels), combine(log_probs, usable, torch.tensor([0.5, 0.5]).double(), "geometric")
+
+
+def test_stacking_mends_what_no_weights_can_and_is_kept_for_its_held_out_loss() -> None:
+    said, pooled = skewed()
+    stack, losses = choose_stack(said, pooled, Stacking(penalties=[0.1, 1.0], folds=4))
+    assert stack is not None
+    assert min(losses["0.1"], losses["1"]) < losses["none"] - 0.1
+    right = [
+        float((logits.argmax(1) == said.labels_U).double().mean())
+        for logits in (pooled, pooled + correct(said.log_probs_UMC, said.usable_UM, stack[0]) + stack[1])
+    ]
+    assert right[1] > right[0] + 0.2
+
+
+def test_where_there_is_nothing_to_mend_the_pool_stays_as_it_is() -> None:
+    random = torch.Generator().manual_seed(5)
+    log_probs, usable, _ = draw(2.0, 2.0, rows=60)
+    labels = torch.randint(3, (60,), generator=random)  # chance: whatever is fitted is noise
+    pooled = combine(log_probs, usable, torch.tensor([0.5, 0.5]).double(), "geometric")
+    stack, losses = choose_stack(say(log_probs, usable, labels), pooled, Stacking(penalties=[1e-4, 1e-3], folds=3))
+    assert stack is None
+    assert losses.keys() == {"none", "0.0001", "0.001"}
+    assert losses["none"] == min(losses.values())
+
+
+def test_groups_are_held_out_whole() -> None:
+    said, pooled = skewed()
+    one = dataclasses.replace(said, groups_U=np.repeat(np.arange(2), 200))
+    assert (
+        choose_stack(one, pooled, Stacking(penalties=[1.0], folds=2))[1]
+        != (choose_stack(said, pooled, Stacking(penalties=[1.0], folds=2))[1])
+    )
+
+
+def test_a_stronger_penalty_brings_the_correction_closer_to_none() -> None:
+    said, pooled = skewed()
+    everything = torch.ones(400, dtype=torch.bool)
+    sizes = [float(fit_stack(said, pooled, penalty, everything)[0].norm()) for penalty in (0.1, 10.0, 1e6)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 1e-2
+
+
+def test_more_folds_are_other_folds() -> None:
+    said, pooled = skewed()
+    two, five = (choose_stack(said, pooled, Stacking(penalties=[1.0], folds=folds))[1] for folds in (2, 5))
+    assert two != five

@@ -60,7 +60,7 @@ def test_the_ensemble_is_asked_about_all_training_rows_and_softened(
         member.save_pretrained(folder)
         for modality in member.config.modalities:
             readers[modality].save(folder)
-    weights = dict(zip(ensemble.names, ensemble.weights_M.tolist(), strict=True))
+    weights = dict(zip(ensemble.names, ensemble.combiner.weights_M.tolist(), strict=True))
     loaded = load_ensemble(tmp_path, Combination(weights=weights, temperature=0.8, pool="geometric"))
     settings = Distill(student=fusion(), encoders=None, temperature=4.0, weight=0.5)
     lessons = ask(loaded, tmp_path, prepared, encoders, Classification(LABELS), settings)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fuseline.inputs import READERS, own_inputs
 from fuseline.inputs.base import flag
-from fuseline.models.combine import combine, usable
+from fuseline.models.combine import Combiner, number_patterns, usable
 from fuseline.models.encoders.base import Encoded
 from fuseline.models.member import FusionModel, run_encoder
 from fuseline.models.units import repeat
@@ -29,18 +29,11 @@ class Ensemble(nn.Module):
     An encoder that several members share to the last weight, as frozen ones do, runs once for all of them.
     """
 
-    weights_M: Tensor
-    temperature: Tensor
-
-    def __init__(
-        self, members: Mapping[str, FusionModel], weights: Sequence[float], temperature: float, pool: str
-    ) -> None:
+    def __init__(self, members: Mapping[str, FusionModel], combiner: Combiner) -> None:
         super().__init__()
         self.names = list(members)
         self.members = nn.ModuleList(members.values())  # a ModuleDict forbids names such as `train`
-        self.pool = pool
-        self.register_buffer("weights_M", torch.tensor(weights, dtype=torch.float32))
-        self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
+        self.combiner = combiner.float()
         self._owners = find_owners(list(members.values()))
 
     @property
@@ -70,11 +63,12 @@ class Ensemble(nn.Module):
             [member.config.modalities for member in self.members],  # type: ignore[union-attr, misc]
             {name: inputs[flag(name)] for name in self.modalities},
         )
+        pattern_U = number_patterns([inputs[flag(name)] for name in self.modalities])
         if self.words:
             logits = [each.flatten(0, 1) for each in logits]
-            usable_UM = repeat(usable_UM, inputs["words"])
+            usable_UM, pattern_U = (repeat(each, inputs["words"]) for each in (usable_UM, pattern_U))
         log_probs_UMC = torch.stack([each.log_softmax(1) for each in logits], dim=1)
-        logits_UC = combine(log_probs_UMC, usable_UM, self.weights_M, self.pool) / self.temperature
+        logits_UC = self.combiner(log_probs_UMC, usable_UM, pattern_U)
         outputs = logits_UC.softmax(1), logits_UC, log_probs_UMC.exp()
         if self.words:
             probs, scores, members = (each.unflatten(0, inputs["words"].shape) for each in outputs)

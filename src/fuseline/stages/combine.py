@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fuseline.config import Expert, Member, Params
-from fuseline.models.combine import combine
+from fuseline.models.combine import Combiner, patterns_of
 from fuseline.progress import say
-from fuseline.records import Combination
+from fuseline.records import Combination, Stack
 from fuseline.stages import entry
-from fuseline.training.combine import choose_weights, fit_temperature, read_validation
+from fuseline.training.combine import (
+    Said,
+    choose_stack,
+    choose_weights,
+    fit_temperature,
+    read_validation,
+    weigh_by_pattern,
+)
 
 
 def main(params: Params) -> None:
@@ -21,17 +30,39 @@ def main(params: Params) -> None:
         entry.PREPARE / "val", {name: member.modalities for name, member in members.items()},
         {name: _folder(name, member) for name, member in members.items()},
     )  # fmt: skip
-    pool = params.combine.pool
-    weights = choose_weights(said.log_probs_UMC, said.usable_UM, said.labels_U, pool, params.combine.weights)
-    logits_UC = combine(said.log_probs_UMC, said.usable_UM, torch.tensor(weights, dtype=torch.float64), pool)
+    pool, how, names = params.combine.pool, params.combine, list(members)
+    weights = choose_weights(said.log_probs_UMC, said.usable_UM, said.labels_U, pool, how.weights)
+    table_PM = None if how.patterns is None else weigh_by_pattern(said, weights, pool, how.weights, how.patterns.pull)
+    weights_M, one = torch.tensor(weights, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+    given = said.log_probs_UMC, said.usable_UM, said.patterns_U
+    pooled_UC = Combiner(weights_M, one, pool, table_PM)(*given)
+    stack, held_out = (None, {}) if how.stack is None else choose_stack(said, pooled_UC, how.stack)
+    logits_UC = Combiner(weights_M, one, pool, table_PM, stack)(*given)
     combination = Combination(
-        weights=dict(zip(members, weights, strict=True)),
+        weights=dict(zip(names, weights, strict=True)),
         temperature=fit_temperature(logits_UC, said.labels_U),
         pool=pool,
+        modalities=said.modalities,
+        patterns={} if table_PM is None else name_patterns(said, table_PM, names),
+        stack=None if stack is None else Stack(weights=stack[0].tolist(), bias=stack[1].tolist()),
+        held_out=held_out,
     )
     combination.write(entry.fresh(entry.COMBINE) / "combination.json")
     shares = ", ".join(f"{name} {weight:.2f}" for name, weight in combination.weights.items())
     say(f"combine: {shares}, temperature {combination.temperature:.2f}")
+    if held_out:
+        told = ", ".join(f"{penalty} {loss:.4f}" for penalty, loss in held_out.items())
+        say(f"combine: stacking {'does not pay' if stack is None else 'pays'}; held-out log loss by penalty: {told}")
+
+
+def name_patterns(said: Said, table_PM: Tensor, members: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Name the weights of the patterns that validation has rows of."""
+    found, names = set(said.patterns_U.tolist()), patterns_of(said.modalities)
+    return {
+        names[number]: dict(zip(members, weights_M.tolist(), strict=True))
+        for number, weights_M in enumerate(table_PM)
+        if number in found
+    }
 
 
 def _folder(name: str, member: Member) -> Path:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from fuseline.config import Encoders, Modality, Params
 from fuseline.data.shards import write_table
 from fuseline.evaluation.metrics import best_of, disagreement, estimate, estimate_gain, headline
+from fuseline.models.combine import number_patterns
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
 from fuseline.records import Combination, Evaluation, Metrics, write_json
 from fuseline.stages import entry
 from fuseline.tasks.base import Task, Truth
-from fuseline.training.checkpoints import load_ensemble, load_readers, read_combination
+from fuseline.training.checkpoints import build_combiner, load_ensemble, load_readers, read_combination
 from fuseline.training.combine import leave_out
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.features import encode, encode_words
@@ -227,8 +228,8 @@ def _leave_out(combination: Combination, predicted: Predicted, seen: dict[str, M
         return {}
     log_probs_UMC = torch.from_numpy(np.stack([predicted.members[name] for name in names], 1)).double().log()
     usable_UM = torch.from_numpy(np.stack([seen[name] for name in names], 1))
-    weights, temperature = list(combination.weights.values()), combination.temperature
-    rest = leave_out(log_probs_UMC.clamp(min=-100), usable_UM, weights, temperature, combination.pool)
+    present = [torch.from_numpy(predicted.truth.units(rows)) for rows in predicted.present.values()]
+    rest = leave_out(log_probs_UMC.clamp(min=-100), usable_UM, number_patterns(present), build_combiner(combination))
     return {name: probs_UC.numpy() for name, probs_UC in zip(names, rest, strict=True)}
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from fuseline.config import Modality
 from fuseline.errors import ModelError
 from fuseline.inputs import READERS
 from fuseline.inputs.base import Reader
+from fuseline.models.combine import Combiner, patterns_of
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
 from fuseline.records import Combination
@@ -68,7 +73,22 @@ def read_combination(folder: Path) -> Combination:
 def load_ensemble(folder: Path, combination: Combination) -> Ensemble:
     """Load the members and combine them as fitted."""
     members = load_members(folder, list(combination.weights))
-    return Ensemble(members, list(combination.weights.values()), combination.temperature, combination.pool).eval()
+    return Ensemble(members, build_combiner(combination)).eval()
+
+
+def build_combiner(combination: Combination) -> Combiner:
+    """Build what combines the members' log-probabilities, in double precision."""
+
+    def tensor(values: Any) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64)
+
+    stack, members = combination.stack, list(combination.weights)
+    named = [combination.patterns.get(name, combination.weights) for name in patterns_of(combination.modalities)]
+    return Combiner(
+        tensor(list(combination.weights.values())), tensor(combination.temperature), combination.pool,
+        tensor([[weights[name] for name in members] for weights in named]) if combination.patterns else None,
+        None if stack is None else (tensor(stack.weights), tensor(stack.bias)),
+    )  # fmt: skip
 
 
 def load_readers(folder: Path, ensemble: Ensemble) -> dict[str, Reader]:

@@ -13,13 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuseline.config import Fitted, Greedy, MemberWeights
+from fuseline.config import Fitted, Greedy, MemberWeights, Stacking
 from fuseline.inputs import READERS
-from fuseline.models.combine import combine, usable
+from fuseline.models.combine import Combiner, combine, correct, number_patterns, usable
 from fuseline.records import files_of
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Said:
     usable_UM: Tensor
     """Which member can say anything, bool [U, M]."""
     labels_U: Tensor
+    patterns_U: Tensor
+    """Numbers of their patterns of availability, by `modalities`."""
+    groups_U: Ints
+    """Numbers of their groups."""
+    modalities: list[str]
+    """That any member uses."""
 
 
 def read_validation(split: Path, modalities: Mapping[str, Sequence[str]], folders: Mapping[str, Path]) -> Said:
@@ -40,20 +49,93 @@ def read_validation(split: Path, modalities: Mapping[str, Sequence[str]], folder
         modalities: each member's.
         folders: each member's, with what it said in validation.npy.
     """
-    used = sorted({name for each in modalities.values() for name in each})
-    needed = ["label", *(READERS[name].column for name in used)]
+    used = [name for name in READERS if any(name in each for each in modalities.values())]
+    needed = ["label", "group", *(READERS[name].column for name in used)]
     columns = pa.concat_tables(pq.ParquetFile(file).read(needed) for file in files_of(split))
     present = {name: torch.tensor(columns[name].is_valid().to_numpy()) for name in used}
     usable_UM = usable(list(modalities.values()), present)
     said = [np.load(folders[name] / "validation.npy", allow_pickle=False) for name in modalities]
+    patterns_U = number_patterns(list(present.values()))
+    groups_U = np.unique(columns["group"].to_numpy(), return_inverse=True)[1]
     labels_U = columns["label"]
     if pa.types.is_list(labels_U.type):
         labels_U = labels_U.combine_chunks()
-        usable_UM = usable_UM.repeat_interleave(torch.tensor(labels_U.value_lengths().to_numpy()), dim=0)
+        counts_N = torch.tensor(labels_U.value_lengths().to_numpy())
+        usable_UM, patterns_U = (each.repeat_interleave(counts_N, dim=0) for each in (usable_UM, patterns_U))
+        groups_U = np.repeat(groups_U, counts_N.numpy())
         labels_U = labels_U.flatten()
     seen_U = usable_UM.any(1)
     log_probs_UMC = torch.from_numpy(np.stack(said, axis=1)).double()
-    return Said(log_probs_UMC[seen_U], usable_UM[seen_U], torch.tensor(labels_U.to_numpy())[seen_U])
+    labels = torch.tensor(labels_U.to_numpy())[seen_U]
+    return Said(log_probs_UMC[seen_U], usable_UM[seen_U], labels, patterns_U[seen_U], groups_U[seen_U.numpy()], used)
+
+
+def weigh_by_pattern(said: Said, weights: Sequence[float], pool: str, how: MemberWeights, pull: float) -> Tensor:
+    """Return the members' weights [P, M] for each pattern of availability: those of its rows, drawn towards `weights`.
+
+    A pattern without rows has `weights`.
+    """
+    table_PM = torch.tensor(weights, dtype=torch.float64).repeat(2 ** len(said.modalities), 1)
+    for pattern in said.patterns_U.unique().tolist():
+        rows = said.patterns_U == pattern
+        own = choose_weights(said.log_probs_UMC[rows], said.usable_UM[rows], said.labels_U[rows], pool, how)
+        share = float(rows.sum()) / (float(rows.sum()) + pull)
+        table_PM[pattern] = share * torch.tensor(own, dtype=torch.float64) + (1 - share) * table_PM[pattern]
+    return table_PM
+
+
+def choose_stack(said: Said, pooled_UC: Tensor, how: Stacking) -> tuple[tuple[Tensor, Tensor] | None, dict[str, float]]:
+    """Fit the correction of a pool, if it pays on held-out rows.
+
+    Args:
+        pooled_UC: what the pool says.
+
+    Returns:
+        Weights [M, C, C] and bias [C], in the pool's own units, or None where no penalty is better than none at all;
+        and the log loss on held-out rows, by penalty.
+    """
+    folds_U = torch.from_numpy(said.groups_U % how.folds)
+    parts = [
+        (folds_U != fold, folds_U == fold) for fold in range(how.folds) if 0 < (folds_U == fold).sum() < len(folds_U)
+    ]
+
+    def held_out(penalty: float | None) -> float:
+        sums = [_hold_out(said, pooled_UC, penalty, *part) for part in parts]
+        return sum(sums) / len(said.labels_U)
+
+    losses = {"none": held_out(None)} | {f"{penalty:g}": held_out(penalty) for penalty in how.penalties}
+    best = min(losses, key=lambda name: losses[name])
+    if best == "none":
+        return None, losses
+    penalty = next(each for each in how.penalties if f"{each:g}" == best)
+    temperature = fit_temperature(pooled_UC, said.labels_U)
+    stack_MCC, bias_C = fit_stack(said, pooled_UC / temperature, penalty, torch.ones_like(folds_U, dtype=torch.bool))
+    return (stack_MCC * temperature, bias_C * temperature), losses
+
+
+def _hold_out(said: Said, pooled_UC: Tensor, penalty: float | None, seen_U: Tensor, rest_U: Tensor) -> float:
+    """Return the summed log loss on some rows of what was fitted on the others."""
+    base_UC = pooled_UC / fit_temperature(pooled_UC[seen_U], said.labels_U[seen_U])
+    if penalty is not None:
+        stack_MCC, bias_C = fit_stack(said, base_UC, penalty, seen_U)
+        base_UC = base_UC + correct(said.log_probs_UMC, said.usable_UM, stack_MCC) + bias_C
+    return float(F.cross_entropy(base_UC[rest_U], said.labels_U[rest_U], reduction="sum"))
+
+
+def fit_stack(said: Said, base_UC: Tensor, penalty: float, seen_U: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit the correction that makes the log loss lowest on the chosen rows; half its squares cost `penalty`."""
+    members, classes = said.log_probs_UMC.shape[1:]
+    free = torch.zeros(members * classes + 1, classes, dtype=torch.float64, requires_grad=True)
+    said_UMC, usable_UM = said.log_probs_UMC[seen_U], said.usable_UM[seen_U]
+
+    def loss() -> Tensor:
+        stack_MCC = free[:-1].unflatten(0, (members, classes))
+        scores_UC = base_UC[seen_U] + correct(said_UMC, usable_UM, stack_MCC) + free[-1]
+        return F.cross_entropy(scores_UC, said.labels_U[seen_U]) + penalty * free.square().sum() / (2 * len(said_UMC))
+
+    _minimise(loss, free)
+    found = free.detach()
+    return found[:-1].unflatten(0, (members, classes)), found[-1]
 
 
 def choose_weights(
@@ -108,19 +190,16 @@ def fit_weights(
     return [float(weight) for weight in free_M.detach().softmax(0)]
 
 
-def leave_out(
-    log_probs_NMC: Tensor, usable_NM: Tensor, weights: Sequence[float], temperature: float, pool: str
-) -> list[Tensor]:
+def leave_out(log_probs_NMC: Tensor, usable_NM: Tensor, patterns_N: Tensor, combiner: Combiner) -> list[Tensor]:
     """Return for each of two or more members the ensemble's probabilities [N, C] without it.
 
     The others keep their weights' proportions; where they weigh nothing, they weigh alike.
     """
-    found = []
-    for member in range(len(weights)):
-        rest = [other for other in range(len(weights)) if other != member]
-        weights_M = torch.tensor(weights, dtype=log_probs_NMC.dtype)[rest]
-        pooled_NC = combine(log_probs_NMC[:, rest], usable_NM[:, rest], weights_M, pool)
-        found.append((pooled_NC / temperature).softmax(1))
+    found, members = [], range(log_probs_NMC.shape[1])
+    for member in members:
+        rest = [other for other in members if other != member]
+        logits_NC = combiner.without(member)(log_probs_NMC[:, rest], usable_NM[:, rest], patterns_N)
+        found.append(logits_NC.softmax(1))
     return found
 
 
