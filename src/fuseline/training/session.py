@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from fuseline.config import Augment, Encoders, Member, Train
 from fuseline.errors import DataError, ModelError
@@ -33,6 +34,7 @@ from fuseline.training.warm import Beginning
 def train_member(
     name: str, model: FusionModel, recipe: Member, task: Task, encoders: Encoders, common: Train, prepared: Path,
     folder: Path, beginning: Beginning | None = None, lessons: Lessons | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> None:  # fmt: skip
     """Train a member on `prepared`; write checkpoint, readers' files, history.json, validation.npy to `folder`.
 
@@ -42,6 +44,7 @@ def train_member(
     Args:
         beginning: where the weights of a member that may start warm come from.
         lessons: what the ensemble says of the training rows, for a student.
+        callbacks: see the training too.
 
     Raises:
         DataError: a split has no row with any of the member's modalities.
@@ -69,7 +72,9 @@ def train_member(
     }
     key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
     with resume.keep(key, first=is_first()) as checkpoints:
-        epochs = fit(name, model, recipe, task, common, train, val, collate, fed, checkpoints, replay, lessons)
+        epochs = fit(
+            name, model, recipe, task, common, train, val, collate, fed, checkpoints, replay, lessons, callbacks
+        )
         merge(adapters)
         if is_first():
             history = History(metric=task.headline, epochs=epochs, origin=origin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -43,7 +44,7 @@ from fuseline.training.targets import TrainingCollator
 def fit(
     name: str, model: FusionModel, recipe: Member, task: Task, common: Train, train: Examples, val: Examples,
     collate: TrainingCollator, collate_val: Collator, folder: Path, replay: Replay | None = None,
-    lessons: Lessons | None = None,
+    lessons: Lessons | None = None, callbacks: Sequence[TrainerCallback] = (),
 ) -> list[Epoch]:  # fmt: skip
     """Train `model` in place, as `recipe` says, and go on with the newest checkpoint in `folder`.
 
@@ -53,6 +54,7 @@ def fit(
         folder: for checkpoints; read and written by all processes that train together.
         replay: training rows of which each epoch takes a share only.
         lessons: what a student is taught; `train` holds it row by row.
+        callbacks: see the training too.
 
     Returns:
         The learning curve.
@@ -67,9 +69,11 @@ def fit(
     checkpoint = agree(resume.latest(folder) if trainer.is_world_process_zero() else None)
     if checkpoint is not None and (state := resume.finished(checkpoint)) is not None:
         resume.load_result(model, checkpoint, state)
-        return _history(state.log_history, task.headline)
+        return curve_of(state.log_history, task.headline)
     model.gamma = recipe.loss.gamma if isinstance(recipe.loss, Focal) else 0.0
     trainer.remove_callback(PrinterCallback)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     if recipe.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(recipe.patience))
     trainer.add_callback(_Epochs(trainer))
@@ -78,7 +82,7 @@ def fit(
     if trainer.is_world_process_zero():
         trainer.add_callback(_Watcher(name, recipe.epochs, task.headline))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return _history(trainer.state.log_history, task.headline)
+    return curve_of(trainer.state.log_history, task.headline)
 
 
 def is_first() -> bool:
@@ -275,7 +279,7 @@ def _score(task: Task, prediction: EvalPrediction) -> dict[str, float]:
     return {task.headline: float(task.metrics(sums)[task.headline][0])}
 
 
-def _history(log: list[dict[str, float]], metric: str) -> list[Epoch]:
+def curve_of(log: list[dict[str, float]], metric: str) -> list[Epoch]:
     """Join Trainer's two log entries of each epoch."""
     losses = {round(entry["epoch"]): entry["loss"] for entry in log if "loss" in entry}
     return [
