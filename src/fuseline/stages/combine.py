@@ -37,10 +37,9 @@ def main(params: Params) -> None:
     given = said.log_probs_UMC, said.usable_UM, said.patterns_U
     pooled_UC = Combiner(weights_M, one, pool, table_PM)(*given)
     stack, held_out = (None, {}) if how.stack is None else choose_stack(said, pooled_UC, how.stack)
-    logits_UC = Combiner(weights_M, one, pool, table_PM, stack)(*given)
     combination = Combination(
         weights=dict(zip(names, weights, strict=True)),
-        temperature=fit_temperature(logits_UC, said.labels_U),
+        temperature=fit_temperature(pooled_UC, said.labels_U),  # stacking, fitted on these rows, would seem too sure
         pool=pool,
         modalities=said.modalities,
         patterns={} if table_PM is None else name_patterns(said, table_PM, names),
