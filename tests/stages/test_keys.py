@@ -92,7 +92,7 @@ ELSEWHERE = {
     "members.experts.image.patience": "as for text",
     "members.fusions.fusion.patience": "as for text",
     **{
-        f"members.{member}.warm_start": "tests/stages/test_warm.py"
+        f"members.{member}.warm_start": "tests/stages/test_warm_start.py"
         for member in ("experts.text", "experts.image", "fusions.fusion")
     },
     "export.system": "tests/stages/test_distill.py",
