@@ -5,6 +5,7 @@ accuracy   three seeds on the embedded data set
 retrain    time and memory of the whole flow, and of one that finds nothing to do
 latency    the exported graph against torch eager, interleaved
 reproduce  hashes of two forced runs
+training   rows per second of training beside a plain Trainer loop and AutoGluon-Multimodal
 data       ingest, validate and prepare at 10 k, 100 k and 1 M rows, beside the plain way
 """
 
@@ -20,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data, spine
+from benchmarks import data, spine, training
 from fuseline.benchmark.measure import cpu_name
 from fuseline.lineage.git import root, take_snapshot
 from fuseline.records import write_json
@@ -32,6 +33,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "latency": spine.measure_latency,
     "reproduce": spine.measure_reproduction,
     "data": data.measure_sizes,
+    "training": training.measure_training,
 }
 
 

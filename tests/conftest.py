@@ -156,14 +156,19 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a BERT of 16 dimensions with its WordPiece tokenizer, as save_pretrained leaves them."""
     folder = tmp_path_factory.mktemp("text-model")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    words = [*special, "the", "and", "##s", *(word for words in WORDS.values() for word in words)]
+    words = [*special, "the", "and", "##s", *(word for words in WORDS.values() for word in words), "[MASK]"]
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
     ).save_pretrained(folder)
     torch.manual_seed(7)
     shape = BertConfig(

@@ -18,6 +18,7 @@ Modality = Literal["text", "image", "audio"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
 
 
@@ -511,15 +512,9 @@ class WarmStart(Section):
     one. 1 takes all rows."""
 
 
-class Recipe(Section):
-    """Training of one member, by transformers.Trainer."""
+class Optimisation(Section):
+    """How weights are trained, by transformers.Trainer."""
 
-    warm_start: WarmStart | None
-    """null trains anew each time. A member that goes on keeps what the champion knows of its labels, by their names,
-    and learns those that are new; where there is nothing to go on from, it is trained anew, and its record says why."""
-
-    dropout: Share
-    """Before the head."""
     optimizer: Optimizer
     weight_decay: Annotated[float, Field(ge=0)]
     """On weight matrices; never on biases and norms."""
@@ -534,11 +529,6 @@ class Recipe(Section):
     warmup: Share
     """Share of the steps over which the learning rate rises."""
     schedule: Schedule
-    loss: Loss
-    class_weights: ClassWeights | None
-    """null weighs all classes alike."""
-    label_smoothing: Share
-    """Share of each label that is spread evenly over all classes."""
     patience: Count | None
     """Epochs without a better validation loss before training stops; null trains all epochs."""
     augment: Augment
@@ -550,6 +540,21 @@ class Recipe(Section):
         if self.schedule == "constant" and self.warmup:
             raise ValueError("the schedule constant has no warmup; set warmup to 0 or take constant_with_warmup")
         return self
+
+
+class Recipe(Optimisation):
+    """Training of one member."""
+
+    warm_start: WarmStart | None
+    """null trains anew each time. A member that goes on keeps what the champion knows of its labels, by their names,
+    and learns those that are new; where there is nothing to go on from, it is trained anew, and its record says why."""
+    dropout: Share
+    """Before the head."""
+    loss: Loss
+    class_weights: ClassWeights | None
+    """null weighs all classes alike."""
+    label_smoothing: Share
+    """Share of each label that is spread evenly over all classes."""
 
 
 class ExpertRates(Section):
@@ -760,6 +765,61 @@ class Members(Section):
         """Return the modalities that any member uses, text first."""
         used = {modality for member in self.all().values() for modality in member.modalities}
         return [modality for modality in get_args(Modality) if modality in used]
+
+
+class Objectives(Section):
+    """What encoders learn from pairs, each by its weight in the loss; 0 leaves it out."""
+
+    contrast: Weight
+    """Which item of the batch belongs to this text, and the other way round (Radford et al. 2021)."""
+    match: Weight
+    """Whether an item belongs to a text; what is wrong is drawn from what is similar (Li et al. 2021)."""
+    masked_words: Weight
+    """Which word is hidden, with the other modality in sight (Li et al. 2021)."""
+
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("all are 0; expected one above 0, or `pretrain: null`")
+        return self
+
+
+class Pretrain(Optimisation):
+    """Joint pre-training: before there are members, encoders learn from the training rows that have both modalities.
+
+    No label is looked at. All members start from what it gives.
+    """
+
+    modalities: Annotated[list[Modality], Field(min_length=2, max_length=2)]
+    """text and another one."""
+    objectives: Objectives
+    hidden: Count
+    """Width of the joint space."""
+    heads: Count
+    """Of the attention of words to the other modality's parts; they share `hidden` among them."""
+    mask: Share
+    """Share of the words that are hidden, for masked_words."""
+    learning_rate: FusionRates
+
+    @model_validator(mode="after")
+    def _pairs_fit(self) -> Self:
+        if "text" not in self.modalities or len(set(self.modalities)) != 2:
+            raise ValueError(f"modalities: expected text and another one; found {', '.join(self.modalities)}")
+        if set(self.learning_rate.named()) != set(self.modalities) or None in self.rates.values():
+            raise ValueError(f"learning_rate: expected a number for each of {', '.join(self.modalities)}, and head")
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden is {self.hidden}; expected a multiple of heads, {self.heads}")
+        if bool(self.objectives.masked_words) != bool(self.mask):
+            raise ValueError("mask and objectives.masked_words: expected both above 0, or neither")
+        if self.augment.image is not None and self.augment.image.mixup:
+            raise ValueError("augment.image.mixup: a mixed picture belongs to no text; set it to 0")
+        _check_augments(self.augment, self.modalities)
+        return self
+
+    @property
+    def rates(self) -> dict[Modality, float | Decayed | None]:
+        """Peak learning rate of each encoder by modality."""
+        return {name: getattr(self.learning_rate, name) for name in self.modalities}
 
 
 class Train(Section):
@@ -975,6 +1035,7 @@ class Params(Section):
     prepare: Prepare
     encoders: Encoders
     train: Train
+    pretrain: Pretrain | None
     members: Members
     combine: Combine
     distill: Distill | None
@@ -1028,6 +1089,13 @@ class Params(Section):
             if isinstance(member.class_weights, dict) and set(member.class_weights) != expected:
                 odd = sorted(set(member.class_weights) ^ expected)
                 raise ValueError(f"class_weights of member {name}: expected one per label; {odd[0]!r} does not fit")
+        return self
+
+    @model_validator(mode="after")
+    def _pretraining_has_encoders(self) -> Self:
+        for modality in [] if self.pretrain is None else self.pretrain.modalities:
+            if modality not in self.members.modalities():
+                raise ValueError(f"pretrain.modalities: no member uses {modality}")
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,13 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
     found["members"]["fusions"]["fusion"] |= {"hidden": 8, "modality_dropout": 0.0}
     student = copy.deepcopy(found["members"]["fusions"]["fusion"]) | {"epochs": 1}
     found["distill"] = {"student": student, "encoders": None, "temperature": 2.0, "weight": 0.5}
+    found["pretrain"] = {
+        "modalities": ["text", "image"], "objectives": {"contrast": 1.0, "match": 1.0, "masked_words": 1.0},
+        "hidden": 8, "heads": 2, "mask": 0.3, "learning_rate": {"text": 0.01, "image": 0.01, "head": 0.01},
+        "optimizer": {"betas": [0.9, 0.999], "eps": 1e-8}, "weight_decay": 0.0, "max_grad_norm": 1.0, "epochs": 2,
+        "batch_size": 6, "accumulation": 1, "warmup": 0.1, "schedule": "linear", "patience": None,
+        "augment": {"image": NO_AUGMENT},
+    }  # fmt: skip
     found["evaluate"]["resamples"] = 10
     found["benchmark"] |= {"calls": 2, "warmup": 1, "batch_sizes": [1, 2]}
     return found

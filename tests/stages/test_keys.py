@@ -31,9 +31,9 @@ from fuseline.runtime.bundle import read_bundle
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PLACES = {
-    "validate": "build/validate", "prepare": "build/prepare", "train": "build/train/experts",
-    "fuse": "build/train/fusions", "combine": "build/combine", "distill": "build/distill", "evaluate": "build/evaluate",
-    "export": "build/export", "benchmark": "build/benchmark",
+    "validate": "build/validate", "prepare": "build/prepare", "pretrain": "build/pretrain",
+    "train": "build/train/experts", "fuse": "build/train/fusions", "combine": "build/combine",
+    "distill": "build/distill", "evaluate": "build/evaluate", "export": "build/export", "benchmark": "build/benchmark",
 }  # fmt: skip
 """What each stage makes, in their order."""
 DECLARED: dict[str, list[str]] = {
@@ -88,6 +88,10 @@ ELSEWHERE = {
     "encoders.audio": "tests/training/test_audio.py: each of its keys",
     "encoders.text.revision": "tests/training/test_pretrained.py",
     "encoders.image.weights": "tests/training/test_pretrained.py",
+    "pretrain.heads": "tests/models/test_joint.py: the pictures here have one part each",
+    "pretrain.patience": "as for members.experts.text.patience",
+    "pretrain.augment.image.flip": "as for members.experts.image.augment.image.flip",
+    "pretrain.augment.image.mixup": "tests/test_config.py: it is refused",
     "members.experts.text.patience": "tests/training/test_trainer.py: test_patience_keeps_the_best_epoch_and_stops",
     "members.experts.image.patience": "as for text",
     "members.fusions.fusion.patience": "as for text",
@@ -106,6 +110,10 @@ RECIPE = {
     "schedule": "constant_with_warmup", "label_smoothing": 0.3, "max_grad_norm": 0.001,
     "accumulation": 4, "loss": {"gamma": 2.0}, "class_weights": {"red": 5.0, "green": 1.0, "blue": 0.2},
     "optimizer.betas": [0.5, 0.5], "optimizer.eps": 0.1,
+}  # fmt: skip
+OPTIMISATION = {
+    key: value for key, value in RECIPE.items()
+    if key not in ("dropout", "label_smoothing", "loss", "class_weights", "accumulation")
 }  # fmt: skip
 AUGMENT = {"degrees": 20.0, "translate": 0.2, "scale": 0.2, "color": 0.5, "erase": 0.9, "mixup": 1.0}
 EXPERTS, FUSION = "members.experts", "members.fusions.fusion"
@@ -150,6 +158,14 @@ CASES: dict[str, tuple[str, Any]] = {
     "encoders.image.blocks": ("train", [2, 1, 1, 1]),
     "train.seed": ("train", 1),
     "train.length_pool": ("train", None),
+    **{f"pretrain.{key}": ("pretrain", value) for key, value in OPTIMISATION.items()},
+    **{f"pretrain.augment.image.{key}": ("pretrain", value) for key, value in AUGMENT.items() if key != "mixup"},
+    **{f"pretrain.learning_rate.{part}": ("pretrain", 0.05) for part in ("text", "image", "head")},
+    **{f"pretrain.objectives.{name}": ("pretrain", 0.25) for name in ("contrast", "match", "masked_words")},
+    "pretrain.accumulation": ("pretrain", 2),
+    "pretrain.modalities": ("pretrain", ["image", "text"]),
+    "pretrain.hidden": ("pretrain", 10),
+    "pretrain.mask": ("pretrain", 0.6),
     **{f"{EXPERTS}.text.{key}": ("train", value) for key, value in RECIPE.items()},
     **{f"{EXPERTS}.image.{key}": ("train", value) for key, value in RECIPE.items()},
     f"{EXPERTS}.text.modality": ("train", lambda document: alone(document, "text", "image")),
@@ -267,7 +283,7 @@ def digests(place: Path) -> dict[str, str]:
 def digest_result(path: Path) -> str | None:
     """Digest what was computed: weights without their metadata, rows, decisions and metrics."""
     match path.name:
-        case "model.safetensors":
+        case _ if path.suffix == ".safetensors":
             result: Any = [(name, tensor.shape, tensor.numpy().tobytes()) for name, tensor in load_file(path).items()]
         case "validation.npy":
             result = path.read_bytes()

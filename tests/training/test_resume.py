@@ -21,7 +21,7 @@ from fuseline.training.examples import Collator, Examples
 from fuseline.training.modalities.base import Modality
 from fuseline.training.session import build_changes
 from fuseline.training.targets import TrainingCollator
-from fuseline.training.trainer import MemberTrainer, fit, set_up
+from fuseline.training.trainer import MemberTrainer, fit, score_by, set_up
 from fuseline.training.tuning import tune
 from tests.conftest import LABELS
 
@@ -58,7 +58,7 @@ def train(
             "tiny",
             model,
             recipe,
-            Classification(LABELS),
+            score_by(Classification(LABELS)),
             COMMON,
             train,
             val,

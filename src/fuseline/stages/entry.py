@@ -20,6 +20,7 @@ DATA = Path("data")
 BUILD = Path("build")
 VALIDATE = BUILD / "validate"
 PREPARE = BUILD / "prepare"
+PRETRAIN = BUILD / "pretrain"
 TRAIN = BUILD / "train"
 EXPERTS = TRAIN / "experts"
 FUSIONS = TRAIN / "fusions"

@@ -40,7 +40,8 @@ def main(params: Params) -> None:
     labels_N = number_labels(rows, params.task) if labelled else np.full(len(rows.live_N), ABSENT)
     refuse_poor_splits(prepared.splits_N, labels_N, params.task.labels if labelled else [])
     if trained:
-        check_modalities(count_modalities(rows, prepared.splits_N), params.members.modalities())
+        needed = sorted({expert.modality for expert in params.members.experts.values()})
+        check_modalities(count_modalities(rows, prepared.splits_N), needed)
     folder = entry.fresh(entry.PREPARE)
     write_splits(folder, manifest, prepared.splits_N, entry.task_of(params) if trained else None)
     preparation = describe(prepared, rows.arrivals.groups_N, labels_N, params.task.labels if labelled else [])

@@ -106,6 +106,10 @@ class Examples(Dataset[dict[str, Any]]):
         if rows < len(self):
             self._rows = self._rows[np.linspace(0, len(self) - 1, rows).astype(int)]
 
+    def choose(self, rows_N: NDArray[np.bool_]) -> None:
+        """Keep the chosen rows."""
+        self._rows = self._rows[rows_N]
+
     def by_file(self, modality: str) -> Iterator[tuple[str, NDArray[np.int64], Examples]]:
         """Yield the rows that have a modality, each file's apart.
 

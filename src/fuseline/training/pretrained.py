@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fuseline.config import CrossAttention, Encoders, Expert, LowRank, Member, Mixture
+from fuseline.config import CrossAttention, Encoders, Expert, Focal, LowRank, Member, Mixture
 from fuseline.models.member import FusionConfig, FusionModel
 from fuseline.tasks.base import Task
 from fuseline.training.modalities import build_modalities
@@ -31,6 +31,7 @@ def build_member(recipe: Member, encoders: Encoders, task: Task, seed: int) -> F
     member = FusionModel(config)
     for name, modality in modalities.items():
         modality.load(member.encoders[name])  # type: ignore[arg-type]
+    member.gamma = recipe.loss.gamma if isinstance(recipe.loss, Focal) else 0.0
     return member
 
 

@@ -23,6 +23,7 @@ from transformers import TrainerState
 from transformers.trainer_callback import TrainerControl
 
 from fuseline import cache
+from fuseline.models.joint import JointModel
 from fuseline.models.member import FusionModel
 from fuseline.records import digest_of
 
@@ -31,7 +32,7 @@ MARK = "complete.json"
 """Written into a checkpoint last: one without it was cut short."""
 
 
-def key_of(model: FusionModel, data: list[Path], told: dict[str, Any]) -> str:
+def key_of(model: FusionModel | JointModel, data: list[Path], told: dict[str, Any]) -> str:
     """Digest all that a training's result depends on.
 
     Args:
@@ -126,7 +127,7 @@ def finished(checkpoint: Path) -> TrainerState | None:
     return state if control["args"]["should_training_stop"] else None
 
 
-def load_result(model: FusionModel, checkpoint: Path, state: TrainerState) -> None:
+def load_result(model: FusionModel | JointModel, checkpoint: Path, state: TrainerState) -> None:
     """Put the weights that a finished training ended with into `model`."""
     best = state.best_model_checkpoint
     model.load_state_dict(load_file(Path(best or checkpoint) / "model.safetensors"))

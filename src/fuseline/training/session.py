@@ -26,7 +26,7 @@ from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
 from fuseline.training.steps import Replay
 from fuseline.training.targets import TrainingCollator, weigh_classes
-from fuseline.training.trainer import find_device, fit, is_first
+from fuseline.training.trainer import find_device, fit, is_first, score_by
 from fuseline.training.tuning import merge, tune
 from fuseline.training.warm import Beginning
 
@@ -47,7 +47,7 @@ def train_member(
         callbacks: see the training too.
 
     Raises:
-        DataError: a split has no row with any of the member's modalities.
+        DataError: a split has no row with one of the member's modalities.
     """
     modalities = build_modalities(encoders, recipe.modalities, task.words)
     readers = {each: modality.reader for each, modality in modalities.items()}
@@ -72,8 +72,9 @@ def train_member(
     }
     key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
     with resume.keep(key, first=is_first()) as checkpoints:
+        score, named = score_by(task), f"train {name}"
         epochs = fit(
-            name, model, recipe, task, common, train, val, collate, fed, checkpoints, replay, lessons, callbacks
+            named, model, recipe, score, common, train, val, collate, fed, checkpoints, replay, lessons, callbacks
         )
         merge(adapters)
         if is_first():
@@ -159,4 +160,6 @@ def _read(split: Path, modalities: Mapping[str, Modality], task: Task) -> Exampl
     examples = Examples(split, modalities, only=wanted)
     if not len(examples):
         raise DataError(f"{split}: no row with {' or '.join(wanted)} to train or validate on")
+    if absent := [name for name, rows_N in examples.present().items() if not rows_N.any()]:
+        raise DataError(f"{split}: no row with {absent[0]}, which the member uses; take it out of its modalities")
     return examples

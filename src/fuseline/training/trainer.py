@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 from torch.utils.data import DataLoader
@@ -26,8 +27,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from fuseline.config import SGD, Decayed, Focal, Member, Polynomial, Restarts, Train
+from fuseline.config import SGD, Decayed, Member, Polynomial, Pretrain, Restarts, Train
 from fuseline.errors import ConfigError
+from fuseline.models.joint import JointModel
 from fuseline.models.member import IGNORED, FusionModel
 from fuseline.progress import Progress, say
 from fuseline.records import Epoch
@@ -41,9 +43,20 @@ from fuseline.training.steps import Replay, Steps
 from fuseline.training.targets import TrainingCollator
 
 
+class Score(NamedTuple):
+    """How validation is scored, besides its loss."""
+
+    name: str
+    of: Callable[[NDArray[Any], NDArray[Any]], float]
+    """From the model's logits and the labels of all rows."""
+
+
+Trained = FusionModel | JointModel
+
+
 def fit(
-    name: str, model: FusionModel, recipe: Member, task: Task, common: Train, train: Examples, val: Examples,
-    collate: TrainingCollator, collate_val: Collator, folder: Path, replay: Replay | None = None,
+    name: str, model: Trained, recipe: Member | Pretrain, score: Score, common: Train, train: Examples, val: Examples,
+    collate: TrainingCollator | Collator, collate_val: Collator, folder: Path, replay: Replay | None = None,
     lessons: Lessons | None = None, callbacks: Sequence[TrainerCallback] = (),
 ) -> list[Epoch]:  # fmt: skip
     """Train `model` in place, as `recipe` says, and go on with the newest checkpoint in `folder`.
@@ -51,6 +64,7 @@ def fit(
     With `patience`, the weights with the lowest validation loss are kept, else those of the last epoch.
 
     Args:
+        name: what progress is told of.
         folder: for checkpoints; read and written by all processes that train together.
         replay: training rows of which each epoch takes a share only.
         lessons: what a student is taught; `train` holds it row by row.
@@ -61,7 +75,7 @@ def fit(
     """
     trainer = MemberTrainer(
         model=model, args=build_arguments(recipe, common, folder), train_dataset=train, eval_dataset=val,
-        data_collator=collate, compute_metrics=partial(_score, task),
+        data_collator=collate, compute_metrics=partial(_score, score),
         optimizers=(build_optimizer(model, recipe), None),
     )  # fmt: skip
     trainer.prepare(collate_val, recipe.batch_size, common.length_pool, replay)
@@ -69,8 +83,7 @@ def fit(
     checkpoint = agree(resume.latest(folder) if trainer.is_world_process_zero() else None)
     if checkpoint is not None and (state := resume.finished(checkpoint)) is not None:
         resume.load_result(model, checkpoint, state)
-        return curve_of(state.log_history, task.headline)
-    model.gamma = recipe.loss.gamma if isinstance(recipe.loss, Focal) else 0.0
+        return curve_of(state.log_history, score.name)
     trainer.remove_callback(PrinterCallback)
     for callback in callbacks:
         trainer.add_callback(callback)
@@ -80,9 +93,9 @@ def fit(
     if common.checkpoint_steps is not None:
         trainer.add_callback(_Keeper(trainer, common.checkpoint_steps, checkpoint))
     if trainer.is_world_process_zero():
-        trainer.add_callback(_Watcher(name, recipe.epochs, task.headline))
+        trainer.add_callback(_Watcher(name, recipe.epochs, score.name))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return curve_of(trainer.state.log_history, task.headline)
+    return curve_of(trainer.state.log_history, score.name)
 
 
 def is_first() -> bool:
@@ -177,7 +190,7 @@ def find_device(common: Train) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if found else "cpu"
 
 
-def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArguments:
+def build_arguments(recipe: Member | Pretrain, common: Train, scratch: Path) -> TrainingArguments:
     """Translate params into Trainer's own words.
 
     Raises:
@@ -218,7 +231,7 @@ def build_arguments(recipe: Member, common: Train, scratch: Path) -> TrainingArg
     )
 
 
-def _schedule(recipe: Member) -> dict[str, Any]:
+def _schedule(recipe: Member | Pretrain) -> dict[str, Any]:
     """Name the schedule in transformers' words."""
     if isinstance(recipe.schedule, Restarts):
         return {
@@ -235,7 +248,7 @@ def _schedule(recipe: Member) -> dict[str, Any]:
     return {"lr_scheduler_type": recipe.schedule}
 
 
-def build_optimizer(model: FusionModel, recipe: Member) -> torch.optim.Optimizer:
+def build_optimizer(model: Trained, recipe: Member | Pretrain) -> torch.optim.Optimizer:
     """Build it over what is trained, with learning rates per part and layer; no decay on biases, norms, absences."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     rates = rates_by_name(model, recipe)
@@ -250,7 +263,7 @@ def build_optimizer(model: FusionModel, recipe: Member) -> torch.optim.Optimizer
     return torch.optim.AdamW(listed, lr=head, betas=kind.betas, eps=kind.eps, fused=True)
 
 
-def rates_by_name(model: FusionModel, recipe: Member) -> dict[str, float]:
+def rates_by_name(model: Trained, recipe: Member | Pretrain) -> dict[str, float]:
     """Return the peak learning rate of each encoder parameter that has one, by its name in the model.
 
     Layer-wise decay: Howard and Ruder 2018 (discriminative fine-tuning), by a factor from layer to layer.
@@ -267,16 +280,23 @@ def rates_by_name(model: FusionModel, recipe: Member) -> dict[str, float]:
     return found
 
 
-def _score(task: Task, prediction: EvalPrediction) -> dict[str, float]:
+def score_by(task: Task) -> Score:
     """Score validation by the headline metric; words without a token are left out."""
-    logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
-    there = labels[..., 0] != IGNORED
-    classes = labels.argmax(-1)
-    found = [classes[row, there[row]].tolist() for row in range(len(labels))] if task.words else classes
-    truth = task.assume_truth(found)
-    probs_UC = softmax(logits[there].astype(np.float64), axis=1)
-    sums = {name: rows.sum(0, keepdims=True) for name, rows in task.summands(probs_UC, truth).items()}
-    return {task.headline: float(task.metrics(sums)[task.headline][0])}
+
+    def headline(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+        there = labels[..., 0] != IGNORED
+        classes = labels.argmax(-1)
+        found = [classes[row, there[row]].tolist() for row in range(len(labels))] if task.words else classes
+        truth = task.assume_truth(found)
+        probs_UC = softmax(logits[there].astype(np.float64), axis=1)
+        sums = {name: rows.sum(0, keepdims=True) for name, rows in task.summands(probs_UC, truth).items()}
+        return float(task.metrics(sums)[task.headline][0])
+
+    return Score(task.headline, headline)
+
+
+def _score(score: Score, prediction: EvalPrediction) -> dict[str, float]:
+    return {score.name: score.of(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))}
 
 
 def curve_of(log: list[dict[str, float]], metric: str) -> list[Epoch]:
@@ -331,10 +351,10 @@ class _Watcher(TrainerCallback):
 
     def __init__(self, name: str, epochs: int, metric: str) -> None:
         self.name, self.epochs, self.metric = name, epochs, metric
-        self.progress = Progress(f"train {name}", 1)
+        self.progress = Progress(name, 1)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.progress = Progress(f"train {self.name}", state.max_steps)
+        self.progress = Progress(self.name, state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         epoch = min(int(state.epoch or 0) + 1, self.epochs)
@@ -346,6 +366,6 @@ class _Watcher(TrainerCallback):
     ) -> None:  # fmt: skip
         assert metrics is not None
         say(
-            f"train {self.name}: epoch {round(state.epoch or 0)}/{self.epochs}, "
+            f"{self.name}: epoch {round(state.epoch or 0)}/{self.epochs}, "
             f"val loss {metrics['eval_loss']:.3f}, val {self.metric} {metrics[f'eval_{self.metric}']:.3f}"
         )

@@ -73,6 +73,21 @@ def load_tokenizer(text: config.TextEncoder) -> Tokenizer:
     return tokenizer
 
 
+def find_mask(text: config.TextEncoder) -> tuple[int, list[int]]:
+    """Return the token that stands for a hidden word, and the tokens that are never hidden.
+
+    Raises:
+        ModelError: the tokenizer has no mask, as those of decoders.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(**_find(text), use_fast=True)
+    if tokenizer.mask_token_id is None:
+        raise ModelError(
+            f"encoders.text.name: {text.name!r} has no mask for hidden words; set pretrain.objectives.masked_words and "
+            "pretrain.mask to 0"
+        )
+    return tokenizer.mask_token_id, sorted(set(tokenizer.all_special_ids))
+
+
 def _text_config(text: config.TextEncoder) -> dict[str, Any]:
     try:
         found = AutoConfig.from_pretrained(**_find(text))
