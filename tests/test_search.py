@@ -225,7 +225,7 @@ def test_other_params_other_data_or_another_range_begin_anew(write: Write, folde
     change("members.experts.image.epochs", 77)
     assert name() == first
     names = {first}
-    for key, value in {"members.experts.text.epochs": 9, "train.seed": 5, "train.length_pool": None,
+    for key, value in {"members.experts.text.epochs": 9, "train.seed": 5, "train.length_pool": 5,
                        "encoders.text.max_length": 5}.items():  # fmt: skip
         change(key, value)
         names.add(name())

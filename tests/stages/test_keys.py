@@ -157,7 +157,7 @@ CASES: dict[str, tuple[str, Any]] = {
     "encoders.image.size": ("train", 24),
     "encoders.image.blocks": ("train", [2, 1, 1, 1]),
     "train.seed": ("train", 1),
-    "train.length_pool": ("train", None),
+    "train.length_pool": ("train", 2),
     **{f"pretrain.{key}": ("pretrain", value) for key, value in OPTIMISATION.items()},
     **{f"pretrain.augment.image.{key}": ("pretrain", value) for key, value in AUGMENT.items() if key != "mixup"},
     **{f"pretrain.learning_rate.{part}": ("pretrain", 0.05) for part in ("text", "image", "head")},

@@ -43,6 +43,7 @@ def test_two_processes_train_as_one(
     document: dict[str, Any], still_encoders: config.Encoders, prepared: Path, tmp_path: Path
 ) -> None:
     params = copy.deepcopy(document)
+    params["train"]["length_pool"] = 2
     params["encoders"]["text"] = still_encoders.model_dump(mode="json")["text"]
     params["members"]["experts"]["text"] |= {
         "dropout": 0.0, "epochs": 3, "batch_size": 8, "label_smoothing": 0.1, "patience": 2,  # 21 rows: 8, 8, 5
