@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from fuseline import config
@@ -25,6 +26,10 @@ from fuseline.overlay import lay
 from fuseline.records import History
 from fuseline.search import get, nest, put, search
 from fuseline.stages import fuse, train
+from fuseline.tasks.classification import Classification
+from fuseline.training.pretrained import build_member
+from fuseline.training.pretraining import SUFFIX
+from tests.training.test_pretraining import settings
 
 ROOT = Path(__file__).parents[1]
 RATE = "members.experts.text.learning_rate.encoder"
@@ -152,8 +157,8 @@ def test_a_trial_that_is_worse_than_the_median_is_pruned(write: Write) -> None:
 
 
 def test_much_of_the_score_is_sought_where_it_is_asked_for(write: Write) -> None:
-    ranges = {"members.experts.text.learning_rate.head": {"choices": [1e-9, 1e-2]}}
-    found = run(write(space=ranges, metric="score", startup_trials=9), 4)
+    ranges = {"members.experts.text.epochs": {"choices": [1, 12]}}
+    found = run(write(space=ranges, metric="score", startup_trials=9), 5)
     values = [trial.value for trial in trials_of(found.name)]
     assert found.value == max(values) > min(values)
 
@@ -204,6 +209,28 @@ def test_a_fusion_member_starts_from_the_experts_as_its_stage_does(write: Write,
     fuse.main(config.load(), "fusion")
     history = History.read(Path("build/train/fusions/fusion/history.json"))
     assert history.epochs[-1].val_loss == found.value == found.before
+
+
+def test_pretrained_encoders_are_started_from_as_the_stage_does(write: Write, folder: Path, encoders: Any) -> None:
+    plain = run(write(), 1)
+    recipe = config.load().members.experts["text"]
+    model = build_member(recipe, encoders, Classification(config.load().task.labels), seed=5)
+    weights = {name: 2 * tensor for name, tensor in model.encoders["text"].state_dict().items()}
+    (folder / "build/pretrain").mkdir()
+    save_file(weights, folder / f"build/pretrain/text{SUFFIX}")
+    found = run(write(), 1)
+    assert found.name != plain.name
+    train.main(config.load(), "text")
+    history = History.read(Path("build/train/experts/text/history.json"))
+    assert history.epochs[-1].val_loss == found.value != plain.value
+
+
+def test_encoders_that_were_pretrained_are_not_searched_for(write: Write, folder: Path) -> None:
+    document = config.read(Path("params.yaml")) | {"pretrain": settings().model_dump(mode="json", exclude_unset=True)}
+    (folder / "params.yaml").write_text(yaml.safe_dump(document))
+    space = write(space={"encoders.text.max_length": {"low": 4, "high": 12, "log": False}})
+    with pytest.raises(ConfigError, match="encoders were pre-trained as params"):
+        run(space, 1)
 
 
 def test_two_searches_do_not_run_at_once(write: Write) -> None:

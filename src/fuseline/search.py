@@ -35,11 +35,13 @@ from fuseline.tasks import build_task
 from fuseline.tasks.base import Task
 from fuseline.training.checkpoints import take_encoders
 from fuseline.training.pretrained import build_member
+from fuseline.training.pretraining import start_encoders
 from fuseline.training.session import train_member
 from fuseline.training.trainer import curve_of, set_up
 from fuseline.training.warm import begin
 
-PREPARED, EXPERTS, START = Path("build/prepare"), Path("build/train/experts"), Path("start")
+PREPARED, PRETRAINED = Path("build/prepare"), Path("build/pretrain")
+EXPERTS, START = Path("build/train/experts"), Path("start")
 TRIALS = Path(".fuseline/tune/trials.db")
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 WHY = "refused"
@@ -159,6 +161,10 @@ def _check_space(
                 f"{space}: space.{key}: no number of {wanted.member}'s training; expected a key below {own[:-1]} or "
                 "encoders"
             )
+        if key.startswith("encoders.") and params.pretrain is not None:
+            raise ConfigError(
+                f"{space}: space.{key}: encoders were pre-trained as params.yaml has them; set pretrain to null"
+            )
         try:
             get(document, key)
         except KeyError:
@@ -213,6 +219,7 @@ def _name(params: Params, wanted: Search, document: Mapping[str, Any]) -> str:
         starts += [
             EXPERTS / name / "model.safetensors" for name in params.members.fusions[wanted.member].start.values()
         ]
+    starts += sorted(PRETRAINED.glob("*.safetensors"))
     for file in starts:
         if not file.is_file():
             raise ModelError(f"{file}: not found; what {wanted.member} starts from is made by `dvc repro`")
@@ -289,6 +296,7 @@ def _train(params: Params, name: str, folder: Path, watch: TrainerCallback) -> N
     recipe = params.members.all()[name]
     task = _task(params)
     model = build_member(recipe, params.encoders, task, params.train.seed)
+    start_encoders(model, PRETRAINED)
     beginning = begin(model, recipe.warm_start, START, f"{_kind(params, name)}/{name}")
     if name in params.members.fusions and (beginning is None or beginning.version is None):
         take_encoders(model, params.members.fusions[name].start, EXPERTS)
