@@ -31,15 +31,25 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class Thresholds(Section):
+    """Per label, the probability with the best F1 on validation."""
+
+    shrink: Annotated[float, Field(ge=0)]
+    """Rows with a label at which its own threshold counts as much as the one that is best for all labels together; 0
+    gives each its own alone, a high number one to all."""
+
+
 class Task(Section):
     """The problem to solve."""
 
-    kind: Literal["classification", "ner", "qa", "generation"]
-    """What a target is: a label; a JSON list of [start, end, label] character spans of the text; a JSON list of
-    [start, answer] in text_pair, each of them right, with the question in text; or a text. Members can be trained for
-    classification and ner."""
+    kind: Literal["classification", "multilabel", "ner", "qa", "generation"]
+    """What a target is: a label; a JSON list of labels, of one or none too; a JSON list of [start, end, label]
+    character spans of the text; a JSON list of [start, answer] in text_pair, each of them right, with the question in
+    text; or a text. Members can be trained for the first three."""
     labels: list[str]
     """All classes, in the order of the model's outputs; for ner the span labels; empty for qa and generation."""
+    thresholds: Thresholds | None = None
+    """For multilabel, and only for it: from which probability a row has a label; null stands for one half."""
     scheme: Literal["bio", "bioes"] | None = None
     """For ner, and only for it: how the words of a span are tagged. bio: the first, and those inside; bioes: also the
     last, and one that stands alone."""
@@ -48,7 +58,7 @@ class Task(Section):
     def _labels_fit(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label is listed twice")
-        least = {"classification": 2, "ner": 1}.get(self.kind, 0)
+        least = {"classification": 2, "multilabel": 1, "ner": 1}.get(self.kind, 0)
         if len(self.labels) < least or (self.labels and not least):
             raise ValueError(
                 f"labels: {self.kind} takes {f'{least} or more' if least else 'none'}, {len(self.labels)} found"
@@ -61,6 +71,8 @@ class Task(Section):
             raise ValueError(
                 "scheme: ner takes bio or bioes" if self.kind == "ner" else f"scheme: {self.kind} takes none; remove it"
             )
+        if self.kind != "multilabel" and self.thresholds is not None:
+            raise ValueError(f"thresholds: {self.kind} takes none; remove it")
         return self
 
 
@@ -95,7 +107,7 @@ class Validate(Section):
     """Largest share of quarantined rows with which a batch is taken in, and a run may go on."""
     max_missing: Missing
     min_class_share: Share
-    """Least share of rows that each class must have; classification only."""
+    """Least share of rows that each class must have; classification and multilabel only."""
     max_duplicates: Annotated[float, Field(ge=0, le=1)]
     """Largest share of rows that repeat an earlier one: the same content under the same target."""
     max_conflicts: Annotated[float, Field(ge=0, le=1)]
@@ -431,7 +443,8 @@ ClassWeights = Annotated[
     Discriminator(_kind_of_weights),
 ]
 """Factor of each class in the training loss: balanced, by the inverse of its share among the training rows, 1 on
-average; or one per label, for ner also one for O, the words outside."""
+average; or one per label, for ner also one for O, the words outside; for multilabel of the rows that have the label,
+while those without it weigh 1."""
 
 
 class Lora(Section):

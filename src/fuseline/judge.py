@@ -169,24 +169,16 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate, known: 
     test = clone / "build" / "prepare" / "test"
     after_UC = answer(ours, test, rows.num_rows, "challenger")
     before_UC = answer(theirs, test, rows.num_rows, f"champion {version}")
-    before_UC = by_name(before_UC, theirs.task.classes, ours.task.classes)
+    than, before_UC = ours.task.adopt(theirs.task, before_UC)
     shown = [rows[name].to_pylist() for name in ("target", "text")] if ours.task.words else [[], []]
     truth, groups_N = ours.task.find_truth(rows["label"].to_pylist(), *shown), np.array(rows["group"].to_pylist())
     drawn = settings.resamples, settings.confidence
     old_N = np.isin(rows["shard"].to_pylist(), list(known))
-    forgetting = find_forgetting(ours.task, version, before_UC, after_UC, truth, old_N)
+    forgetting = find_forgetting(ours.task, than, version, before_UC, after_UC, truth, old_N)
     if why_not := find_other(theirs.bundle, ours.bundle, "labels"):
         return refuse(why_not, forgetting)
-    gain = estimate_gain(ours.task, after_UC, before_UC, truth, groups_N, *drawn)
+    gain = estimate_gain(ours.task, after_UC, before_UC, truth, groups_N, *drawn, than)
     return Comparison(version, gain, forgetting=forgetting)
-
-
-def by_name(probs_UC: NDArray[np.float32], theirs: Sequence[str], ours: Sequence[str]) -> NDArray[np.float32]:
-    """Put the columns of classes in our order; a class that they do not know has no probability."""
-    known = [number for number, name in enumerate(ours) if name in theirs]
-    found = np.zeros((len(probs_UC), len(ours)), probs_UC.dtype)
-    found[:, known] = probs_UC[:, [theirs.index(ours[number]) for number in known]]
-    return found
 
 
 def find_difference(theirs: Bundle, ours: Bundle) -> str | None:

@@ -301,6 +301,15 @@ class Stack(Record):
     bias: list[float]
 
 
+class Decoding(Record):
+    """What a system has learned of how its probabilities become an answer."""
+
+    transitions: Transitions | None = None
+    """Of ner, by a loss over sequences; None allows what the scheme allows, alike."""
+    thresholds: list[float] = []
+    """Of multilabel: the probability from which a row has each label; empty stands for one half."""
+
+
 class Combination(Record):
     """`combination.json`: how members become one ensemble."""
 
@@ -316,6 +325,10 @@ class Combination(Record):
     held_out: dict[str, float] = {}
     """Where stacking is tried: each penalty's log loss on validation rows that it was not fitted on; `none` is the
     pool's own."""
+    decoding: Decoding = Decoding()
+    """Of the ensemble."""
+    decodings: dict[str, Decoding] = {}
+    """Of each member by itself."""
 
 
 class Evaluation(Record):
@@ -395,9 +408,9 @@ class Parity(Record):
     """Share of rows, of ner of words, for which the graph predicts the class that was evaluated."""
 
 
-BUNDLE_FORMAT = 2
+BUNDLE_FORMAT = 3
 """What is read. It rises with a change that an older reader must not overlook, and a bundle is written as the lowest
-format that says all of it: 1 has a label for each row, 2 a tag for each word."""
+format that says all of it: 1 has a label for each row, 2 a tag for each word, 3 a yes or no for each label."""
 
 
 class Lasting(Record):
@@ -437,6 +450,8 @@ class Bundle(BundleFormat):
     """Of such a task, the classes of a word, in the order of the outputs."""
     transitions: Transitions | None = None
     """Of such a task."""
+    thresholds: list[float] = []
+    """Where rows may have several labels: the probability from which a row has each; empty stands for one half."""
     versions: dict[str, str]
     data: str
     """sha256 of the data set's manifest."""

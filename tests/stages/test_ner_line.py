@@ -28,7 +28,7 @@ from fuseline.runtime.predictor import Predictor, Row
 from tests.conftest import COLORS, LABELS, WORDS, paint, run_readme
 
 pytestmark = pytest.mark.slow
-STAGES = ["validate", "prepare", "train", "fuse", "combine", "evaluate", "export", "benchmark"]
+STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "export", "benchmark"]
 METRICS = {"f1", "precision", "recall", "macro_f1", "accuracy", "nll", "brier", "ece"}
 
 
@@ -59,6 +59,7 @@ def tagging(document: dict[str, Any]) -> dict[str, Any]:
     for member in (found["members"]["experts"]["text"], found["members"]["fusions"]["fusion"]):
         member |= {"epochs": 12, "dropout": 0.0}
     found["members"]["fusions"]["fusion"] |= {"start": {"text": "text"}, "epochs": 2}
+    found["distill"]["student"] |= {"start": {"text": "text"}}
     return found
 
 

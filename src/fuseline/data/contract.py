@@ -19,7 +19,7 @@ from scipy.stats import chi2_contingency
 from fuseline.config import Task, Validate
 from fuseline.data.duplicates import mix
 from fuseline.data.facts import KEYS, meta_error
-from fuseline.data.targets import target_error
+from fuseline.data.targets import LABELLED, read_labels, target_error
 from fuseline.errors import DataError
 from fuseline.records import Expectation
 
@@ -233,7 +233,7 @@ def build_whole_rules(task: Task, rules: Validate) -> list[Rule]:
         at_most("duplicates", rules.max_duplicates, "rows that repeat an earlier one"),
         at_most("conflicts", rules.max_conflicts, "rows whose content stands under another target too"),
     ]
-    if task.kind == "classification":
+    if task.kind in LABELLED:
         least = rules.min_class_share
         whole += [
             Rule("smallest_class", f"each class has {least:.2%} of the rows or more",
@@ -260,10 +260,11 @@ def summarise(frame: pd.DataFrame, task: Task, starts: Sequence[int]) -> dict[st
         "duplicates": float(repeats.sum() / rows),
         "conflicts": float(same["key"].isin(conflicting).sum() / rows),
     }
-    if task.kind == "classification":
-        shares = frame["target"].value_counts(normalize=True)
-        summary["smallest_class"] = float(min(shares.get(label, 0.0) for label in task.labels))
-        summary["drift"] = drift(frame["target"], starts)
+    if task.kind in LABELLED:
+        labels = frame["target"] if task.kind == "classification" else _one_by_one(frame["target"])
+        counts = labels.value_counts()
+        summary["smallest_class"] = float(min(counts.get(label, 0) for label in task.labels) / rows)
+        summary["drift"] = drift(labels, starts)
     return summary
 
 
@@ -271,14 +272,23 @@ def _has(frame: pd.DataFrame, measure: str, error: str) -> pd.Series:
     return frame[measure].notna() | frame[error].notna()
 
 
+def _one_by_one(targets: pd.Series) -> pd.Series:
+    """Give each label of a list a place of its own, under its row's number; a broken list has none."""
+    lists = targets.map(lambda target: read_labels(target) if isinstance(target, str) else None)
+    return lists.explode().dropna()
+
+
 def drift(targets: pd.Series, starts: Sequence[int]) -> float:
     """Return how far the class shares have moved: the largest total variation distance that chance does not explain.
 
     From each shard on, what came since is compared with what came before. Were it the newest shard alone, a small one
     after it would hide a large one; so only rows that outweigh a drift do.
+
+    Args:
+        targets: under their rows' numbers.
     """
     codes, labels = pd.factorize(targets)
-    shards = np.searchsorted(np.asarray(starts, np.int64), np.arange(len(codes)), side="right")
+    shards = np.searchsorted(np.asarray(starts, np.int64), targets.index.to_numpy(), side="right")
     counts = np.zeros((len(starts) + 1, len(labels)))
     np.add.at(counts, (shards[codes >= 0], codes[codes >= 0]), 1)
     before = counts.cumsum(0)[:-1]

@@ -343,6 +343,8 @@ def _tally(targets: Iterable[str], kind: str) -> Counter[str]:
     """Count labels, or those of spans; answers and texts are as many as rows."""
     if kind == "ner":
         return Counter(label for target in targets for _, _, label in json.loads(target))
+    if kind == "multilabel":
+        return Counter(label for target in targets for label in json.loads(target))
     return Counter(targets) if kind == "classification" else Counter()
 
 

@@ -236,6 +236,8 @@ def _targets(block: Block) -> list[str | None]:
 
 def _add_references(block: Block, kind: str) -> None:
     """Reduce lists of texts to the first, where one output text is asked for; the others go to meta."""
+    if kind == "multilabel":
+        return
     values = block.fields.get("target", [])
     for row, value in enumerate(values):
         if isinstance(value, list) and value and all(isinstance(part, str) for part in value):

@@ -7,6 +7,9 @@ import json
 from collections.abc import Callable, Collection
 from typing import Any
 
+LABELLED = ("classification", "multilabel")
+"""Problems whose rows have labels."""
+
 
 def target_error(
     kind: str, labels: Collection[str], target: str | None, text: str | None, pair: str | None
@@ -19,6 +22,15 @@ def _check_label(labels: Collection[str], target: str, text: str | None, pair: s
     return (
         None if target in labels else f"target {_short(target)} is not one of the {len(labels)} labels of params.yaml"
     )
+
+
+def _check_labels(labels: Collection[str], target: str, text: str | None, pair: str | None) -> str | None:
+    given = read_labels(target)
+    if given is None:
+        return f"target {_short(target)} is not a JSON list of labels"
+    if strange := [label for label in given if label not in labels]:
+        return f"label {_short(strange[0])} is not one of the {len(labels)} labels of params.yaml"
+    return f"target {_short(target)} names a label twice" if len(set(given)) < len(given) else None
 
 
 def _check_spans(labels: Collection[str], target: str, text: str | None, pair: str | None) -> str | None:
@@ -54,15 +66,27 @@ def _check_text(labels: Collection[str], target: str, text: str | None, pair: st
 
 
 CHECKS: dict[str, Callable[[Collection[str], str, str | None, str | None], str | None]] = {
-    "classification": _check_label, "ner": _check_spans, "qa": _check_answers, "generation": _check_text,
+    "classification": _check_label, "multilabel": _check_labels, "ner": _check_spans, "qa": _check_answers,
+    "generation": _check_text,
 }  # fmt: skip
 
 
-def _list_of(target: str, width: int) -> list[list[Any]] | None:
+def read_labels(target: str) -> list[str] | None:
+    """Return the labels of a JSON list; None if it is none."""
+    found = _parse(target)
+    fits = isinstance(found, list) and all(isinstance(label, str) for label in found)
+    return found if fits else None
+
+
+def _parse(target: str) -> Any:
     try:
-        found = json.loads(target)
+        return json.loads(target)
     except (ValueError, RecursionError):
         return None
+
+
+def _list_of(target: str, width: int) -> list[list[Any]] | None:
+    found = _parse(target)
     fits = isinstance(found, list) and all(isinstance(item, list) and len(item) == width for item in found)
     return found if fits else None
 

@@ -1,7 +1,8 @@
 """Metrics and their bootstrap intervals.
 
-Every metric is a function of sums over rows, which the task defines, so that one matrix of resampling counts gives
-all metrics of all systems on the same resamples: differences between systems are paired without further ado.
+Nearly every metric is a function of sums over rows, which the task defines, so that one matrix of resampling counts
+gives all metrics of all systems on the same resamples: differences between systems are paired without further ado. What
+goes by the order of scores takes the same counts as weights of the rows.
 
 Whole groups are drawn, not rows (cluster bootstrap, Davison and Hinkley 1997, section 3.8): rows of one group
 resemble each other, which is why no group straddles a split, and drawn singly they would pass for more evidence
@@ -31,29 +32,20 @@ _CHUNK = 20_000_000
 
 def score(task: Task, probs_UC: Floats, truth: Truth) -> dict[str, float]:
     """Return the task's metrics over all rows."""
-    return _score(task, task.summands(probs_UC, truth))
-
-
-def _score(task: Task, rows: Mapping[str, Floats]) -> dict[str, float]:
-    sums = {name: values.sum(0, keepdims=True) for name, values in rows.items()}
-    return {name: float(values[0]) for name, values in task.metrics(sums).items()}
+    return task.score(probs_UC, truth)
 
 
 def resample(
     task: Task, probs_UC: Floats, truth: Truth, groups_N: Groups, resamples: int, seed: int = 0
 ) -> dict[str, Floats]:
     """Score bootstrap resamples [R]; the same seed and groups draw the same rows for every system."""
-    return _resample(task, task.summands(probs_UC, truth), groups_N, resamples, seed)
-
-
-def _resample(
-    task: Task, rows: Mapping[str, Floats], groups_N: Groups, resamples: int, seed: int = 0
-) -> dict[str, Floats]:
-    sums = {name: _sum_by_group(values, groups_N) for name, values in rows.items()}
-    groups = len(next(iter(sums.values())))
+    sums = {name: _sum_by_group(values, groups_N) for name, values in task.summands(probs_UC, truth).items()}
+    ranked = task.ranked(probs_UC, truth)
+    names_G, group_N = np.unique(groups_N, return_inverse=True)
     parts = [
         task.metrics({name: counts_RG @ column for name, column in sums.items()})
-        for counts_RG in _counts(groups, resamples, seed)
+        | (ranked(counts_RG[:, group_N]) if ranked else {})
+        for counts_RG in _counts(len(names_G), resamples, seed)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -81,18 +73,22 @@ def estimate(
     task: Task, probs_UC: Floats, truth: Truth, groups_N: Groups, resamples: int, confidence: float
 ) -> Metrics:
     """Return each metric with its percentile bootstrap interval."""
-    rows = task.summands(probs_UC, truth)
-    draws = _resample(task, rows, groups_N, resamples)
-    return {name: _interval(value, draws[name], confidence) for name, value in _score(task, rows).items()}
+    draws = resample(task, probs_UC, truth, groups_N, resamples)
+    return {name: _interval(value, draws[name], confidence) for name, value in score(task, probs_UC, truth).items()}
 
 
 def estimate_gain(
-    task: Task, after_UC: Floats, before_UC: Floats, truth: Truth, groups_N: Groups, resamples: int, confidence: float
-) -> Metrics:
-    """Return by how much `after` is better than `before`, paired; positive is better for every metric."""
-    rows_after, rows_before = (task.summands(probs, truth) for probs in (after_UC, before_UC))
-    after, before = _score(task, rows_after), _score(task, rows_before)
-    draws_after, draws_before = (_resample(task, rows, groups_N, resamples) for rows in (rows_after, rows_before))
+    task: Task, after_UC: Floats, before_UC: Floats, truth: Truth, groups_N: Groups, resamples: int, confidence: float,
+    than: Task | None = None,
+) -> Metrics:  # fmt: skip
+    """Return by how much `after` is better than `before`, paired; positive is better for every metric.
+
+    Args:
+        than: the problem as `before` answers it, where that is otherwise.
+    """
+    systems = (task, after_UC, truth), (than or task, before_UC, truth)
+    after, before = (score(*system) for system in systems)
+    draws_after, draws_before = (resample(*system, groups_N, resamples) for system in systems)
     gains = {}
     for name in after:
         sign = -1 if name in LOWER_IS_BETTER else 1
@@ -129,11 +125,12 @@ def headline(evaluation: Evaluation) -> dict[str, float]:
 
 
 def find_forgetting(
-    task: Task, champion: str, before_UC: Floats, after_UC: Floats, truth: Truth, old_N: NDArray[np.bool_]
+    task: Task, than: Task, champion: str, before_UC: Floats, after_UC: Floats, truth: Truth, old_N: NDArray[np.bool_]
 ) -> Forgetting:
     """Compare champion and challenger on old rows and on new ones.
 
     Args:
+        than: the problem as the champion answers it.
         champion: its version.
         before_UC: the champion's probabilities.
         after_UC: the challenger's.
@@ -145,10 +142,10 @@ def find_forgetting(
         if not rows_N.any():
             continue
         there, units = truth.take(rows_N), truth.units(rows_N)
-        both = before_UC[units], after_UC[units]
-        theirs, ours = (score(task, probs_UC, there)[task.headline] for probs_UC in both)
+        both = (than, before_UC[units]), (task, after_UC[units])
+        theirs, ours = (score(*system, there)[task.headline] for system in both)
         overall[name] = Versus(rows=int(rows_N.sum()), champion=theirs, challenger=ours)
-        tables = zip(*(task.table(probs_UC, there)[0] for probs_UC in both), strict=True)
+        tables = zip(*(each.table(probs_UC, there)[0] for each, probs_UC in both), strict=True)
         recall[name] = {
             one.label: Versus(rows=one.support, champion=one.recall, challenger=other.recall)
             for one, other in tables

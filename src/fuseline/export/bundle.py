@@ -17,13 +17,14 @@ from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
 from fuseline.records import Bundle, BundleFile, Evaluation, sha256_of
-from fuseline.tasks.base import Task
+from fuseline.tasks.base import Task, Unit
+from fuseline.tasks.multilabel import MultiLabel
 from fuseline.tasks.ner import Ner
 
 
-def describe_outputs(words: bool) -> dict[str, str]:
-    """Say type, axes and meaning of each output; where words are scored, each has an axis for them."""
-    units = "batch, words" if words else "batch"
+def describe_outputs(unit: Unit) -> dict[str, str]:
+    """Say type, axes and meaning of each output; where words or labels are scored, each has an axis for them."""
+    units = {"row": "batch", "word": "batch, words", "label": "batch, labels"}[unit]
     notes = {
         "probabilities": f"float32 [{units}, classes], calibrated",
         "logits": f"float32 [{units}, classes]",
@@ -64,7 +65,7 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
         render_card(contents.name, contents.task, contents.evaluation, modalities, contents.system), encoding="utf-8"
     )
     bundle = Bundle(
-        format=2 if contents.task.words else 1,
+        format={"row": 1, "word": 2, "label": 3}[contents.task.unit],
         name=contents.name,
         task=contents.task.kind,
         labels=contents.task.labels,
@@ -72,8 +73,8 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
         members=contents.members,
         max_tokens=contents.max_tokens,
         inputs={name: each.describe() for name, each in inputs_of(modalities, ensemble.words).items()},
-        outputs=describe_outputs(ensemble.words),
-        **tagging(contents.task),
+        outputs=describe_outputs(contents.task.unit),
+        **decoding(contents.task),
         versions={"fuseline": fuseline.__version__, "opset": str(contents.opset)}
         | {name: version(name) for name in ("torch", "transformers", "onnx", "tokenizers")},
         data=contents.data,
@@ -87,8 +88,10 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
     return bundle
 
 
-def tagging(task: Task) -> dict[str, Any]:
-    """Return what turns words' tags into entities, of a task that has them."""
+def decoding(task: Task) -> dict[str, Any]:
+    """Return what, besides the classes of units, makes an answer of their probabilities."""
+    if isinstance(task, MultiLabel):
+        return {"thresholds": task.thresholds}
     if not isinstance(task, Ner):
         return {}
     return {"scheme": task.scheme, "tags": task.tags, "transitions": task.transitions}

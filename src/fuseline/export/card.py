@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fuseline.records import Evaluation, Metrics
-from fuseline.tasks.base import Task
+from fuseline.tasks.base import Task, Unit
 
 HEAD = """\
 ---
@@ -87,6 +87,20 @@ for start, end, label in entities:
     print(start, end, label, TEXT[start:end])
 """
 
+LABEL_LINES = """\
+bundle = json.load(open("bundle.json"))
+for label, (_, probability), threshold in zip(bundle["labels"], probabilities, bundle["thresholds"]):
+    if probability >= threshold:
+        print(label, float(probability))
+"""
+
+CLASS_LINES = """\
+labels = json.load(open("bundle.json"))["labels"]
+print(labels[probabilities.argmax()], float(probabilities.max()))
+"""
+
+ANSWERS = {"row": CLASS_LINES, "word": ENTITY_LINES, "label": LABEL_LINES}
+
 AUDIO_LINES = """\
 samples = np.zeros(1, dtype=np.float32)  # stands in where there is none
 if AUDIO is not None:
@@ -105,8 +119,8 @@ inputs["has_audio"] = np.array([AUDIO is not None])
 
 
 TITLES = {
-    "f1": "entity F1", "precision": "precision", "recall": "recall", "accuracy": "accuracy", "macro_f1": "macro F1",
-    "nll": "negative log-likelihood", "ece": "calibration error",
+    "map": "mean average precision", "f1": "F1", "precision": "precision", "recall": "recall", "accuracy": "accuracy",
+    "macro_f1": "macro F1", "nll": "negative log-likelihood", "ece": "calibration error",
 }  # fmt: skip
 """Metrics that the card shows, of those that the task has."""
 
@@ -137,7 +151,7 @@ def render_card(
                 labels=", ".join(task.labels),
                 needs="".join(needs[m] for m in modalities),
             ),
-            snippet(modalities, task.words),
+            snippet(modalities, task.unit),
             "```\n",
         ]
     )
@@ -167,12 +181,13 @@ def describe(modalities: Sequence[str], members: int, needs: Sequence[str] = ())
     )
 
 
-def snippet(modalities: Sequence[str], words: bool = False) -> str:
+def snippet(modalities: Sequence[str], unit: Unit = "row") -> str:
     """Return the Python code that answers one row; TEXT, IMAGE and AUDIO are its inputs.
 
     Args:
-        words: whether the answer is entities, of words.
+        unit: what is scored.
     """
+    words = unit == "word"
     imports = ["import json\n", "import numpy as np\nimport onnxruntime as ort\n"]
     constants, steps = [], []
     if "text" in modalities:
@@ -193,15 +208,7 @@ def snippet(modalities: Sequence[str], words: bool = False) -> str:
         'session = ort.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\n'
         'probabilities = session.run(["probabilities"], inputs)[0][0]\n'
     )
-    last += (
-        ENTITY_LINES
-        if words
-        else (
-            'labels = json.load(open("bundle.json"))["labels"]\n'
-            "print(labels[probabilities.argmax()], float(probabilities.max()))\n"
-        )
-    )
-    return "".join([*imports, "\n", *constants, "inputs = {}\n", *steps, last])
+    return "".join([*imports, "\n", *constants, "inputs = {}\n", *steps, last, ANSWERS[unit]])
 
 
 def _systems(evaluation: Evaluation, system: str) -> list[tuple[str, Metrics]]:

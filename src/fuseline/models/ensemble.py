@@ -1,6 +1,6 @@
 """The ensemble: several members, one distribution.
 
-Shape letters: B batch, W words, U units (rows; where words are scored, words), M members, C classes.
+Shape letters: B batch, W units of a row, U units of all rows (rows themselves, words, or labels), M members, C classes.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Ensemble(nn.Module):
         """Score every class; inputs as in FusionModel, of all modalities that any member uses.
 
         Returns:
-            probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C]; where words are scored
-            [B, W, C], [B, W, C], [B, W, M, C], all classes alike for words that are not there.
+            probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C]; where words or labels are
+            scored [B, W, C], [B, W, C], [B, W, M, C], all classes alike for words that are not there.
         """
         encoded = self._encode_shared(inputs)
         logits = [
@@ -64,14 +64,15 @@ class Ensemble(nn.Module):
             {name: inputs[flag(name)] for name in self.modalities},
         )
         pattern_U = number_patterns([inputs[flag(name)] for name in self.modalities])
-        if self.words:
+        rows = logits[0].shape[:-1]
+        if several := len(rows) > 1:
             logits = [each.flatten(0, 1) for each in logits]
-            usable_UM, pattern_U = (repeat(each, inputs["words"]) for each in (usable_UM, pattern_U))
+            usable_UM, pattern_U = (repeat(each, rows[1]) for each in (usable_UM, pattern_U))
         log_probs_UMC = torch.stack([each.log_softmax(1) for each in logits], dim=1)
         logits_UC = self.combiner(log_probs_UMC, usable_UM, pattern_U)
         outputs = logits_UC.softmax(1), logits_UC, log_probs_UMC.exp()
-        if self.words:
-            probs, scores, members = (each.unflatten(0, inputs["words"].shape) for each in outputs)
+        if several:
+            probs, scores, members = (each.unflatten(0, rows) for each in outputs)
             return probs, scores, members
         return outputs
 

@@ -1,7 +1,7 @@
 """FusionModel: encoders, fusion, head. One member of the ensemble, on one modality or on several.
 
-Shape letters: B batch, W words, U units (rows; where words are scored, words), T tokens of any modality, C classes,
-D feature size.
+Shape letters: B batch, W words, L labels, U units (rows; where words are scored, words), T tokens of any modality,
+C classes, D feature size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fuseline.models.encoders.base import Encoded
 from fuseline.models.fusion import FUSIONS, Fused, Fusion
 from fuseline.models.losses import cross_entropy
 from fuseline.models.modes import in_evaluation, rest_frozen
-from fuseline.models.units import by_word, repeat, repeat_for_words, word_states
+from fuseline.models.units import by_word, repeat, repeat_for_words, word_states, yes_or_no
 
 IGNORED = -100
 """In labels: a word that is not scored. Trainer counts what is not it."""
@@ -42,7 +42,7 @@ class FusionConfig(PretrainedConfig):
         hidden: int | None = None,
         dropout: float = 0.0,
         modality_dropout: float = 0.0,
-        words: bool = False,
+        unit: str = "row",
         **options: Any,
     ) -> None:
         self.modalities = modalities or []
@@ -53,8 +53,13 @@ class FusionConfig(PretrainedConfig):
         self.hidden = hidden
         self.dropout = dropout
         self.modality_dropout = modality_dropout
-        self.words = words
+        self.unit = unit
         super().__init__(**options)
+
+    @property
+    def words(self) -> bool:
+        """Whether words are scored."""
+        return self.unit == "word"
 
 
 class FusionModel(PreTrainedModel):
@@ -102,14 +107,14 @@ class FusionModel(PreTrainedModel):
         """Score every class.
 
         Args:
-            labels: class probabilities, float [B, C] or, where words are scored, [B, W, C], IGNORED for words that
-                are not there; with them the loss is returned too.
+            labels: class probabilities, float [B, C]; where words are scored [B, W, C], IGNORED for words that are not
+                there; where each label is, [B, L, 2], no and yes. With them the loss is returned too.
             encoded: by modality, what its encoder makes of the batch, where that was found before.
             inputs: those of fuseline.inputs.inputs_of, of the member's modalities at least; flags suffice for those in
                 `encoded`, and for those that come as `vectors`.
 
         Returns:
-            `logits` [B, C] or [B, W, C], zeros for words that are not there, and `loss` where labels are given.
+            `logits` of the shape of labels, zeros for words that are not there, and `loss` where labels are given.
         """
         given = {name: inputs[flag(name)] for name in self.config.modalities}
         present = hide_some(given, self.config.modality_dropout if self.training else 0.0)
@@ -119,14 +124,13 @@ class FusionModel(PreTrainedModel):
         logits = self.head(self.dropout(fused.vector_BD))
         if self.config.words:
             logits = by_word(logits, inputs["words"])
+        elif self.config.unit == "label":
+            logits = yes_or_no(logits)
         if labels is None:
             return {"logits": logits}
+        there = labels[..., 0] != IGNORED
         gamma = self.gamma if self.training else 0.0
-        if not self.config.words:
-            loss = cross_entropy(logits, labels, gamma)
-        else:
-            there_BW = labels[:, :, 0] != IGNORED
-            loss = cross_entropy(logits[there_BW], labels[there_BW], gamma) if there_BW.any() else logits.sum() * 0
+        loss = cross_entropy(logits[there], labels[there], gamma) if there.any() else logits.sum() * 0
         return {"loss": loss if fused.penalty is None else loss + fused.penalty, "logits": logits}
 
     def fuse(
@@ -143,7 +147,7 @@ class FusionModel(PreTrainedModel):
             return Fused(parts[0].vector_BD)
         present_UM = torch.stack(list(present.values()), dim=1)
         if self.config.words:
-            present_UM = repeat(present_UM, inputs["words"])
+            present_UM = repeat(present_UM, inputs["words"].shape[1])
         fused: Fused = self.fusion(parts, present_UM)
         return fused
 

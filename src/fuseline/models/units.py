@@ -1,8 +1,8 @@
-"""From rows to the units that are scored: words, where a task scores words.
+"""From rows to the units that are scored: words, where a task scores words, or labels.
 
 Each word is then an example of its own: its text is the state of its first token, its other modalities are the row's,
-so that every fusion works on words as it does on rows.
-Shape letters: B batch, W words, T tokens of any modality, D feature size.
+so that every fusion works on words as it does on rows. Labels of a row share all up to the head.
+Shape letters: B batch, W words, L labels, U units of all rows, T tokens of any modality, D feature size.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ def word_states(encoded: Encoded, words_BW: Tensor) -> Encoded:
 
 def repeat_for_words(encoded: Encoded, words_BW: Tensor) -> Encoded:
     """Give each word of a row what the row has, [B * W, …]."""
-    return Encoded(*(repeat(tensor, words_BW) for tensor in encoded))
+    return Encoded(*(repeat(tensor, words_BW.shape[1]) for tensor in encoded))
 
 
-def repeat(tensor_B: Tensor, words_BW: Tensor) -> Tensor:
-    """Repeat each row, [B, …], for each of its words, [B * W, …]."""
-    return tensor_B[:, None].expand(-1, words_BW.shape[1], *tensor_B.shape[1:]).flatten(0, 1)
+def repeat(tensor_B: Tensor, units: int) -> Tensor:
+    """Repeat each row, [B, …], for each of its units, [U, …]."""
+    return tensor_B[:, None].expand(-1, units, *tensor_B.shape[1:]).flatten(0, 1)
+
+
+def yes_or_no(logits_BL: Tensor) -> Tensor:
+    """Set each label's logit, the log of its odds, beside that of its contrary, 0, [B, L, 2]."""
+    return torch.stack([torch.zeros_like(logits_BL), logits_BL], dim=-1)
 
 
 def by_word(tensor_U: Tensor, words_BW: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from fuseline.report.numbers import count
 from fuseline.report.page import Tile, environment
 
 KINDS = {
-    "classification": "classification", "ner": "named entity recognition", "qa": "question answering",
-    "generation": "generation of texts",
+    "classification": "classification", "multilabel": "several labels a row", "ner": "named entity recognition",
+    "qa": "question answering", "generation": "generation of texts",
 }  # fmt: skip
 MOST_BARS = 24
 """Labels in the chart; the table has them all."""

@@ -7,11 +7,14 @@ import math
 from fuseline.records import Estimate
 
 DASH = "—"
+NAMES = {"map": "mAP", "f1": "F1", "macro_f1": "macro F1", "nll": "NLL", "brier": "Brier", "ece": "ECE"}
 
 
 def name(metric: str) -> str:
     """Name a metric in words, as inside a sentence."""
-    return {"f1": "F1", "macro_f1": "macro F1", "nll": "NLL", "brier": "Brier", "ece": "ECE"}.get(metric, metric)
+    return {"map": "mAP", "f1": "F1", "macro_f1": "macro F1", "nll": "NLL", "brier": "Brier", "ece": "ECE"}.get(
+        metric, metric
+    )
 
 
 def metric(value: float | None) -> str:

@@ -25,8 +25,8 @@ from fuseline.report import charts, heat, numbers
 Kind = Literal["text", "number", "code", "prose", "outcome"]
 Column = tuple[str, Kind]
 
-METRICS = {"f1": "F1", "precision": "Precision", "recall": "Recall", "accuracy": "Accuracy", "macro_f1": "Macro F1",
-           "nll": "NLL ↓", "brier": "Brier ↓", "ece": "ECE ↓"}  # fmt: skip
+METRICS = {"map": "mAP", "f1": "F1", "precision": "Precision", "recall": "Recall", "accuracy": "Accuracy",
+           "macro_f1": "Macro F1", "nll": "NLL ↓", "brier": "Brier ↓", "ece": "ECE ↓"}  # fmt: skip
 """What is shown, in this order, of the metrics that the task has; its headline metric is the first of them."""
 SPLITS = ("train", "val", "test")
 MOST_PAIRS = 15
@@ -151,7 +151,7 @@ def contributions(evaluation: Evaluation) -> Table:
     rows = [
         [
             name,
-            *_value_and_interval(gain["accuracy"], signed=True),
+            *_value_and_interval(gain[evaluation.headline], signed=True),
             *_value_and_interval(gain["nll"], signed=True),
             *(numbers.metric(evaluation.disagreement.get(name, {}).get(other)) for other in names),
         ]
@@ -162,7 +162,7 @@ def contributions(evaluation: Evaluation) -> Table:
         "What each member adds: the ensemble against the rest of it, and the share of rows on which two members differ",
         (
             ("Member", "text"),
-            ("Accuracy", "number"),
+            (METRICS[evaluation.headline], "number"),
             (span, "number"),
             ("NLL, lower by", "number"),
             (span, "number"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from fuseline.errors import BundleError, ConfigError, FuselineError
 from fuseline.inputs import READERS
 from fuseline.inputs.text import WORDS
-from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFormat, sha256_of
+from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFormat, Decoding, sha256_of
 from fuseline.tasks import build_task
 from fuseline.tasks.base import Task
 
@@ -46,7 +46,8 @@ def read_bundle(folder: Path) -> Bundle:
 def task_of(bundle: Bundle) -> Task:
     """Return the problem that a bundle solves."""
     try:
-        return build_task(bundle.task, bundle.labels, bundle.scheme, bundle.transitions)
+        decoding = Decoding(transitions=bundle.transitions, thresholds=bundle.thresholds)
+        return build_task(bundle.task, bundle.labels, bundle.scheme, decoding)
     except ConfigError:
         raise BundleError(f"{CARD}: a bundle for {bundle.task} is not known here: update Fuseline") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from fuseline.training.combine import (
     Said,
     choose_stack,
     choose_weights,
+    fit_decoding,
     fit_temperature,
     read_validation,
     weigh_by_pattern,
@@ -37,14 +39,21 @@ def main(params: Params) -> None:
     given = said.log_probs_UMC, said.usable_UM, said.patterns_U
     pooled_UC = Combiner(weights_M, one, pool, table_PM)(*given)
     stack, held_out = (None, {}) if how.stack is None else choose_stack(said, pooled_UC, how.stack)
+    temperature = fit_temperature(pooled_UC, said.labels_U)  # stacking, fitted on these rows, would seem too sure
+    logits_UC = Combiner(weights_M, temperature * one, pool, table_PM, stack)(*given)
+    decide = partial(fit_decoding, params.task, said)
     combination = Combination(
         weights=dict(zip(names, weights, strict=True)),
-        temperature=fit_temperature(pooled_UC, said.labels_U),  # stacking, fitted on these rows, would seem too sure
+        temperature=temperature,
         pool=pool,
         modalities=said.modalities,
         patterns={} if table_PM is None else name_patterns(said, table_PM, names),
         stack=None if stack is None else Stack(weights=stack[0].tolist(), bias=stack[1].tolist()),
         held_out=held_out,
+        decoding=decide(logits_UC.softmax(1), said.usable_UM.any(1)),
+        decodings={
+            name: decide(said.log_probs_UMC[:, at].exp(), said.usable_UM[:, at]) for at, name in enumerate(names)
+        },
     )
     combination.write(entry.fresh(entry.COMBINE) / "combination.json")
     shares = ", ".join(f"{name} {weight:.2f}" for name, weight in combination.weights.items())

@@ -17,7 +17,7 @@ from fuseline.evaluation.metrics import best_of, disagreement, estimate, estimat
 from fuseline.models.combine import number_patterns
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
-from fuseline.records import Combination, Evaluation, Metrics, write_json
+from fuseline.records import Combination, Decoding, Evaluation, Metrics, write_json
 from fuseline.stages import entry
 from fuseline.tasks.base import Task, Truth
 from fuseline.training.checkpoints import build_combiner, load_ensemble, load_readers, read_combination
@@ -65,7 +65,7 @@ def main(params: Params) -> None:
     predicted = predict(params, combination)
     evaluation = measure(params, combination, predicted)
     folder = entry.fresh(entry.EVALUATE)
-    write_table(to_table(predicted, entry.task_of(params).words), folder / "predictions.parquet")
+    write_table(to_table(predicted, entry.task_of(params).unit != "row"), folder / "predictions.parquet")
     evaluation.write(folder / "evaluation.json")
     write_json(folder / "metrics.json", headline(evaluation))
     metric = evaluation.headline
@@ -85,7 +85,7 @@ def predict(params: Params, combination: Combination) -> Predicted:
     """Run ensemble and members over the test rows that have any modality of theirs."""
     task, ensemble = entry.task_of(params), load_ensemble(entry.TRAIN, combination)
     used = params.members.modalities()
-    collate = Collator(load_readers(entry.TRAIN, ensemble), len(task.classes))
+    collate = Collator(load_readers(entry.TRAIN, ensemble), len(task.classes), words=task.words)
     read = partial(Examples, modalities=build_modalities(params.encoders, used, task.words), only=task.wanted(used))
     test = read(entry.PREPARE / "test")
     ensemble_UC, members_UMC = predict_ensemble(ensemble, test, collate)
@@ -112,13 +112,13 @@ def _predict_student(params: Params, encoders: Encoders | None, used: Sequence[M
     task, student = entry.task_of(params), load_ensemble(entry.DISTILL, read_combination(entry.DISTILL))
     modalities = build_modalities(encoders or params.encoders, used, task.words)
     test = Examples(entry.PREPARE / "test", modalities, only=task.wanted(used))
-    collate = Collator(load_readers(entry.DISTILL, student), len(task.classes))
+    collate = Collator(load_readers(entry.DISTILL, student), len(task.classes), words=task.words)
     return predict_ensemble(student, test, collate)[0]
 
 
 def _predict_before(params: Params, train: Examples, test: Examples, collate: Collator) -> dict[str, Floats]:
     task, used, settings = entry.task_of(params), params.members.modalities(), params.evaluate
-    train.thin(max(1, settings.probe_rows * len(train) // len(train.labels)))
+    train.thin(max(1, settings.probe_rows * len(train) // len(train.labels)) if task.words else settings.probe_rows)
     features, progress = {}, Progress("evaluate before fine-tuning", len(used))
     for done, modality in enumerate(used, start=1):
         model = build_encoders(params, task, modality)
@@ -127,8 +127,14 @@ def _predict_before(params: Params, train: Examples, test: Examples, collate: Co
     before = {}
     for name, member in params.members.all().items():
         seen_ND, unseen_ND = (np.hstack([features[m][part] for m in member.modalities]) for part in (0, 1))
-        head = fit_probe(seen_ND, train.labels, collate.classes, settings.probe_penalty, settings.probe_steps)
-        before[name] = probe_probs(unseen_ND, *head)
+        fit = partial(fit_probe, penalty=settings.probe_penalty, steps=settings.probe_steps)
+        if task.unit == "label":
+            labels_NL = train.labels.reshape(len(train), -1)
+            heads = [fit(seen_ND, labels_N, collate.classes, single=True) for labels_N in labels_NL.T]
+            probs_NLC = np.stack([probe_probs(unseen_ND, *head) for head in heads], axis=1)
+            before[name] = probs_NLC.reshape(-1, collate.classes)
+        else:
+            before[name] = probe_probs(unseen_ND, *fit(seen_ND, train.labels, collate.classes))
     return before
 
 
@@ -150,44 +156,46 @@ def build_encoders(params: Params, task: Task, modality: str) -> FusionModel:
     return build_member(recipe, params.encoders, task, params.train.seed)
 
 
-def to_table(predicted: Predicted, words: bool) -> pa.Table:
+def to_table(predicted: Predicted, several: bool) -> pa.Table:
     """Keep what the judge and the parity of the export go by: the probabilities of a row's units in one list.
 
     Args:
-        words: whether words are scored.
+        several: whether a row has several units.
     """
     truth = predicted.truth
     columns = {
         "id": predicted.ids,
         "group": list(predicted.groups_N),
         "shard": predicted.shards,
-        "label": truth.by_row(truth.labels_U) if words else truth.labels_U,
+        "label": truth.by_row(truth.labels_U) if several else truth.labels_U,
         "probabilities": [probs.ravel() for probs in truth.by_row(predicted.ensemble_UC)],
     }
     if predicted.student_UC is not None:
         columns["student"] = [probs.ravel() for probs in truth.by_row(predicted.student_UC)]
-    return pa.table(columns | ({"text": predicted.texts, "target": predicted.targets} if words else {}))
+    return pa.table(columns | ({"text": predicted.texts, "target": predicted.targets} if several else {}))
 
 
 def measure(params: Params, combination: Combination, predicted: Predicted) -> Evaluation:
     """Measure each system on the rows that have anything it sees; on the others it could only guess."""
-    task, truth, groups_N, settings = entry.task_of(params), predicted.truth, predicted.groups_N, params.evaluate
-    drawn, everything = (settings.resamples, settings.confidence), np.full(len(groups_N), True)
-    student_UC = predicted.student_UC
+    plain, truth, groups_N, settings = entry.task_of(params), predicted.truth, predicted.groups_N, params.evaluate
+    task, drawn = plain.decided(combination.decoding), (settings.resamples, settings.confidence)
+    student_UC, everything = predicted.student_UC, np.full(len(groups_N), True)
+    tasks = {name: plain.decided(combination.decodings.get(name, Decoding())) for name in predicted.members}
+    student = plain if student_UC is None else plain.decided(read_combination(entry.DISTILL).decoding)
 
-    def estimate_on(rows: Mask, probs_UC: Floats) -> Metrics:
+    def estimate_on(rows: Mask, probs_UC: Floats, task: Task = task) -> Metrics:
         return estimate(task, probs_UC[truth.units(rows)], truth.take(rows), groups_N[rows], *drawn)
 
-    def gain_on(rows: Mask, after_UC: Floats, before_UC: Floats) -> Metrics:
-        units = truth.units(rows)
-        return estimate_gain(task, after_UC[units], before_UC[units], truth.take(rows), groups_N[rows], *drawn)
+    def gain_on(rows: Mask, after_UC: Floats, before_UC: Floats, task: Task = task, than: Task = task) -> Metrics:
+        units, true = truth.units(rows), truth.take(rows)
+        return estimate_gain(task, after_UC[units], before_UC[units], true, groups_N[rows], *drawn, than)
 
     seen = {
         name: np.any([predicted.present[modality] for modality in task.wanted(member.modalities)], axis=0)
         for name, member in params.members.all().items()
     }
     seen_units = {name: truth.units(rows) for name, rows in seen.items()}
-    members = {name: estimate_on(seen[name], probs) for name, probs in predicted.members.items()}
+    members = {name: estimate_on(seen[name], probs, tasks[name]) for name, probs in predicted.members.items()}
     best_single = best_of({name: members[name] for name in params.members.experts}, task.headline)
     per_class, averages = task.table(predicted.ensemble_UC, truth)
     names, confused = task.confusion(predicted.ensemble_UC, truth)
@@ -199,11 +207,16 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
         confidence=settings.confidence,
         ensemble=estimate_on(everything, predicted.ensemble_UC),
         members=members,
-        before={name: estimate_on(seen[name], probs) for name, probs in predicted.before.items()},
-        fine_tuning_gain={name: gain_on(seen[name], predicted.members[name], predicted.before[name]) for name in seen},
-        student=None if student_UC is None else estimate_on(everything, student_UC),
-        student_gain=None if student_UC is None else gain_on(everything, student_UC, predicted.ensemble_UC),
-        fusion_gain=gain_on(seen[best_single], predicted.ensemble_UC, predicted.members[best_single]),
+        before={name: estimate_on(seen[name], probs, plain) for name, probs in predicted.before.items()},
+        fine_tuning_gain={
+            name: gain_on(rows, predicted.members[name], predicted.before[name], tasks[name], plain)
+            for name, rows in seen.items()
+        },
+        student=None if student_UC is None else estimate_on(everything, student_UC, student),
+        student_gain=None if student_UC is None else gain_on(everything, student_UC, predicted.ensemble_UC, student),
+        fusion_gain=gain_on(
+            seen[best_single], predicted.ensemble_UC, predicted.members[best_single], than=tasks[best_single]
+        ),
         best_single=best_single,
         patterns={
             modality: estimate_on(predicted.present[modality], probs) for modality, probs in predicted.patterns.items()

@@ -38,7 +38,7 @@ def main(params: Params) -> None:
     parity.write(folder / "parity.json")
     say(
         f"export: largest logit difference {parity.max_logit_difference:.1e}, "
-        f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} {'words' if task.words else 'rows'}, "
+        f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} {task.unit}s, "
         f"as evaluated in {parity.evaluation_agreement:.1%}"
     )
 
@@ -50,10 +50,11 @@ def write(params: Params, task: Task, system: str, folder: Path) -> Ensemble:
         assert params.distill is not None
         home = combination = entry.DISTILL
         encoders = params.distill.encoders or encoders
-    ensemble = load_ensemble(home, read_combination(combination))
+    fitted = read_combination(combination)
+    ensemble = load_ensemble(home, fitted)
     contents = Contents(
         name=params.publish.name,
-        task=task,
+        task=task.decided(fitted.decoding),
         members=ensemble.names,
         max_tokens=0 if encoders.text is None else encoders.text.max_length,
         opset=params.export.opset,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from fuseline.data.duplicates import Bools, Ints
 from fuseline.data.facts import workers
 from fuseline.data.shards import SCHEMA, iter_shard, open_writer, read_manifest
 from fuseline.data.split import ABSENT, SPLITS, Codes
+from fuseline.data.targets import LABELLED
 from fuseline.errors import DataError
 from fuseline.progress import Progress, say
 from fuseline.records import DataManifest, Preparation, Shard, Validation
@@ -33,18 +35,18 @@ def main(params: Params) -> None:
     """Write SHARD.parquet to build/prepare/{train,val,test}, and preparation.json and leakage.json beside them."""
     refuse_unfit_data()
     manifest = read_manifest(entry.DATA)
-    labelled, trained = params.task.kind == "classification", params.task.kind in KINDS
+    labelled, trained = params.task.kind in LABELLED, params.task.kind in KINDS
     with workers() as pool:
         rows = read_rows(entry.DATA, manifest, params.prepare, labelled, pool)
     prepared = deal_rows(rows, params.prepare, quarantined_rows(rows.live_N))
-    labels_N = number_labels(rows, params.task) if labelled else np.full(len(rows.live_N), ABSENT)
-    refuse_poor_splits(prepared.splits_N, labels_N, params.task.labels if labelled else [])
+    labels = count_labels(rows, prepared.splits_N, params.task) if labelled else {}
+    refuse_poor_splits(prepared.splits_N, labels)
     if trained:
         needed = sorted({expert.modality for expert in params.members.experts.values()})
         check_modalities(count_modalities(rows, prepared.splits_N), needed)
     folder = entry.fresh(entry.PREPARE)
     write_splits(folder, manifest, prepared.splits_N, entry.task_of(params) if trained else None)
-    preparation = describe(prepared, rows.arrivals.groups_N, labels_N, params.task.labels if labelled else [])
+    preparation = describe(prepared, rows.arrivals.groups_N, labels)
     preparation.write(folder / "preparation.json")
     prepared.leakage.write(folder / "leakage.json")
     say(f"prepare: {', '.join(f'{count:,} {name}' for name, count in preparation.rows.items())} rows")
@@ -76,14 +78,19 @@ def quarantined_rows(live_N: Bools) -> Ints:
     return np.flatnonzero(live_N)[bad]  # type: ignore[no-any-return]
 
 
-def number_labels(rows: Rows, task: Settings) -> Ints:
-    """Return each row's label as its place in the task's list; ABSENT for another, which is in quarantine."""
-    return (  # type: ignore[no-any-return]
-        pc.index_in(rows.names["target"], value_set=pa.array(task.labels)).fill_null(ABSENT).to_numpy().astype(np.int64)
-    )
+def count_labels(rows: Rows, splits_N: Codes, task: Settings) -> dict[str, dict[str, int]]:
+    """Count, split by split, the rows that have each of the task's labels."""
+    found = {}
+    for number, split in enumerate(SPLITS):
+        targets = rows.names["target"].filter(pa.array(splits_N == number))
+        if task.kind == "multilabel":
+            targets = pa.array([label for target in targets.to_pylist() for label in json.loads(target)], pa.string())
+        counts = {one["values"]: one["counts"] for one in pc.value_counts(targets).to_pylist()}
+        found[split] = {label: counts.get(label, 0) for label in task.labels}
+    return found
 
 
-def refuse_poor_splits(splits_N: Codes, labels_N: Ints, labels: Sequence[str]) -> None:
+def refuse_poor_splits(splits_N: Codes, labels: Mapping[str, Mapping[str, int]]) -> None:
     """Refuse a deal that nothing can be trained or measured on.
 
     Raises:
@@ -96,8 +103,7 @@ def refuse_poor_splits(splits_N: Codes, labels_N: Ints, labels: Sequence[str]) -
             "prepare.salt deals anew), rows name the other splits alone (prepare.val_from_train), or duplicates tie "
             "nearly all rows to one family (prepare.duplicates)"
         )
-    seen = set(labels_N[splits_N == 0].tolist())
-    if absent := [label for number, label in enumerate(labels) if number not in seen]:
+    if absent := [label for label, count in labels.get("train", {}).items() if not count]:
         raise DataError(
             f"no training example for {', '.join(sorted(absent))}; add some or take the label out of task.labels"
         )
@@ -146,7 +152,7 @@ def _write_shard(folder: Path, shard: Shard, splits: Codes, task: Task | None) -
     numbers = [number for number in range(len(SPLITS)) if (splits == number).any()]
     code = cache.code_of("stages/prepare", "data/shards", "tasks", "inputs/words")
     how = f"{code} {cache.versions_of('pyarrow', 'tokenizers')}"
-    named = [task.kind, *task.classes] if task else []
+    named = [task.kind, *task.labels, *task.classes] if task else []
     made_from = [shard.sha256, hashlib.sha256(splits.tobytes()).hexdigest(), how, *named]
     files = cache.fetch_all(
         "prepared", [[SPLITS[number], *made_from] for number in numbers],
@@ -159,7 +165,7 @@ def _write_shard(folder: Path, shard: Shard, splits: Codes, task: Task | None) -
 
 def _divide(shard: Shard, splits: Codes, parts: Mapping[int, Path], task: Task | None) -> None:
     """Copy a shard's rows to one file for each split."""
-    kind = pa.list_(pa.int64()) if task and task.words else pa.int64()
+    kind = pa.list_(pa.int64()) if task and task.unit != "row" else pa.int64()
     schema = SCHEMA.append(pa.field("label", kind)) if task else SCHEMA
     start = 0
     with ExitStack() as stack:
@@ -177,17 +183,13 @@ def _divide(shard: Shard, splits: Codes, parts: Mapping[int, Path], task: Task |
                     writer.write_table(rows.filter(pa.array(here == number)))
 
 
-def describe(prepared: Prepared, groups_N: Ints, labels_N: Ints, labels: Sequence[str]) -> Preparation:
-    """Count rows, groups and labels per split."""
+def describe(prepared: Prepared, groups_N: Ints, labels: Mapping[str, Mapping[str, int]]) -> Preparation:
+    """Count rows and groups per split, and name the labels that each has."""
     chosen = {name: prepared.splits_N == number for number, name in enumerate(SPLITS)}
-    counts = {name: np.bincount(labels_N[rows_N], minlength=len(labels)) for name, rows_N in chosen.items() if labels}
     return Preparation(
         rows={name: int(rows_N.sum()) for name, rows_N in chosen.items()},
         groups={name: len(np.unique(groups_N[rows_N])) for name, rows_N in chosen.items()},
-        labels={
-            name: {label: int(count) for label, count in zip(labels, found, strict=True) if count}
-            for name, found in counts.items()
-        },
+        labels={name: {label: count for label, count in found.items() if count} for name, found in labels.items()},
         held_out=prepared.held_out,
         duplicates=prepared.leakage.duplicates,
     )

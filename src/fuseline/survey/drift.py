@@ -84,9 +84,9 @@ def shift_labels(task: str, old: pa.Table, new: pa.Table, added: Bools) -> list[
 
 def compare_labels(task: str, old: pa.Table, new: pa.Table) -> list[Comparison]:
     """Compare the shares of labels, or for a task without labels the lengths of targets."""
-    if task in ("classification", "ner"):
+    if task in ("classification", "multilabel", "ner"):
         counts = count_targets(task, old["target"]), count_targets(task, new["target"])
-        return [compare_shares("labels" if task == "classification" else "labels of spans", *counts)]
+        return [compare_shares("labels of spans" if task == "ner" else "labels", *counts)]
     lengths = (pc.utf8_length(table["target"]).drop_null().to_numpy() for table in (old, new))
     return [compare_numbers("target length", *lengths)]
 

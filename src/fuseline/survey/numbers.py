@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fuseline.data.split import ABSENT, SPLITS
+from fuseline.data.targets import read_labels
 from fuseline.records import DataManifest
 from fuseline.report.dataset import Part, Spread
 from fuseline.survey.rows import MODALITIES, Held
@@ -67,8 +68,8 @@ def count_labels(
 
 def count_targets(task: str, targets: pa.ChunkedArray) -> dict[str, int]:
     """Count labels, or labels of spans."""
-    if task == "ner":
-        return dict(Counter(label for target in targets.to_pylist() for label in span_labels(target)))
+    if task in SEVERAL:
+        return dict(Counter(label for target in targets.to_pylist() for label in SEVERAL[task](target)))
     counted = pc.value_counts(targets.fill_null(NONE)).to_pylist() if len(targets) else []
     return {one["values"]: one["counts"] for one in counted}
 
@@ -76,6 +77,15 @@ def count_targets(task: str, targets: pa.ChunkedArray) -> dict[str, int]:
 def span_labels(target: str | None) -> list[str]:
     """Return the label of each span of a target for NER; none where it is broken."""
     return [str(span[2]) for span in read_list(target, 3)]
+
+
+def row_labels(target: str | None) -> list[str]:
+    """Return the labels of a target that is a list of them, NONE for none."""
+    return read_labels(target or "[]") or [NONE]
+
+
+SEVERAL: dict[str, Callable[[str | None], list[str]]] = {"ner": span_labels, "multilabel": row_labels}
+"""Problems of which a target may name several labels, and what reads them."""
 
 
 def read_list(target: str | None, width: int) -> list[list[Any]]:
@@ -183,8 +193,8 @@ def choose_gallery(
     each = max(1, min(per_label, most // max(len(frequent), 1)))
     wanted = {label: list[int]() for label in labels if label in set(frequent)}
     targets = held.table["target"]
-    if manifest.task == "ner":
-        _choose_by_spans(wanted, order, targets, each)
+    if manifest.task in SEVERAL:
+        _choose_by_labels(wanted, order, targets, each, SEVERAL[manifest.task])
     else:
         codes = (
             pc.index_in(targets.fill_null(NONE), value_set=pa.array(list(wanted), pa.string()))
@@ -196,14 +206,13 @@ def choose_gallery(
     return {label: rows for label, rows in wanted.items() if rows}
 
 
-def _choose_by_spans(
-    wanted: dict[str, list[int]], order: NDArray[np.int64], targets: pa.ChunkedArray, each: int
-) -> None:
-    """Fill each label's list with the first rows that have such a span and are not shown for another label."""
+def _choose_by_labels(
+    wanted: dict[str, list[int]], order: NDArray[np.int64], targets: pa.ChunkedArray, each: int,
+    read: Callable[[str | None], list[str]],
+) -> None:  # fmt: skip
+    """Fill each label's list with the first rows that have it and are not shown for another label."""
     for row in order.tolist():
-        mine = next(
-            (label for label in span_labels(targets[row].as_py()) if len(wanted.get(label, " " * each)) < each), None
-        )
+        mine = next((label for label in read(targets[row].as_py()) if len(wanted.get(label, " " * each)) < each), None)
         if mine is not None:
             wanted[mine].append(row)
         if all(len(rows) == each for rows in wanted.values()):

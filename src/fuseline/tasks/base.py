@@ -1,27 +1,31 @@
 """What a problem is to the line, from a row's target to metrics and answers.
 
-What is scored is a *unit*: the row itself in classification, a word of its text in NER. Members score units, so their
-training, weights, temperature and pools know none of this.
+What is scored is a *unit*: the row itself in classification, a word of its text in NER, each of the labels where a row
+may have several. Members score units, so their training, weights, temperature and pools know none of this.
 Shape letters: N rows, U units, C classes, R resamples, K calibration bins.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseline.records import ClassRow
+from fuseline.records import ClassRow, Decoding
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 Mask = NDArray[np.bool_]
 Span = tuple[int, int, str]
 """Where something begins in a text, where it has ended, in characters, and what it is."""
+Unit = Literal["row", "word", "label"]
+"""What is scored."""
+Ranked = Callable[[Floats], dict[str, Floats]]
+"""From how often each row was drawn, [R, N], to metrics [R]."""
 BINS = 15
 
 
@@ -66,13 +70,33 @@ class Task(ABC):
     kind: ClassVar[str]
     headline: ClassVar[str]
     """The metric that systems are compared by; higher is better."""
-    words: ClassVar[bool] = False
-    """Whether the units are words."""
+    unit: ClassVar[Unit] = "row"
+    """Where a unit is no row, rows have several, as many as they have words, or the problem labels."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Modalities that a row must have to be answered, and each member must use."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
+
+    @property
+    def words(self) -> bool:
+        """Whether the units are words."""
+        return self.unit == "word"
+
+    def decided(self, decoding: Decoding) -> Self:
+        """Return the problem as a system answers it that has learned how to."""
+        return self
+
+    def adopt(self, theirs: Self, probs_UC: Floats) -> tuple[Self, Floats]:
+        """Put the answers of a system with other labels, or another order of them, in our terms.
+
+        Args:
+            theirs: the problem as it answers it.
+
+        Returns:
+            The same in our terms, and the probabilities; a class that it does not know has none.
+        """
+        return self, by_name(probs_UC, theirs.classes, self.classes)
 
     @property
     def classes(self) -> list[str]:
@@ -112,6 +136,17 @@ class Task(ABC):
     def metrics(self, sums: Mapping[str, Floats]) -> dict[str, Floats]:
         """Turn the sums over the rows of each resample, [R] or [R, any], into metrics [R]."""
 
+    def ranked(self, probs_UC: Floats, truth: Truth) -> Ranked | None:
+        """Return what gives the metrics that no sums over rows make up, those on the order of scores; None for none."""
+        return None
+
+    def score(self, probs_UC: Floats, truth: Truth) -> dict[str, float]:
+        """Return all metrics over all rows."""
+        sums = {name: rows.sum(0, keepdims=True) for name, rows in self.summands(probs_UC, truth).items()}
+        found, ranked = self.metrics(sums), self.ranked(probs_UC, truth)
+        found |= ranked(np.ones((1, len(truth.counts_N)))) if ranked else {}
+        return {name: float(values[0]) for name, values in found.items()}
+
     @abstractmethod
     def confusion(self, probs_UC: Floats, truth: Truth) -> tuple[list[str], list[list[int]]]:
         """Count true (rows) against predicted (columns) units, and name both."""
@@ -126,6 +161,14 @@ class Task(ABC):
         counts = [sums[name] for name in ("support", "guesses", "found")]
         rows = [_row(label, *of_label) for label, *of_label in zip(self.labels, *counts, strict=True)]
         return rows, [_row("micro", *(count_L.sum() for count_L in counts)), *_averages(rows)]
+
+
+def by_name(values_UC: Floats, theirs: Sequence[str], ours: Sequence[str]) -> Floats:
+    """Put columns in our order, zeros where they have none."""
+    known = [number for number, name in enumerate(ours) if name in theirs]
+    found: Floats = np.zeros((len(values_UC), len(ours)), values_UC.dtype)
+    found[:, known] = values_UC[:, [theirs.index(ours[number]) for number in known]]
+    return found
 
 
 def _row(label: str, support: float, guesses: float, found: float) -> ClassRow:

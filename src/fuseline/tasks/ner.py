@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from fuseline.inputs.words import Bounds, split_words
-from fuseline.records import Transitions
+from fuseline.records import Decoding, Transitions
 from fuseline.tasks.base import (
     Floats,
     Ints,
     Span,
     Task,
     Truth,
+    by_name,
     macro_f1,
     probability_metrics,
     probability_summands,
@@ -41,7 +42,7 @@ class Ner(Task):
 
     kind = "ner"
     headline = "f1"
-    words = True
+    unit = "word"
     needs = ("text",)
 
     def __init__(self, labels: Sequence[str], scheme: str, transitions: Transitions | None = None) -> None:
@@ -49,6 +50,13 @@ class Ner(Task):
         self.scheme = scheme
         self.tags = [OUTSIDE, *(f"{part}-{label}" for label in labels for part in _PARTS[scheme])]
         self.transitions = transitions or allow(self.tags, scheme)
+
+    def decided(self, decoding: Decoding) -> Self:
+        return type(self)(self.labels, self.scheme, decoding.transitions or self.transitions)
+
+    def adopt(self, theirs: Self, probs_UC: Floats) -> tuple[Self, Floats]:
+        found = self.decided(Decoding(transitions=_by_name(self, theirs)))
+        return found, by_name(probs_UC, theirs.tags, self.tags)
 
     @property
     def classes(self) -> list[str]:
@@ -190,6 +198,16 @@ def allow(tags: Sequence[str], scheme: str) -> Transitions:
         steps=[[_score(step(one, other)) for other in tags] for one in tags],
         end=[_score(tag[0] in closes) for tag in tags],
     )
+
+
+def _by_name(ours: Ner, theirs: Ner) -> Transitions:
+    """Put scores of steps in our order of tags; of tags that they do not know they are ours."""
+    known = [number for number, tag in enumerate(ours.tags) if tag in theirs.tags]
+    there = [theirs.tags.index(ours.tags[number]) for number in known]
+    start, steps, end = (np.array(getattr(ours.transitions, name)) for name in ("start", "steps", "end"))
+    start[known], end[known] = (np.array(getattr(theirs.transitions, name))[there] for name in ("start", "end"))
+    steps[np.ix_(known, known)] = np.array(theirs.transitions.steps)[np.ix_(there, there)]
+    return Transitions(start=start.tolist(), steps=steps.tolist(), end=end.tolist())
 
 
 def _score(allowed: bool) -> float:

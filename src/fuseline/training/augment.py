@@ -133,6 +133,6 @@ def mix_pictures(batch: dict[str, Tensor], alpha: float, modalities: Sequence[st
     )
     pixels_BHW3[rows_P] = mixed_PHW3.round().to(torch.uint8)
     present_B = torch.stack([batch[f"has_{name}"] for name in modalities]).sum(0)
-    moved_P1 = ((1 - kept_P) / present_B[rows_P])[:, None]
-    labels_BC[rows_P] = (1 - moved_P1) * batch["labels"][rows_P] + moved_P1 * batch["labels"][other_P]
+    moved_P = ((1 - kept_P) / present_B[rows_P]).view(-1, *[1] * (labels_BC.ndim - 1))  # labels may be yes or no each
+    labels_BC[rows_P] = (1 - moved_P) * batch["labels"][rows_P] + moved_P * batch["labels"][other_P]
     return batch | {"pixels": pixels_BHW3, "labels": labels_BC}

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuseline.config import Fitted, Greedy, MemberWeights, Stacking
+from fuseline.config import Fitted, Greedy, MemberWeights, Stacking, Task
 from fuseline.inputs import READERS
 from fuseline.models.combine import Combiner, combine, correct, number_patterns, usable
-from fuseline.records import files_of
+from fuseline.records import Decoding, files_of
+from fuseline.training.thresholds import fit_thresholds
 
 Ints = NDArray[np.int64]
 
@@ -136,6 +137,18 @@ def fit_stack(said: Said, base_UC: Tensor, penalty: float, seen_U: Tensor) -> tu
     _minimise(loss, free)
     found = free.detach()
     return found[:-1].unflatten(0, (members, classes)), found[-1]
+
+
+def fit_decoding(task: Task, said: Said, probs_UC: Tensor, seen_U: Tensor) -> Decoding:
+    """Find how a system's probabilities become an answer.
+
+    Args:
+        seen_U: the units of rows that it sees.
+    """
+    if task.thresholds is None:
+        return Decoding()
+    yes_NL, true_NL = (each[seen_U].reshape(-1, len(task.labels)).numpy() for each in (probs_UC[:, 1], said.labels_U))
+    return Decoding(thresholds=fit_thresholds(yes_NL, true_NL, task.thresholds.shrink))
 
 
 def choose_weights(

@@ -1,6 +1,6 @@
 """Prepared examples as tensors.
 
-Shape letters: B batch, W words, N rows, U units (rows; where words are scored, words), C classes.
+Shape letters: B batch, W words, N rows, U units (rows; where words or labels are scored, those), C classes.
 """
 
 from __future__ import annotations
@@ -218,10 +218,13 @@ class Collator:
     Args:
         readers: by modality, what makes its inputs.
         encoded: modalities whose items are vectors already, and the vectors' size.
+        words: whether labels are of words, which only texts have.
     """
 
-    def __init__(self, readers: Mapping[str, Reader], classes: int, encoded: Mapping[str, int] | None = None) -> None:
-        self.readers, self.classes, self.encoded = readers, classes, dict(encoded or {})
+    def __init__(
+        self, readers: Mapping[str, Reader], classes: int, encoded: Mapping[str, int] | None = None, words: bool = False
+    ) -> None:
+        self.readers, self.classes, self.encoded, self.words = readers, classes, dict(encoded or {}), words
 
     @property
     def padded(self) -> list[str]:
@@ -230,7 +233,7 @@ class Collator:
 
     def only(self, modality: str) -> Collator:
         """Return one that makes the inputs of a single modality, of items that are no vectors."""
-        return Collator({modality: self.readers[modality]}, self.classes)
+        return Collator({modality: self.readers[modality]}, self.classes, words=self.words)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         items = {name: [example[name] for example in examples] for name in self.readers}
@@ -240,8 +243,8 @@ class Collator:
             arrays[flag(name)] = np.array([item is not None for item in items[name]])
         labels = [example["label"] for example in examples]
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        if not isinstance(labels[0], list):
-            return tensors | {"labels": torch.eye(self.classes)[labels]}
+        if not self.words:
+            return tensors | {"labels": torch.eye(self.classes)[torch.tensor(labels)]}
         return tensors | ({"labels": self._tag(labels, tensors["words"])} if "words" in tensors else {})
 
     def _tag(self, labels: list[list[int]], words_BW: Tensor) -> Tensor:

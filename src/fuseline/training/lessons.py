@@ -2,7 +2,7 @@
 
 Source: Hinton et al. 2015, section 2. The members were trained on these very rows, so that the ensemble is surer of
 them than of others, and its answers say less about what a row resembles than they would on rows that it never saw.
-Shape letters: U units (rows; where words are scored, words), C classes.
+Shape letters: U units (rows; where words or labels are scored, those), C classes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def ask(ensemble: Ensemble, folder: Path, prepared: Path, encoders: Encoders, ta
     """
     wanted: Sequence[str] = task.wanted(ensemble.modalities)
     train = Examples(prepared / "train", build_modalities(encoders, ensemble.modalities, task.words), only=wanted)
-    collate = Collator(load_readers(folder, ensemble), len(task.classes))
+    collate = Collator(load_readers(folder, ensemble), len(task.classes), words=task.words)
     probs_UC, _ = predict_ensemble(ensemble, train, collate)
     soft_UC = softmax(np.log(np.clip(probs_UC, 1e-12, 1)) / settings.temperature, axis=1)
     return Lessons(soft_UC, settings.temperature, settings.weight)

@@ -1,7 +1,7 @@
 """Run members over examples, batch by batch.
 
-Shape letters: N examples, U units (examples; where words are scored, the words of all examples, row after row),
-M members, C classes.
+Shape letters: N examples, U units (examples; where words or labels are scored, those of all examples, row after
+row), M members, C classes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def batches(
 
 def predict_log_probs(model: FusionModel, examples: Examples, collate: Collator) -> Floats:
     """Return log-probabilities [U, C]."""
-    return run_over(model, examples, collate, lambda batch: model(**batch)["logits"].log_softmax(-1))
+    found = run_over(model, examples, collate, lambda batch: model(**batch)["logits"].log_softmax(-1))
+    return found.reshape(-1, found.shape[-1])
 
 
 def predict_ensemble(
@@ -56,7 +57,8 @@ def predict_ensemble(
         probs, _, members = ensemble(**batch | {name: torch.zeros_like(batch[name]) for name in hidden})
         return torch.cat([probs.unsqueeze(-2), members], dim=-2)
 
-    outputs_UMC = run_over(ensemble, examples, collate, run)
+    outputs = run_over(ensemble, examples, collate, run)
+    outputs_UMC = outputs.reshape(-1, *outputs.shape[-2:])
     return outputs_UMC[:, 0], outputs_UMC[:, 1:]
 
 

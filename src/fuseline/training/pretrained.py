@@ -22,8 +22,8 @@ def build_member(recipe: Member, encoders: Encoders, task: Task, seed: int) -> F
     modalities = build_modalities(encoders, recipe.modalities)
     config = FusionConfig(
         modalities=list(recipe.modalities),
-        labels=task.classes,
-        words=task.words,
+        labels=task.labels if task.unit == "label" else task.classes,
+        unit=task.unit,
         encoders={name: modality.architecture() for name, modality in modalities.items()},
         dropout=recipe.dropout,
         **_fusion_config(recipe),

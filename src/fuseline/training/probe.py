@@ -13,16 +13,19 @@ from sklearn.linear_model import LogisticRegression
 from fuseline.errors import ConfigError
 
 Floats = NDArray[np.floating]
+RARE = -30.0
+"""Bias of a class without an example."""
 
 
 def fit_probe(
-    features_ND: Floats, labels_N: NDArray[np.int64], classes: int, penalty: float, steps: int
+    features_ND: Floats, labels_N: NDArray[np.int64], classes: int, penalty: float, steps: int, single: bool = False
 ) -> tuple[Floats, Floats]:
     """Fit a logistic regression on standardised features and fold the standardisation into it.
 
     Args:
         penalty: weight of half the squared weights against the summed loss.
         steps: of L-BFGS, at most.
+        single: whether rows may be all of one class, which is then foretold for any.
 
     Returns:
         weight [C, D] and bias [C] for raw features; classes without an example get a very low bias.
@@ -30,6 +33,8 @@ def fit_probe(
     Raises:
         ConfigError: the rows are all of one class.
     """
+    if single and len(np.unique(labels_N)) == 1:
+        return np.zeros((classes, features_ND.shape[1])), np.where(np.arange(classes) == labels_N[0], 0.0, RARE)
     if len(np.unique(labels_N)) == 1:
         raise ConfigError(
             f"evaluate.probe_rows: the {len(labels_N)} training rows that it keeps are all of one class, from which "
@@ -46,7 +51,7 @@ def fit_probe(
             np.hstack([-intercepts / 2, intercepts / 2]),
         )
     weight_CD = np.zeros((classes, features_ND.shape[1]))
-    bias_C = np.full(classes, -30.0)
+    bias_C = np.full(classes, RARE)
     weight_CD[model.classes_] = coefficients / std_D
     bias_C[model.classes_] = intercepts - weight_CD[model.classes_] @ mean_D
     return weight_CD, bias_C

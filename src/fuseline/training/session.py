@@ -55,13 +55,14 @@ def train_member(
     train.changes, train.seed = build_changes(modalities, recipe.augment), common.seed
     origin, replay = None if beginning is None else count_rows(beginning, train), find_replay(beginning, train)
     if lessons is not None:
-        counts_N = count_units(train) if task.words else [1] * len(train)
+        several = task.unit != "row"
+        counts_N = count_units(train) if several else [1] * len(train)
         soft = np.split(lessons.soft_UC, np.cumsum(counts_N)[:-1])
-        train.soft = soft if task.words else [each[0] for each in soft]
-    plain = Collator(readers, len(task.classes))
+        train.soft = soft if several else [each[0] for each in soft]
+    plain = Collator(readers, len(task.classes), words=task.words)
     adapters = tune(model, recipe)
     nn.Module.to(model, find_device(common))  # PreTrainedModel's own says nothing of its types
-    fed = Collator(readers, len(task.classes), encode_still(model, recipe, plain, [train, val]))
+    fed = Collator(readers, len(task.classes), encode_still(model, recipe, plain, [train, val]), task.words)
     collate = TrainingCollator(fed, recipe, weigh_classes(recipe, task, train.labels))
     told = {
         "recipe": recipe.model_dump(mode="json"),
@@ -83,8 +84,8 @@ def train_member(
 
 
 def count_units(examples: Examples) -> list[int]:
-    """Return how many words each row has."""
-    return [len(tags) for tags in examples.column("label")]
+    """Return how many units each row has, where these are no rows."""
+    return [len(labels) for labels in examples.column("label")]
 
 
 def find_replay(beginning: Beginning | None, train: Examples) -> Replay | None:

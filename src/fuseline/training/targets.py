@@ -1,6 +1,6 @@
 """What training batches have that others have not: mixed pictures, smoothed and weighted labels.
 
-Shape letters: B batch, U units (rows; where words are scored, words), C classes.
+Shape letters: B batch, U units (rows; where words or labels are scored, those), L labels, C classes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class TrainingCollator:
     """Make a training batch: a plain one, its pictures mixed, its labels smoothed and weighted.
 
     Args:
-        weights_C: factor of each class; None weighs all alike.
+        weights_C: factor of each class, where labels are scored of each label's no and yes [L, C]; None weighs all
+            alike.
     """
 
     def __init__(self, plain: Collator, recipe: Member, weights_C: Tensor | None) -> None:
@@ -54,14 +55,26 @@ def soften(labels_BC: Tensor, smoothing: float, weights_C: Tensor | None) -> Ten
 
 
 def weigh_classes(recipe: Member, task: Task, found_U: NDArray[np.int64]) -> Tensor | None:
-    """Return the factor of each class in the training loss, float [C], or None.
+    """Return the factor of each class in the training loss, float [C], of each label's no and yes [L, C], or None.
 
     Args:
         found_U: class indices of the training rows' units.
     """
     if recipe.class_weights is None:
         return None
+    if task.unit == "label":
+        return _weigh_labels(recipe, task, found_U)
     if isinstance(recipe.class_weights, dict):
         return torch.tensor([recipe.class_weights[name] for name in task.weighed])
     counts_C = np.bincount(found_U, minlength=len(task.classes))
     return torch.from_numpy(len(found_U) / (len(task.classes) * np.maximum(counts_C, 1))).float()
+
+
+def _weigh_labels(recipe: Member, task: Task, found_U: NDArray[np.int64]) -> Tensor:
+    """Weigh yes alone where weights are given, and balance it with no where they are to be found."""
+    if isinstance(recipe.class_weights, dict):
+        return torch.tensor([[1.0, recipe.class_weights[name]] for name in task.weighed])
+    yes_L = found_U.reshape(-1, len(task.labels)).sum(0)
+    rows = len(found_U) // len(task.labels)
+    counts_LC = np.stack([rows - yes_L, yes_L], axis=1)
+    return torch.from_numpy(rows / (2 * np.maximum(counts_LC, 1))).float()

@@ -287,10 +287,8 @@ def score_by(task: Task) -> Score:
         there = labels[..., 0] != IGNORED
         classes = labels.argmax(-1)
         found = [classes[row, there[row]].tolist() for row in range(len(labels))] if task.words else classes
-        truth = task.assume_truth(found)
         probs_UC = softmax(logits[there].astype(np.float64), axis=1)
-        sums = {name: rows.sum(0, keepdims=True) for name, rows in task.summands(probs_UC, truth).items()}
-        return float(task.metrics(sums)[task.headline][0])
+        return task.score(probs_UC, task.assume_truth(found))[task.headline]
 
     return Score(task.headline, headline)
 

@@ -75,7 +75,7 @@ def check_files(place: str, start: Start, folder: Path) -> None:
 
 def find_misfit(model: FusionModel, champion: FusionModel) -> str | None:
     """Say why a champion's member cannot be gone on from; None if only its labels may differ."""
-    for what in ("modalities", "words", "fusion", "fusion_options", "hidden"):
+    for what in ("modalities", "unit", "fusion", "fusion_options", "hidden"):
         if getattr(model.config, what) != getattr(champion.config, what):
             return f"has other {what.replace('_', ' ')}"
     for modality in model.config.modalities:

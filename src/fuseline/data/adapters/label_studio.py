@@ -122,6 +122,8 @@ def _answer(annotation: Result, text: Any, kind: str, question: str | None) -> s
     results = _results(annotation, kind, question)
     if kind == "ner":
         return to_json(sorted({_span(result, text) for result in results}))
+    if kind == "multilabel" and len(results) < 2:
+        return to_json([choice for result in results for choice in _choices(result)])
     if not results:
         raise DataError("not annotated")
     if len(results) > 1:
@@ -134,6 +136,13 @@ def _answer(annotation: Result, text: Any, kind: str, question: str | None) -> s
     if not isinstance(selected, str) or not selected:
         raise DataError(f"answer {clip(repr(selected), 60)} is not one choice")
     return selected
+
+
+def _choices(result: Result) -> list[str]:
+    choices = _value(result).get("choices", [])
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        raise DataError(f"answer {clip(repr(choices), 60)} is no list of choices")
+    return choices
 
 
 def _results(annotation: Result, kind: str, question: str | None) -> list[Result]:
