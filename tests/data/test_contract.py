@@ -176,6 +176,7 @@ def test_what_may_be_missing_may_be_missing(absent: str, rows: int, sound: Calla
 
 
 SPANS = Task(kind="ner", labels=["PER", "LOC"], scheme="bio")
+SEVERAL = Task(kind="multilabel", labels=["red", "blue"])
 QA = Task(kind="qa", labels=[])
 TARGETS = {
     "no JSON": (SPANS, "PER", {}, "is not a JSON list of [start, end, label]"),
@@ -185,6 +186,10 @@ TARGETS = {
     "backwards": (SPANS, '[[2, 1, "PER"]]', {}, "span [2, 1] does not lie within"),
     "no number": (SPANS, '[[true, 1, "PER"]]', {}, "span [True, 1] does not lie within"),
     "overlapping": (SPANS, '[[2, 5, "PER"], [0, 3, "LOC"]]', {}, "two spans overlap at character 2"),
+    "a label alone": (SEVERAL, "red", {}, "is not a JSON list of labels"),
+    "a list of lists": (SEVERAL, '[["red"]]', {}, "is not a JSON list of labels"),
+    "a list with another label": (SEVERAL, '["red", "mauve"]', {}, "label 'mauve' is not one of the 2 labels"),
+    "a list with a label twice": (SEVERAL, '["red", "red"]', {}, "names a label twice"),
     "an answer elsewhere": (QA, '[[1, "rose"]]', {"text_pair": "a rose"}, "answer 'rose' does not stand at character"),
     "a blank text": (Task(kind="generation", labels=[]), " ", {}, "target is blank"),
 }  # fmt: skip
@@ -266,6 +271,16 @@ def test_the_whole_is_refused_for(case: str, sound: Callable[..., dict[str, Any]
     assert len(report.broken) == 1
     assert report.broken[0].startswith(why)
     assert hold(rows_of(targets, sound, **changes), starts=starts).broken == []  # under a looser bound
+
+
+def test_of_several_labels_each_counts_by_itself(sound: Callable[..., dict[str, Any]]) -> None:
+    targets = ['["red", "blue"]'] * 30 + ["[]"] * 10 + ['["red"]', "broken"] * 30
+    rows = [sound(id=str(number), target=target) for number, target in enumerate(targets)]
+    assert hold(rows, SEVERAL, [40], min_class_share=0.5, max_drift=0.4).broken == [
+        "the smallest class has 30.00% of the rows, at least 50.00% expected by validate.min_class_share",
+        "distance of the newest shards' class shares from those before them: 50.0%, at most 40.0% allowed by "
+        "validate.max_drift",
+    ]
 
 
 def test_chance_is_no_drift(sound: Callable[..., dict[str, Any]]) -> None:

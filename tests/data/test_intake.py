@@ -328,6 +328,13 @@ def test_spans_are_counted_by_label_and_another_problem_s_targets_are_asked_abou
         take_in(folder, [draft(row("ij", "pink"))], "test", task, rules())
 
 
+def test_labels_are_counted_one_by_one_where_a_row_may_have_several(folder: Path) -> None:
+    task = Task(kind="multilabel", labels=["red", "blue"])
+    begin(folder, "made up", task)
+    good = [row("ab", '["red", "blue"]'), row("cd", '["red"]'), row("ef", "[]")]
+    assert take_in(folder, [draft(*good)], "test", task, rules()).targets == {"red": 2, "blue": 1}
+
+
 BESIDE: dict[str, tuple[str, dict[str, Any]]] = {
     "facts of another shard": ("facts", {"from": ("1", "facts")}),
     "facts that are a shard": ("facts", {"from": ("0", None)}),

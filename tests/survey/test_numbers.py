@@ -158,6 +158,15 @@ def test_of_spans_a_row_is_shown_once(hold: Hold) -> None:
     assert len({row for rows in found.values() for row in rows}) == 4
 
 
+def test_rows_count_for_each_of_their_labels_and_are_shown_for_one(hold: Hold) -> None:
+    rows = [{"text": f"ab {n}", "target": '["red", "blue"]' if n % 2 else "[]"} for n in range(6)]
+    held = hold(rows, task="multilabel", labels=("red", "blue"))
+    assert {label: each["train"] for label, each in counts(held).items()} == {"red": 3, "blue": 3, "none": 3}
+    found = choose_gallery(held.manifest, held, counts(held), 96, 1)
+    assert {label: len(rows) for label, rows in found.items()} == {"red": 1, "blue": 1, "none": 1}
+    assert len({row for rows in found.values() for row in rows}) == 3
+
+
 def test_without_labels_some_rows_are_shown(hold: Hold) -> None:
     held = hold([{"text": f"t{n}"} for n in range(30)], task="generation", labels=())
     assert [len(rows) for rows in choose_gallery(held.manifest, held, {}, 96, 3).values()] == [9]

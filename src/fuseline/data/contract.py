@@ -262,8 +262,8 @@ def summarise(frame: pd.DataFrame, task: Task, starts: Sequence[int]) -> dict[st
     }
     if task.kind in LABELLED:
         labels = frame["target"] if task.kind == "classification" else _one_by_one(frame["target"])
-        counts = labels.value_counts()
-        summary["smallest_class"] = float(min(counts.get(label, 0) for label in task.labels) / rows)
+        counts, given = labels.value_counts(), max(frame["target"].notna().sum(), 1)
+        summary["smallest_class"] = float(min(counts.get(label, 0) for label in task.labels) / given)
         summary["drift"] = drift(labels, starts)
     return summary
 

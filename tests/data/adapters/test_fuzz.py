@@ -22,7 +22,7 @@ NAMES = {
     "conll": "rows.conll",
     "label_studio": "rows.json", "squad": "rows.json",
 }  # fmt: skip
-KINDS = st.sampled_from(["classification", "ner", "qa", "generation"])
+KINDS = st.sampled_from(["classification", "multilabel", "ner", "qa", "generation"])
 
 fuzz = settings(
     max_examples=120, deadline=None,

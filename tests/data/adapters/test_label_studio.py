@@ -132,6 +132,23 @@ def test_spans_are_counted_in_characters(
 
 
 @pytest.mark.parametrize(
+    ("results", "target"),
+    [([choice("red", "blue")], '["blue", "red"]'), ([choice("red")], '["red"]'), ([choice()], "[]"), ([], "[]")],
+)
+def test_choices_are_a_list_where_there_may_be_several(
+    export: Callable[..., Path], rows_of: Rows, results: list[Any], target: str
+) -> None:
+    (row,) = rows_of(export(task({"text": "a"}, by(1, *results), by(2, *results))), kind="multilabel")
+    assert row["target"] == target
+
+
+def test_choices_of_two_questions_are_no_answer_to_one(export: Callable[..., Path], rows_of: Rows) -> None:
+    asked = by(1, choice("red"), choice("blue", name="other"))
+    (row,) = rows_of(export(task({"text": "a"}, asked)), kind="multilabel")
+    assert "2 answers" in row["problem"]
+
+
+@pytest.mark.parametrize(
     ("bad", "why"),
     [
         (span(0, 3, "Bob", "PER"), "span 0-3 is not 'Bob' in the text"),

@@ -139,6 +139,12 @@ def test_spans_are_a_target_in_json(write: Write, rows_of: Rows) -> None:
     assert [row["target"] for row in rows_of(path, kind="ner")] == ['[[0, 1, "PER"]]', "[]"]
 
 
+def test_labels_are_a_list_of_any_length_where_there_may_be_several(write: Write, rows_of: Rows) -> None:
+    lines = [{"text": "t", "label": given} for given in (["a", "b"], ["a"], [], '["b"]')]
+    path = write("rows.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    assert [row["target"] for row in rows_of(path, kind="multilabel")] == ['["a", "b"]', '["a"]', "[]", '["b"]']
+
+
 def test_a_meta_that_is_an_object_takes_the_rest_in(write: Write, rows_of: Rows) -> None:
     path = write("rows.jsonl", '{"text": "t", "label": "x", "meta": {"a": 1}, "b": 2}\n'
                  '{"text": "t", "label": "x", "meta": "{\\"a\\": 1}", "b": 2}\n'

@@ -123,7 +123,7 @@ def _answer(annotation: Result, text: Any, kind: str, question: str | None) -> s
     if kind == "ner":
         return to_json(sorted({_span(result, text) for result in results}))
     if kind == "multilabel" and len(results) < 2:
-        return to_json([choice for result in results for choice in _choices(result)])
+        return to_json(sorted({choice for result in results for choice in _choices(result)}))
     if not results:
         raise DataError("not annotated")
     if len(results) > 1:
