@@ -179,16 +179,17 @@ def test_another_scheme_gives_words_other_tags(
     assert max(words_of(tmp_path, "label")) > max(words_of(line, "label"))
 
 
-def on_pictures(document: dict[str, Any]) -> dict[str, Any]:
-    """Give the expert pictures in place of texts."""
-    return {"picture": document["members"]["experts"]["text"] | {"modality": "image"}}
+def on_pictures(document: dict[str, Any]) -> None:
+    """Give the expert pictures in place of texts, and leave it alone."""
+    expert = document["members"]["experts"]["text"] | {"modality": "image"}
+    document.update(members={"experts": {"picture": expert}, "fusions": {}}, distill=None)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda document: document["task"].pop("scheme"), "scheme: ner takes bio or bioes"),
-        (lambda document: document["members"].update(fusions={}, experts=on_pictures(document)), "must use text"),
+        (on_pictures, "must use text"),
         (
             lambda document: document["members"]["experts"]["text"].update(
                 augment={"text": {"drop": 0.1, "swap": 0.0}}
