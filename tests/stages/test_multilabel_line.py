@@ -176,7 +176,7 @@ def test_weights_of_labels_count(
     document["members"]["experts"].pop("image")
     for weights in (None, "balanced", {"red": 5.0, "green": 1.0, "blue": 1.0}):
         document["members"]["experts"]["text"] |= {"class_weights": weights, "epochs": 1}
-        run("train", document | {"members": document["members"] | {"fusions": {}}, "distill": None})
+        run("train", document | {"members": document["members"] | {"fusions": {}}, "distill": None, "pretrain": None})
         made.add(hashlib.sha256(Path("build/train/experts/text/model.safetensors").read_bytes()).hexdigest())
     assert len(made) == 3
 

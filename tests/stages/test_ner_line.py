@@ -60,6 +60,7 @@ def tagging(document: dict[str, Any]) -> dict[str, Any]:
         member |= {"epochs": 12, "dropout": 0.0}
     found["members"]["fusions"]["fusion"] |= {"start": {"text": "text"}, "epochs": 2}
     found["distill"]["student"] |= {"start": {"text": "text"}}
+    found["pretrain"] = None
     return found
 
 
