@@ -40,8 +40,10 @@ from fuseline.training.modalities.hub import digest_model
 from fuseline.training.modalities.text import load_tokenizer
 from fuseline.training.pretrained import build_member
 
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")  # a busy machine is no failure
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+settings.register_profile("same", untimed, derandomize=True)  # a run fails for what was changed, not by chance
+settings.register_profile("search", untimed, derandomize=False, max_examples=5000)
+settings.load_profile("same")
 
 BLOCK = """
 import sys

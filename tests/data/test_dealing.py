@@ -18,7 +18,7 @@ from fuseline.data.forgetting import forget
 from fuseline.data.intake import begin
 from fuseline.data.rewrite import listed_files
 from fuseline.data.shards import read_manifest
-from fuseline.data.split import SPLITS
+from fuseline.data.split import SPLITS, split_of
 from fuseline.errors import DataError
 from tests.data.test_intake import TASK, row, take
 
@@ -109,3 +109,20 @@ def test_an_altered_file_of_pins_is_told(folder: Path) -> None:
     pq.write_table(pa.table({"id": ["x"]}), folder / entry.file)
     with pytest.raises(DataError, match="pins-"):
         splits(folder)
+
+
+def test_a_version_that_was_held_out_stays_so_though_the_next_one_was_not(tmp_path: Path) -> None:
+    names = [str(n) for n in range(50)]
+    groups = {split_of(name, SETTINGS.salt, SETTINGS.val, SETTINGS.test): name for name in names}
+    begin(tmp_path, "made up", TASK)
+    take(tmp_path, row("one", id="x", group=groups["test"]), row("two", id="y", group=groups["train"]))
+    take(tmp_path, row("one", id="y"), max_duplicates=1.0)
+    take(tmp_path, row("one", id="u"), max_duplicates=1.0)
+    take(tmp_path, row("three", id="y", group=groups["train"]))
+    assert splits(tmp_path) == {"x": "test", "y": "train", "u": "test"}
+    erase(tmp_path, "x")
+    entry = read_manifest(tmp_path).pinned_splits
+    assert entry is not None
+    found = pq.read_table(tmp_path / entry.file).drop_columns("settings").to_pylist()
+    assert found == [{"id": "y", "version": 1, "split": "none"}, {"id": "u", "version": 0, "split": "test"}]
+    assert splits(tmp_path) == {"y": "train", "u": "test"}

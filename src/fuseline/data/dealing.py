@@ -19,7 +19,7 @@ from fuseline.data.leakage import report
 from fuseline.data.pins import make_pins, read_pins, without_pins, write_pins
 from fuseline.data.rewrite import drop_unlisted
 from fuseline.data.shards import read_manifest
-from fuseline.data.split import ABSENT, HELD_OUT, Arrivals, Codes, deal
+from fuseline.data.split import ABSENT, HELD_OUT, SPLITS, Arrivals, Codes, deal, find_families
 from fuseline.records import Leakage
 
 
@@ -58,12 +58,11 @@ def keeping_splits(folder: Path, settings: Prepare) -> Iterator[None]:
     was_N = deal(before.arrivals, links, settings).splits_N
     yield
     after, links = _read(folder, settings)
-    home_N = _look_up(before, was_N, after)
-    moved_N = find_moved(after.arrivals, links, settings, home_N)
-    manifest = read_manifest(folder)
-    ids = after.names["id"]
+    stayed = pc.is_in(before.names["id"], value_set=after.names["id"].combine_chunks()).to_numpy()
+    pins_N = pin_rows(after.arrivals, links, settings, was_N[stayed])
+    ids, manifest = after.names["id"], read_manifest(folder)
+    new = make_pins(ids, pins_N, settings)
     old = read_pins(folder, manifest)
-    new = make_pins(ids.filter(pa.array(moved_N)).to_pylist(), home_N[moved_N], settings)
     kept = without_pins(old.filter(pc.is_in(old["id"], value_set=ids.combine_chunks())), new)
     entry = write_pins(folder, pa.concat_tables([kept, new]))
     manifest.model_copy(update={"pinned_splits": entry}).write(folder / "manifest.json")
@@ -76,27 +75,35 @@ def _read(folder: Path, settings: Prepare) -> tuple[Rows, Links]:
     return rows, find_links(read_contents(rows.facts, settings.duplicates), settings.duplicates.match)
 
 
-def _look_up(before: Rows, was_N: Codes, after: Rows) -> Codes:
-    """Return the split that each row which stands was in; ABSENT for the others."""
-    stood = pa.array(before.live_N)
-    at = pc.index_in(after.names["id"], value_set=before.names["id"].filter(stood).combine_chunks())
-    found_N = pa.array(was_N).filter(stood).take(at.combine_chunks()).fill_null(ABSENT).to_numpy()
-    return np.where(after.live_N & (found_N != HELD_OUT), found_N, ABSENT).astype(np.int8)
+def pin_rows(arrivals: Arrivals, links: Links, settings: Prepare, was_N: Codes) -> Codes:
+    """Find the rows that have to be pinned lest one leaves its split, or two of a family part.
 
-
-def find_moved(arrivals: Arrivals, links: Links, settings: Prepare, home_N: Codes) -> Bools:
-    """Find the rows that would leave their split unless they were pinned to it.
-
-    Whom such a pin draws along is found as well. A row that was in no split may join one.
+    Superseded rows count as well: later ones may be tied to them. What was held out may join a split, unless its family
+    is in several then: it stays held out. Rows that a pin would draw along are pinned as well.
 
     Args:
-        home_N: the split that each row was in; ABSENT for rows that were in none, or do not stand.
+        was_N: where each row was, HELD_OUT included.
+
+    Returns:
+        Where each row is to be pinned, HELD_OUT included; ABSENT for rows that are not.
     """
-    moved_N = np.zeros(len(home_N), bool)
-    while (leaves_N := (home_N != ABSENT) & (deal(arrivals, links, settings).splits_N != home_N)).any():
-        moved_N |= leaves_N
-        pins_I = np.full(int(arrivals.ids_N.max()) + 1, ABSENT, np.int8)  # of each id, for all its versions
-        pins_I[arrivals.ids_N[moved_N]] = home_N[moved_N]
-        pinned_N = np.where(pins_I[arrivals.ids_N] != ABSENT, pins_I[arrivals.ids_N], arrivals.pinned_N)
-        arrivals = replace(arrivals, pinned_N=pinned_N)
-    return moved_N
+    family_N, pins_N = find_families(arrivals, links), np.full(len(was_N), ABSENT, np.int8)
+    while True:
+        splits_N = deal(arrivals, links, settings).splits_N
+        moved_N = (splits_N != was_N) & (pins_N == ABSENT)
+        back_N = moved_N & (was_N != HELD_OUT)
+        if not back_N.any():  # only now is it known which splits the families are in
+            back_N = moved_N & _find_torn(family_N, splits_N)
+        if not back_N.any():
+            return pins_N
+        pins_N[back_N] = was_N[back_N]
+        arrivals = replace(arrivals, pinned_N=np.where(pins_N != ABSENT, pins_N, arrivals.pinned_N))
+
+
+def _find_torn(family_N: Ints, splits_N: Codes) -> Bools:
+    """Say which rows are of a family that is in several splits."""
+    there_KS = np.zeros((len(family_N), len(SPLITS)), bool)
+    placed = np.flatnonzero(splits_N != HELD_OUT)
+    there_KS[family_N[placed], splits_N[placed]] = True
+    torn_N: Bools = there_KS.sum(1)[family_N] > 1
+    return torn_N

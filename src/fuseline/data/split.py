@@ -66,7 +66,7 @@ class Arrivals:
     declared_N: Codes
     """The split that the row itself names; ABSENT for none."""
     pinned_N: Codes
-    """The split that the row stays in, whatever else there is; ABSENT for none."""
+    """Where the row stays, whatever else there is, HELD_OUT included; ABSENT for no pin."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def deal(arrivals: Arrivals, links: Links, settings: Prepare) -> Dealing:
     Args:
         links: duplicates; those between a row and earlier ones depend on these alone.
     """
-    ties = Links.join([links, _same_id(arrivals.ids_N)])
+    ties = Links.join([links, _tie_equal(arrivals.ids_N)])  # a correction stays where the example was
     order = np.argsort(ties.later_P, kind="stable")
     later_P, earlier_P = ties.later_P[order], ties.earlier_P[order]
     dealt, start = _Dealt.nothing(arrivals), 0
@@ -122,10 +122,19 @@ def deal(arrivals: Arrivals, links: Links, settings: Prepare) -> Dealing:
     return Dealing(dealt.splits_N, dealt.held_out)
 
 
-def _same_id(ids_N: Ints) -> Links:
-    """Tie each row to the first of its id: a correction stays where the example was."""
-    rows = np.flatnonzero(ids_N != ABSENT)
-    _, first, inverse = np.unique(ids_N[rows], return_index=True, return_inverse=True)
+def find_families(arrivals: Arrivals, links: Links) -> Ints:
+    """Return the number of each row's family over all batches: what ids, groups and duplicates join, step by step."""
+    ties, size = Links.join([links, _tie_equal(arrivals.ids_N), _tie_equal(arrivals.groups_N)]), len(arrivals.ids_N)
+    _, family_N = connected_components(
+        coo_array((np.ones(len(ties)), (ties.later_P, ties.earlier_P)), (size, size)), directed=False
+    )
+    return family_N.astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _tie_equal(numbers_N: Ints) -> Links:
+    """Tie each row to the first of the same number."""
+    rows = np.flatnonzero(numbers_N != ABSENT)
+    _, first, inverse = np.unique(numbers_N[rows], return_index=True, return_inverse=True)
     earlier = rows[first[inverse]]
     return Links(rows[earlier < rows], earlier[earlier < rows])
 
@@ -236,7 +245,7 @@ def _deal_batch(batch: _Batch, dealt: _Dealt, targets_K: Codes, frozen: bool, va
     splits_B = np.where(batch.pinned_B == ABSENT, splits_B, batch.pinned_B)
     dealt.splits_N[batch.rows] = splits_B
     dealt.groups_G[batch.new_groups] = targets_K[batch.family_B[batch.new_heads - batch.rows.start]]
-    pinned = np.flatnonzero((batch.pinned_B != ABSENT) & (batch.groups_B != ABSENT))
+    pinned = np.flatnonzero((batch.pinned_B != ABSENT) & (batch.pinned_B != HELD_OUT) & (batch.groups_B != ABSENT))
     dealt.groups_G[batch.groups_B[pinned]] = batch.pinned_B[pinned]  # more rows of the group go where it is
     dealt.heads_G[batch.new_groups] = batch.new_heads
     held = np.flatnonzero(splits_B == HELD_OUT)
