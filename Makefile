@@ -26,7 +26,7 @@ install: .venv/.installed ## install everything, versions and hashes from requir
 retrain: install ## train, judge, publish; `Error 3` is a refusal, no fault
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m flows.retrain $(ARGS)
 
-test: install ## run all tests, as many files at once as there are cores
+test: install ## run all tests, a file per core at once, 4 at most
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-examples: install ## follow the recipes of examples/ on the published sets in DATA=FOLDER, unpacked or as .tar.gz

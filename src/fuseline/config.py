@@ -136,6 +136,10 @@ class Duplicates(Section):
     0 takes pictures only whose pixels are the same."""
 
 
+DEALT_BY = {"salt", "val", "test", "val_from_train", "duplicates"}
+"""Keys of `prepare` that rows are dealt by. Freezing the test split moves nothing by itself."""
+
+
 class Prepare(Section):
     """How examples are dealt to the splits, by a stable hash of their group."""
 
@@ -800,7 +804,8 @@ class Objectives(Section):
 class Pretrain(Optimisation):
     """Joint pre-training: before there are members, encoders learn from the training rows that have both modalities.
 
-    No label is looked at. All members start from what it gives.
+    No label is looked at. All members start from what it gives, but for those that go on from a champion's. Items are
+    compared within each part of a step, and each process: fewer rows there are another, easier task.
     """
 
     modalities: Annotated[list[Modality], Field(min_length=2, max_length=2)]
@@ -889,7 +894,8 @@ class Patterns(Section):
     """Members' weights for each pattern of modalities that are there."""
 
     pull: Positive
-    """As many rows as this of a pattern weigh as much as the weights of all rows, which theirs are drawn towards."""
+    """As many rows as this (words, or labels of rows, where these are scored) of a pattern weigh as much as the weights of
+    all, which theirs are drawn towards."""
 
 
 class Stacking(Section):

@@ -247,6 +247,10 @@ class Start(Record):
     """Shards of the data set that the champion's held too."""
     files: dict[str, str]
     """Files of its members, by their path in start/, and their sha256."""
+    prepare: dict[str, Any] = {}
+    """The champion's section of that name: what its rows were dealt by."""
+    encoders: dict[str, Any] = {}
+    """The champion's section of that name: whose weights and inputs it had."""
 
 
 class Origin(Record):
@@ -305,7 +309,7 @@ class Decoding(Record):
     """What a system has learned of how its probabilities become an answer."""
 
     transitions: Transitions | None = None
-    """Of ner, by a loss over sequences; None allows what the scheme allows, alike."""
+    """Of ner; None allows what the scheme allows, alike."""
     thresholds: list[float] = []
     """Of multilabel: the probability from which a row has each label; empty stands for one half."""
 

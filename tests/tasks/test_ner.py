@@ -202,3 +202,12 @@ def test_an_answer_tells_each_entity_with_its_text_and_how_sure_it_is() -> None:
         "entities": [{"start": 0, "end": 9, "label": "LOC", "text": "New  York", "score": 0.7}]
     }
     assert task.answer("", probs[:0]) == {"entities": []}
+
+
+def test_what_goes_on_with_nothing_begins_an_entity() -> None:
+    task = Ner(["ORG", "LOC"], "bio")
+    outside, begin, inside, other = (task.tags.index(tag) for tag in ("O", "B-ORG", "I-ORG", "I-LOC"))
+    assert task.runs([inside, outside]) == [(0, 0, "ORG")]
+    assert task.runs([begin, outside, inside]) == [(0, 0, "ORG"), (2, 2, "ORG")]
+    assert task.runs([begin, other, other]) == [(0, 0, "ORG"), (1, 2, "LOC")]
+    assert task.runs([begin, inside, inside]) == [(0, 2, "ORG")]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from fuseline.config import Encoders, WarmStart
+from fuseline.config import Encoders, Params, WarmStart
 from fuseline.errors import ModelError
 from fuseline.models.member import FusionModel
 from fuseline.records import Start, sha256_of
@@ -33,18 +34,26 @@ def champion(build: Build, expert: Recipe) -> FusionModel:
 
 
 @pytest.fixture
-def start(champion: FusionModel, tmp_path: Path) -> Path:
+def params(encoders: Encoders) -> Params:
+    """The settings of the champion, and of the training that goes on from it."""
+    found = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    return Params.model_validate(found | {"encoders": encoders.model_dump()})
+
+
+@pytest.fixture
+def start(champion: FusionModel, params: Params, tmp_path: Path) -> Path:
     """The folder of a champion with one member, its record beside it."""
     folder = tmp_path / "start"
     champion.save_pretrained(folder / "experts/text")
     files = {str(path.relative_to(folder)): sha256_of(path) for path in (folder / "experts/text").iterdir()}
-    Start(version="v1.0.0", known=["shard-00000-a.parquet"], files=files).write(tmp_path / "start.json")
+    known, settings = ["shard-00000-a.parquet"], params.model_dump(mode="json", include={"prepare", "encoders"})
+    Start(version="v1.0.0", known=known, files=files, **settings).write(tmp_path / "start.json")
     return folder
 
 
-def test_weights_are_those_of_the_champion_s_member(build: Build, expert: Recipe, start: Path) -> None:
+def test_weights_are_those_of_the_champion_s_member(build: Build, expert: Recipe, start: Path, params: Params) -> None:
     model = build(expert("text"), 5)
-    beginning = begin(model, WANTED, start, "experts/text")
+    beginning = begin(model, WANTED, params, start, "experts/text")
     assert beginning is not None
     assert (beginning.version, beginning.replay) == ("v1.0.0", 0.5)
     assert beginning.known == {"shard-00000-a.parquet"}
@@ -91,10 +100,10 @@ def test_a_member_that_was_saved_fits_what_it_was(
     assert find_misfit(build(expert("text")), FusionModel.from_pretrained(start / "experts/text")) is None
 
 
-def test_what_is_not_asked_for_is_not_begun(build: Build, expert: Recipe, start: Path) -> None:
+def test_what_is_not_asked_for_is_not_begun(build: Build, expert: Recipe, start: Path, params: Params) -> None:
     model = build(expert("text"), 5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert begin(model, None, start, "experts/text") is None
+    assert begin(model, None, params, start, "experts/text") is None
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
@@ -106,13 +115,13 @@ def test_what_is_not_asked_for_is_not_begun(build: Build, expert: Recipe, start:
     ],
 )
 def test_it_trains_anew_and_says_why_where(
-    record: dict[str, Any], place: str, why: str, build: Build, expert: Recipe, start: Path
+    record: dict[str, Any], place: str, why: str, build: Build, expert: Recipe, start: Path, params: Params
 ) -> None:
     path = start.with_suffix(".json")
     Start.read(path).model_copy(update=record).write(path)
     model = build(expert("text"), 5)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    beginning = begin(model, WANTED, start, place)
+    beginning = begin(model, WANTED, params, start, place)
     assert beginning is not None
     assert beginning.version is None
     assert why in beginning.why
@@ -121,8 +130,33 @@ def test_it_trains_anew_and_says_why_where(
 
 @pytest.mark.parametrize("break_it", [lambda path: path.unlink(), lambda path: path.write_bytes(b"other")])
 def test_files_other_than_the_recorded_ones_are_refused(
-    break_it: Callable[[Path], Any], build: Build, expert: Recipe, start: Path
+    break_it: Callable[[Path], Any], build: Build, expert: Recipe, start: Path, params: Params
 ) -> None:
     break_it(start / "experts/text/model.safetensors")
     with pytest.raises(ModelError, match=r"model\.safetensors: not the file .* champion v1\.0\.0.*dvc pull start\.dvc"):
-        begin(build(expert("text")), WANTED, start, "experts/text")
+        begin(build(expert("text")), WANTED, params, start, "experts/text")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        pytest.param({"prepare": {"salt": "other"}}, "dealt to the splits by another `prepare`", id="dealt otherwise"),
+        pytest.param({"encoders": {"text": {"revision": "0" * 64}}}, "has another text encoder", id="other weights"),
+    ],
+)
+def test_a_champion_of_other_rows_or_weights_is_not_gone_on_from(
+    changed: dict[str, Any], why: str, build: Build, expert: Recipe, start: Path, params: Params
+) -> None:
+    for section, keys in changed.items():
+        old = getattr(params, section)
+        nested = {
+            key: getattr(old, key).model_copy(update=value) if isinstance(value, dict) else value
+            for key, value in keys.items()
+        }
+        params = params.model_copy(update={section: old.model_copy(update=nested)})
+    model, fresh = build(expert("text"), 5), build(expert("text"), 5)
+    beginning = begin(model, WANTED, params, start, "experts/text")
+    assert beginning is not None
+    assert beginning.version is None
+    assert why in beginning.why
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fuseline.config import Prepare
+from fuseline.config import DEALT_BY, Prepare
 from fuseline.data.rewrite import name_file
 from fuseline.data.shards import check_file, open_writer
 from fuseline.data.split import ABSENT, SPLITS, Codes
@@ -87,10 +87,6 @@ def _number_versions(ids: pa.ChunkedArray) -> NDArray[np.int64]:
 def _key(ids: pa.ChunkedArray | pa.Array, versions: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     """Return one string for an id's version."""
     return pc.binary_join_element_wise(versions.cast(pa.string()), ids, " ")
-
-
-DEALT_BY = {"salt", "val", "test", "val_from_train", "duplicates"}
-"""Settings that rows are dealt by. Freezing the test split moves nothing by itself."""
 
 
 def _digest(settings: Prepare) -> str:

@@ -45,7 +45,7 @@ def resample(
     parts = [
         task.metrics({name: counts_RG @ column for name, column in sums.items()})
         | (ranked(counts_RG[:, group_N]) if ranked else {})
-        for counts_RG in _counts(len(names_G), resamples, seed)
+        for counts_RG in _counts(len(names_G), resamples, seed, len(groups_N) if ranked else len(names_G))
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -58,10 +58,14 @@ def _sum_by_group(rows: Floats, groups_N: Groups) -> Floats:
     return sums
 
 
-def _counts(groups: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield how often each resample drew each group [R, G], a share of the resamples at a time."""
+def _counts(groups: int, resamples: int, seed: int, width: int) -> Iterator[Floats]:
+    """Yield how often each resample drew each group [R, G], a share of the resamples at a time.
+
+    Args:
+        width: of the widest array that is made for each resample.
+    """
     random = np.random.default_rng(seed)
-    step = max(1, _CHUNK // groups)
+    step = max(1, _CHUNK // width)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = random.integers(groups, size=(size, groups))

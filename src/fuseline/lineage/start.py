@@ -50,7 +50,11 @@ def _fetch(clone: Path, champion: Registered, places: Sequence[str]) -> Start:
     files: dict[str, str] = {}
     for place in sorted(set(places) & set(trained_at(clone, champion.tag))):
         files |= _fetch_member(clone, champion, place)
-    return Start(version=champion.version, known=known_shards(clone, champion.version, champion.tag), files=files)
+    params = yaml.safe_load(git(clone, "show", f"{champion.tag}:params.yaml"))
+    return Start(
+        version=champion.version, known=known_shards(clone, champion.version, champion.tag), files=files,
+        prepare=params["prepare"], encoders=params["encoders"],
+    )  # fmt: skip
 
 
 def trained_at(clone: Path, revision: str) -> list[str]:
@@ -80,7 +84,7 @@ def _fetch_member(clone: Path, champion: Registered, place: str) -> dict[str, st
 def known_shards(clone: Path, version: str, tag: str) -> list[str]:
     """Return the shards of the data set that the champion's held too, by their digest or that of their batch.
 
-    None where its manifest is gone: then every row counts as new.
+    Without its manifest none is known: every row counts as new.
     """
     target = clone / ".fuseline" / f"manifest-{version}.json"
     if not target.exists():

@@ -52,7 +52,7 @@ class Ensemble(nn.Module):
 
         Returns:
             probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C]; where words or labels are
-            scored [B, W, C], [B, W, C], [B, W, M, C], all classes alike for words that are not there.
+            scored [B, W, C], [B, W, C], [B, W, M, C]; those of words that are not there say nothing.
         """
         encoded = self._encode_shared(inputs)
         logits = [

@@ -19,7 +19,7 @@ def main(params: Params, name: str) -> None:
     task = entry.task_of(params)
     model = build_member(recipe, encoders, task, params.train.seed)
     start_encoders(model, entry.PRETRAIN)
-    beginning = begin(model, recipe.warm_start, entry.START, f"fusions/{name}")
+    beginning = begin(model, recipe.warm_start, params, entry.START, f"fusions/{name}")
     if beginning is None or beginning.version is None:
         take_encoders(model, recipe.start, entry.EXPERTS)
     folder = entry.fresh(entry.FUSIONS / name)

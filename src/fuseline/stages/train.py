@@ -18,7 +18,7 @@ def main(params: Params, name: str) -> None:
     task = entry.task_of(params)
     model = build_member(recipe, encoders, task, params.train.seed)
     start_encoders(model, entry.PRETRAIN)
-    beginning = begin(model, recipe.warm_start, entry.START, f"experts/{name}")
+    beginning = begin(model, recipe.warm_start, params, entry.START, f"experts/{name}")
     folder = entry.fresh(entry.EXPERTS / name)
     train_member(name, model, recipe, task, encoders, params.train, entry.PREPARE, folder, beginning)
 

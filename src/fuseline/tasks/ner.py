@@ -83,18 +83,19 @@ class Ner(Task):
         return tags
 
     def decode(self, tags: Sequence[int], words: Sequence[Bounds]) -> list[Span]:
-        """Return the entities that a sound sequence of tags stands for."""
+        """Return the entities that a sequence of tags stands for."""
         return [(words[first][0], words[last][1], label) for first, last, label in self.runs(tags)]
 
     def runs(self, tags: Sequence[int]) -> list[tuple[int, int, str]]:
-        """Return each entity's first and last word, and its label."""
+        """Return each entity's first and last word, and its label; what goes on with nothing begins one."""
         found: list[tuple[int, int, str]] = []
         for word, tag in enumerate(tags):
             part, _, label = self.tags[tag].partition("-")
             if part in ("B", "S"):
                 found.append((word, word, label))
             elif part in ("I", "E"):
-                found[-1] = (found[-1][0], word, label)
+                goes_on = bool(found) and found[-1][1:] == (word - 1, label)
+                found[-1 if goes_on else len(found) :] = [(found[-1][0] if goes_on else word, word, label)]
         return found
 
     def find(self, probs_UC: Floats) -> list[int]:

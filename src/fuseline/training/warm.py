@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fuseline.config import WarmStart
+from fuseline.config import DEALT_BY, Params, WarmStart
 from fuseline.errors import ModelError
 from fuseline.models.member import FusionModel
 from fuseline.records import Start, sha256_of
@@ -31,11 +31,12 @@ class Beginning:
     replay: float = 1.0
 
 
-def begin(model: FusionModel, wanted: WarmStart | None, folder: Path, place: str) -> Beginning | None:
+def begin(model: FusionModel, wanted: WarmStart | None, params: Params, folder: Path, place: str) -> Beginning | None:
     """Put the weights of the champion's member into `model`, as it is before training, if there is one that fits.
 
     Args:
         wanted: None trains anew, and so does whatever does not fit.
+        params: those of this training.
         folder: holds the champion's members; its record lies beside it.
         place: the member's in it, such as experts/text.
 
@@ -54,7 +55,7 @@ def begin(model: FusionModel, wanted: WarmStart | None, folder: Path, place: str
         return Beginning(None, f"champion {start.version} has no member {Path(place).name}")
     check_files(place, start, folder)
     champion = load_member(folder / place)
-    if why_not := find_misfit(model, champion):
+    if why_not := find_other(start, params, model.config.modalities) or find_misfit(model, champion):
         return Beginning(None, f"the member of champion {start.version} {why_not}")
     new = take_over(model, champion)
     learnt = f"; new to it: {', '.join(new)}" if new else ""
@@ -71,6 +72,21 @@ def check_files(place: str, start: Start, folder: Path) -> None:
                 f"{folder / file}: not the file that start.json lists for champion {start.version}; fetch it: "
                 "`dvc pull start.dvc`"
             )
+
+
+def find_other(start: Start, params: Params, modalities: Sequence[str]) -> str | None:
+    """Say by what settings a champion's member cannot be gone on from; None if none keeps from it.
+
+    Dealt by others, rows that it was trained on may now be those that it is judged by. Weights of the same shape that
+    were loaded from elsewhere, or tokens with other numbers, fit nothing here.
+    """
+    dealt_by = params.prepare.model_dump(mode="json", include=DEALT_BY)
+    if {key: start.prepare.get(key) for key in dealt_by} != dealt_by:
+        return "was trained on rows that were dealt to the splits by another `prepare`"
+    for modality in modalities:
+        if start.encoders.get(modality) != getattr(params.encoders, modality).model_dump(mode="json"):
+            return f"has another {modality} encoder"
+    return None
 
 
 def find_misfit(model: FusionModel, champion: FusionModel) -> str | None:
