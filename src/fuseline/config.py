@@ -894,7 +894,7 @@ class Patterns(Section):
     """Members' weights for each pattern of modalities that are there."""
 
     pull: Positive
-    """As many rows as this (words, or labels of rows, where these are scored) of a pattern weigh as much as the weights of
+    """As many rows as this (words, or labels, where these are scored) of a pattern weigh as much as the weights of
     all, which theirs are drawn towards."""
 
 
