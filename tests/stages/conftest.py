@@ -29,7 +29,7 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
     small = {"dropout": 0.1, "epochs": 2, "batch_size": 4, "warmup": 0.1, "schedule": "linear", "label_smoothing": 0.0,
              "patience": None, "weight_decay": 0.0}  # fmt: skip
     for name, member in (found["members"]["experts"] | found["members"]["fusions"]).items():
-        member |= small | {"augment": {} if name == "text" else {"image": NO_AUGMENT}}
+        member |= small | {"augment": {} if name == "text" else {"image": dict(NO_AUGMENT)}}
         member["learning_rate"] = dict.fromkeys(member["learning_rate"], 0.01)
     found["members"]["fusions"]["fusion"] |= {"hidden": 8, "modality_dropout": 0.0}
     student = copy.deepcopy(found["members"]["fusions"]["fusion"]) | {"epochs": 1}
@@ -39,7 +39,7 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
         "hidden": 8, "heads": 2, "mask": 0.3, "learning_rate": {"text": 0.01, "image": 0.01, "head": 0.01},
         "optimizer": {"betas": [0.9, 0.999], "eps": 1e-8}, "weight_decay": 0.0, "max_grad_norm": 1.0, "epochs": 2,
         "batch_size": 6, "accumulation": 1, "warmup": 0.1, "schedule": "linear", "patience": None,
-        "augment": {"image": NO_AUGMENT},
+        "augment": {"image": dict(NO_AUGMENT)},
     }  # fmt: skip
     found["evaluate"]["resamples"] = 10
     found["benchmark"] |= {"calls": 2, "warmup": 1, "batch_sizes": [1, 2]}

@@ -133,7 +133,7 @@ def put(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 def alone(document: dict[str, Any], name: str, modality: str) -> dict[str, Any]:
     """Give an expert another modality, and leave no fusion member that would miss the first."""
-    document = put(document, "pretrain", None)
+    document = put(put(document, "pretrain", None), "distill", None)
     changed = put(put(document, f"{EXPERTS}.{name}.modality", modality), "members.fusions", {})
     return put(changed, f"{EXPERTS}.{name}.augment", {})
 
