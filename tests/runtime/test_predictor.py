@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fuseline.errors import BundleError, DataError
+from fuseline.records import BUNDLE_FORMAT
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.session import NO_GPU, can_work, describe_device, gpu_name, open_session, providers_used
@@ -170,8 +171,8 @@ def test_keys_that_are_not_known_yet_are_passed_over(copy: Path) -> None:
 
 
 def test_a_newer_format_is_refused_whatever_else_it_holds(copy: Path) -> None:
-    (copy / "bundle.json").write_text('{"format": 3, "classes": ["red"]}')
-    with pytest.raises(BundleError, match=r"bundle\.json: the bundle is of format 3, .* up to 2: update Fuseline$"):
+    (copy / "bundle.json").write_text(f'{{"format": {BUNDLE_FORMAT + 1}, "classes": ["red"]}}')
+    with pytest.raises(BundleError, match=r"bundle\.json: the bundle is of format .* up to \d: update Fuseline$"):
         read_bundle(copy)
 
 
