@@ -203,7 +203,10 @@ def test_each_key_of_the_network_from_nothing_changes_what_comes_out(
         audio, changed = Audio(settings), encoders.model_copy(update={"audio": settings})
         recipe = {"modality": "audio", "tuning": "full", "learning_rate": {"encoder": 1e-3, "head": 1e-2}}
         member = build_member(
-            config.Expert.model_construct(**recipe, dropout=0.0), changed, Classification(LABELS), seed=0
+            config.Expert.model_construct(**recipe, dropout=0.0, loss="cross_entropy"),
+            changed,
+            Classification(LABELS),
+            seed=0,
         ).eval()
         batch = Collator({"audio": audio.reader}, 3)([{"audio": audio.reader.read(tone(700, 0.4)), "label": 0}])
         with torch.no_grad():
