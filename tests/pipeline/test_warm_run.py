@@ -50,6 +50,7 @@ def test_a_run_goes_on_from_the_champion_replays_its_rows_and_a_clone_of_it_does
     for target in ("data.dvc", "start.dvc", "build/prepare"):  # of several at once DVC 3.67 checks out one
         pulled = shell(clone, "dvc", "pull", target)
         assert pulled.returncode == 0, pulled.stderr
+    (clone / "build/pretrain").mkdir(exist_ok=True)  # off: nothing is in it
     again = shell(clone, "dvc", "repro", "--single-item", "--force", "train@text")
     assert again.returncode == 0, again.stdout + again.stderr
     history = History.read(clone / "build/train/experts/text/history.json")
