@@ -33,12 +33,10 @@ from fuseline.progress import say
 from fuseline.records import Epoch, History, digest_of, files_of
 from fuseline.tasks import build_task
 from fuseline.tasks.base import Task
-from fuseline.training.checkpoints import take_encoders
-from fuseline.training.pretrained import build_member
-from fuseline.training.pretraining import SUFFIX, start_encoders
+from fuseline.training.beginning import build_begun
+from fuseline.training.pretraining import SUFFIX
 from fuseline.training.session import train_member
 from fuseline.training.trainer import curve_of, set_up
-from fuseline.training.warm import begin
 
 PREPARED, PRETRAINED = Path("build/prepare"), Path("build/pretrain")
 EXPERTS, START = Path("build/train/experts"), Path("start")
@@ -296,12 +294,8 @@ def _task(params: Params) -> Task:
 def _train(params: Params, name: str, folder: Path, watch: TrainerCallback) -> None:
     recipe = params.members.all()[name]
     task = _task(params)
-    model = build_member(recipe, params.encoders, task, params.train.seed)
-    if params.pretrain is not None:
-        start_encoders(model, PRETRAINED)
-    beginning = begin(model, recipe.warm_start, params, START, f"{_kind(params, name)}/{name}")
-    if name in params.members.fusions and (beginning is None or beginning.version is None):
-        take_encoders(model, params.members.fusions[name].start, EXPERTS)
+    place, pretrained = f"{_kind(params, name)}/{name}", None if params.pretrain is None else PRETRAINED
+    model, beginning = build_begun(recipe, params, task, place, pretrained, START, EXPERTS)
     train_member(
         name, model, recipe, task, params.encoders, params.train, PREPARED, folder, beginning, callbacks=[watch]
     )

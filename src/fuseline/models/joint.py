@@ -6,19 +6,19 @@ Shape letters: B batch, S tokens of a text, T parts of the other modality's item
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 
 from fuseline.inputs import own_inputs
 from fuseline.models.encoders import build_encoder
 from fuseline.models.encoders.base import Encoded, mean_over
 from fuseline.models.fusion import CrossLayer
 from fuseline.models.member import run_encoder
-from fuseline.models.modes import rest_frozen
+from fuseline.models.modes import EncodersModel
 
 START_SCALE = 1 / 0.07
 """What similarities are multiplied by at first, as Radford et al. 2021; it is trained."""
@@ -53,7 +53,7 @@ class JointConfig(PretrainedConfig):
         super().__init__(**options)
 
 
-class JointModel(PreTrainedModel):
+class JointModel(EncodersModel):
     """Encoders of texts and of one other modality, with what their objectives need; only the encoders are kept.
 
     Each objective that has a weight above 0 is computed, and they are summed by their weights.
@@ -66,8 +66,6 @@ class JointModel(PreTrainedModel):
 
     config_class = JointConfig
     config: JointConfig
-    main_input_name = "labels"
-    accepts_loss_kwargs = False  # as in FusionModel
 
     def __init__(self, config: JointConfig) -> None:
         super().__init__(config)
@@ -88,16 +86,6 @@ class JointModel(PreTrainedModel):
         self.word_bias = nn.Parameter(torch.zeros(words.num_embeddings))
         self.log_scale = nn.Parameter(torch.tensor(START_SCALE).log())
         self.all_tied_weights_keys: dict[str, str] = {}
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training; what is frozen stays as in evaluation."""
-        super().train(mode)
-        for encoder in self.encoders.values():
-            rest_frozen(encoder)
-        return self
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Keep what the constructors set."""
 
     def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> dict[str, Tensor]:
         """Return the `loss`, and as `logits`, bool [B], whether each text's own item is the most similar of the batch.

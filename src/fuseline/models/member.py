@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 
 from fuseline.inputs import own_inputs
 from fuseline.inputs.base import flag, vectors
@@ -20,7 +20,7 @@ from fuseline.models.encoders import build_encoder
 from fuseline.models.encoders.base import Encoded
 from fuseline.models.fusion import FUSIONS, Fused, Fusion
 from fuseline.models.losses import cross_entropy
-from fuseline.models.modes import in_evaluation, rest_frozen
+from fuseline.models.modes import EncodersModel, in_evaluation
 from fuseline.models.units import by_word, repeat, repeat_for_words, word_states, yes_or_no
 
 IGNORED = -100
@@ -62,7 +62,7 @@ class FusionConfig(PretrainedConfig):
         return self.unit == "word"
 
 
-class FusionModel(PreTrainedModel):
+class FusionModel(EncodersModel):
     """Classify from whichever modalities it was built for; any of them may be missing in an example.
 
     A missing modality is a presence flag and a learned embedding in place of the encoder's features,
@@ -71,8 +71,6 @@ class FusionModel(PreTrainedModel):
 
     config_class = FusionConfig
     config: FusionConfig
-    main_input_name = "labels"
-    accepts_loss_kwargs = False  # `inputs` are no options of the loss: Trainer takes any **keywords for such
     supports_gradient_checkpointing = False
 
     def __init__(self, config: FusionConfig) -> None:
@@ -90,16 +88,6 @@ class FusionModel(PreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(sizes[0] if self.fusion is None else self.fusion.size, len(config.labels))
         self.all_tied_weights_keys: dict[str, str] = {}
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training; what is frozen stays as in evaluation, norms and dropout too."""
-        super().train(mode)
-        for encoder in self.encoders.values():
-            rest_frozen(encoder)
-        return self
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """Keep what the constructors set: each part initialises itself."""
 
     def forward(
         self, labels: Tensor | None = None, encoded: Mapping[str, Encoded] | None = None, **inputs: Tensor

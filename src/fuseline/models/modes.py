@@ -4,8 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from torch import nn
+from transformers import PreTrainedModel
+
+
+class EncodersModel(PreTrainedModel):
+    """A model of encoders by modality: what is frozen in them stays still, and all parts initialise themselves."""
+
+    main_input_name = "labels"
+    accepts_loss_kwargs = False  # `inputs` are no options of the loss: Trainer takes any **keywords for such
+    encoders: nn.ModuleDict
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; what is frozen stays as in evaluation, norms and dropout too."""
+        super().train(mode)
+        for encoder in self.encoders.values():
+            rest_frozen(encoder)
+        return self
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keep what the constructors set."""
 
 
 def rest_frozen(module: nn.Module) -> None:

@@ -12,9 +12,7 @@ NAMES = {"map": "mAP", "f1": "F1", "macro_f1": "macro F1", "nll": "NLL", "brier"
 
 def name(metric: str) -> str:
     """Name a metric in words, as inside a sentence."""
-    return {"map": "mAP", "f1": "F1", "macro_f1": "macro F1", "nll": "NLL", "brier": "Brier", "ece": "ECE"}.get(
-        metric, metric
-    )
+    return NAMES.get(metric, metric)
 
 
 def metric(value: float | None) -> str:

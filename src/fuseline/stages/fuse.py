@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from fuseline.config import Params
 from fuseline.stages import entry
-from fuseline.training.checkpoints import take_encoders
-from fuseline.training.pretrained import build_member
-from fuseline.training.pretraining import start_encoders
+from fuseline.training.beginning import build_begun
 from fuseline.training.session import train_member
 from fuseline.training.trainer import set_up
-from fuseline.training.warm import begin
 
 
 def main(params: Params, name: str) -> None:
@@ -17,11 +14,7 @@ def main(params: Params, name: str) -> None:
     recipe, encoders = params.members.fusions[name], params.encoders
     set_up(params.train)
     task = entry.task_of(params)
-    model = build_member(recipe, encoders, task, params.train.seed)
-    start_encoders(model, entry.PRETRAIN)
-    beginning = begin(model, recipe.warm_start, params, entry.START, f"fusions/{name}")
-    if beginning is None or beginning.version is None:
-        take_encoders(model, recipe.start, entry.EXPERTS)
+    model, beginning = build_begun(recipe, params, task, f"fusions/{name}", entry.PRETRAIN, entry.START, entry.EXPERTS)
     folder = entry.fresh(entry.FUSIONS / name)
     train_member(name, model, recipe, task, encoders, params.train, entry.PREPARE, folder, beginning)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-HALF = 0.5
+from fuseline.tasks.multilabel import HALF
+
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
