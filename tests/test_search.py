@@ -213,11 +213,14 @@ def test_a_fusion_member_starts_from_the_experts_as_its_stage_does(write: Write,
 
 def test_pretrained_encoders_are_started_from_as_the_stage_does(write: Write, folder: Path, encoders: Any) -> None:
     plain = run(write(), 1)
-    recipe = config.load().members.experts["text"]
-    model = build_member(recipe, encoders, Classification(config.load().task.labels), seed=5)
-    weights = {name: 2 * tensor for name, tensor in model.encoders["text"].state_dict().items()}
+    document = config.read(Path("params.yaml")) | {"pretrain": settings().model_dump(mode="json", exclude_unset=True)}
+    (folder / "params.yaml").write_text(yaml.safe_dump(document))
     (folder / "build/pretrain").mkdir()
-    save_file(weights, folder / f"build/pretrain/text{SUFFIX}")
+    for modality in ("text", "image"):
+        recipe = config.load().members.experts[modality]
+        model = build_member(recipe, encoders, Classification(config.load().task.labels), seed=5)
+        weights = {name: 2 * tensor for name, tensor in model.encoders[modality].state_dict().items()}
+        save_file(weights, folder / f"build/pretrain/{modality}{SUFFIX}")
     found = run(write(), 1)
     assert found.name != plain.name
     train.main(config.load(), "text")
