@@ -433,9 +433,11 @@ def _kind_of_loss(value: Any) -> str:
 
 
 Loss = Annotated[
-    Annotated[Literal["cross_entropy"], Tag("name")] | Annotated[Focal, Tag("focal")], Discriminator(_kind_of_loss)
+    Annotated[Literal["cross_entropy", "crf"], Tag("name")] | Annotated[Focal, Tag("focal")],
+    Discriminator(_kind_of_loss),
 ]
-"""What training minimises; validation is always by plain cross-entropy."""
+"""What training minimises. crf, for ner: the loss is of a text's tags as one sequence; how tags follow each other is
+learned too, decides the answers, and counts in validation. With any other, validation is by plain cross-entropy."""
 
 
 def _kind_of_weights(value: Any) -> str:
@@ -572,6 +574,15 @@ class Recipe(Optimisation):
     """null weighs all classes alike."""
     label_smoothing: Share
     """Share of each label that is spread evenly over all classes."""
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> Self:
+        if self.loss == "crf" and (self.class_weights is not None or self.label_smoothing):
+            raise ValueError(
+                "the loss crf is of whole sequences and knows no weights of classes and no smoothing; set "
+                "class_weights to null and label_smoothing to 0"
+            )
+        return self
 
 
 class ExpertRates(Section):
@@ -1131,6 +1142,8 @@ class Params(Section):
         for name, member in self.recipes.items():
             if self.task.kind == "ner":
                 _check_reads_words(name, member)
+            elif member.loss == "crf":
+                raise ValueError(f"loss of member {name}: crf is of sequences of tags; {self.task.kind} has none")
             elif missing := [each for each in member.modalities if not self.members.experts_on(each)]:
                 raise ValueError(
                     f"members.fusions.{name}.modalities: there is no expert on {missing[0]} to compare with"

@@ -22,9 +22,10 @@ from fuseline.cli import app
 from fuseline.data.shards import SCHEMA, write_data_set
 from fuseline.errors import BundleError
 from fuseline.judge import compare
-from fuseline.records import Benchmark, Evaluation, Parity
+from fuseline.records import Benchmark, Combination, Evaluation, Parity, Transitions
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
+from fuseline.tasks.ner import Ner
 from tests.conftest import COLORS, LABELS, WORDS, paint, run_readme
 
 pytestmark = pytest.mark.slow
@@ -232,3 +233,64 @@ def test_weights_of_labels_reach_the_tags(
         for folder in (tmp_path, line)
     )
     assert made != before
+
+
+def test_a_member_with_the_loss_crf_learns_how_tags_follow_each_other_and_answers_by_it(
+    line: Path, tagging: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build").mkdir()
+    for place in ("data", "build/prepare"):
+        (tmp_path / place).symlink_to(line / place)
+    document = copy.deepcopy(tagging)
+    document["members"]["experts"]["text"] |= {"loss": "crf", "epochs": 6}
+    document["distill"] = None
+    for stage in ("train", "fuse", "combine", "distill", "evaluate", "export"):
+        run(stage, document)
+    combination = Combination.read(Path("build/combine/combination.json"))
+    learned = Transitions.read(Path("build/train/experts/text/transitions.json"))
+    plain = Ner(LABELS, "bio").transitions
+    assert learned.start != plain.start
+    assert combination.decodings["text"].transitions == learned
+    assert combination.decodings["fusion"].transitions is None
+    pooled = combination.decoding.transitions
+    assert pooled is not None
+    share = combination.weights["text"] / combination.temperature
+    assert pooled.end == pytest.approx([share * score for score in learned.end])
+    assert read_bundle(Path("build/export/bundle")).transitions == pooled
+    evaluation = Evaluation.read(Path("build/evaluate/evaluation.json"))
+    assert evaluation.members["text"]["f1"].value > 0.5
+    test = sorted(Path("build/prepare/test").glob("*.parquet"))
+    texts, targets = ([row for file in test for row in pq.read_table(file)[name].to_pylist()] for name in
+                      ("text", "target"))  # fmt: skip
+    predictor = Predictor(Path("build/export/bundle"), ["CPUExecutionProvider"], 1)
+    assert predictor.task.transitions == pooled  # type: ignore[attr-defined]
+    probs = pq.read_table("build/evaluate/predictions.parquet")["probabilities"].to_numpy()
+    task = Ner(LABELS, "bio").decided(combination.decoding)
+    labels = [task.number(target, text) for target, text in zip(targets, texts, strict=True)]
+    found = task.score(np.concatenate(probs).reshape(-1, 7), task.find_truth(labels, targets, texts))
+    assert found["f1"] == pytest.approx(evaluation.ensemble["f1"].value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"label_smoothing": 0.1}, "smoothing"),
+        ({"class_weights": "balanced"}, "weights"),
+    ],
+    ids=["smoothing", "weights"],
+)
+def test_the_loss_crf_is_refused_with_what_it_does_not_know(
+    change: dict[str, Any], words: str, tagging: dict[str, Any]
+) -> None:
+    document = copy.deepcopy(tagging)
+    document["members"]["experts"]["text"] |= {"loss": "crf"} | change
+    with pytest.raises(ValueError, match=f"the loss crf is of whole sequences.*{words}"):
+        config.Params.model_validate(document)
+
+
+def test_the_loss_crf_is_refused_where_there_are_no_sequences(document: dict[str, Any]) -> None:
+    found = copy.deepcopy(document)
+    found["members"]["experts"]["text"]["loss"] = "crf"
+    with pytest.raises(ValueError, match="crf is of sequences of tags; classification has none"):
+        config.Params.model_validate(found)

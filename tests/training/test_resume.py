@@ -58,7 +58,7 @@ def train(
             "tiny",
             model,
             recipe,
-            score_by(Classification(LABELS)),
+            score_by(Classification(LABELS), model),
             COMMON,
             train,
             val,

@@ -50,7 +50,7 @@ def train(
         plain = Collator(readers, 3)
         changed, folder = TrainingCollator(plain, recipe, None), tmp_path_factory.mktemp("checkpoints")
         return model, fit(
-            "tiny", model, recipe, score_by(Classification(LABELS)), common, *splits, changed, plain, folder
+            "tiny", model, recipe, score_by(Classification(LABELS), model), common, *splits, changed, plain, folder
         )
 
     return run

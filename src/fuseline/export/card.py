@@ -67,7 +67,7 @@ inputs["words"] = np.array([first or [-2]])
 ENTITY_LINES = """\
 bundle = json.load(open("bundle.json"))
 steps = {name: np.array(scores) for name, scores in bundle["transitions"].items()}
-scores = np.log(np.clip(probabilities, 1e-12, 1))
+scores = np.log(np.clip(probabilities, 1e-30, 1))
 total, back = steps["start"] + scores[0], []  # the best sound sequence of tags (Viterbi)
 for score in scores[1:]:
     reached = total[:, None] + steps["steps"]

@@ -16,6 +16,7 @@ from transformers import PretrainedConfig
 
 from fuseline.inputs import own_inputs
 from fuseline.inputs.base import flag, vectors
+from fuseline.models.crf import Crf
 from fuseline.models.encoders import build_encoder
 from fuseline.models.encoders.base import Encoded
 from fuseline.models.fusion import FUSIONS, Fused, Fusion
@@ -43,6 +44,7 @@ class FusionConfig(PretrainedConfig):
         dropout: float = 0.0,
         modality_dropout: float = 0.0,
         unit: str = "row",
+        crf: bool = False,
         **options: Any,
     ) -> None:
         self.modalities = modalities or []
@@ -54,6 +56,7 @@ class FusionConfig(PretrainedConfig):
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.unit = unit
+        self.crf = crf
         super().__init__(**options)
 
     @property
@@ -87,6 +90,7 @@ class FusionModel(EncodersModel):
         self.gamma = 0.0  # of the focal loss, in training only: no part of the model
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(sizes[0] if self.fusion is None else self.fusion.size, len(config.labels))
+        self.crf = Crf(len(config.labels)) if config.crf else None
         self.all_tied_weights_keys: dict[str, str] = {}
 
     def forward(
@@ -118,7 +122,12 @@ class FusionModel(EncodersModel):
             return {"logits": logits}
         there = labels[..., 0] != IGNORED
         gamma = self.gamma if self.training else 0.0
-        loss = cross_entropy(logits[there], labels[there], gamma) if there.any() else logits.sum() * 0
+        if not there.any():
+            loss = logits.sum() * 0
+        elif self.crf is not None:
+            loss = self.crf(logits, labels.argmax(-1), there)
+        else:
+            loss = cross_entropy(logits[there], labels[there], gamma)
         return {"loss": loss if fused.penalty is None else loss + fused.penalty, "logits": logits}
 
     def fuse(

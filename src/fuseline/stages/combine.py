@@ -14,12 +14,15 @@ from fuseline.models.combine import Combiner, patterns_of
 from fuseline.progress import say
 from fuseline.records import Combination, Stack
 from fuseline.stages import entry
+from fuseline.tasks.ner import Ner
 from fuseline.training.combine import (
     Said,
     choose_stack,
     choose_weights,
     fit_decoding,
     fit_temperature,
+    pool_steps,
+    read_learned,
     read_validation,
     weigh_by_pattern,
 )
@@ -41,7 +44,10 @@ def main(params: Params) -> None:
     stack, held_out = (None, {}) if how.stack is None else choose_stack(said, pooled_UC, how.stack)
     temperature = fit_temperature(pooled_UC, said.labels_U)  # stacking, fitted on these rows, would seem too sure
     logits_UC = Combiner(weights_M, temperature * one, pool, table_PM, stack)(*given)
-    decide = partial(fit_decoding, params.task, said)
+    decide, task = partial(fit_decoding, params.task, said), entry.task_of(params)
+    learned = {name: read_learned(_folder(name, member)) for name, member in members.items()}
+    plain = task.transitions if isinstance(task, Ner) else None
+    steps = None if plain is None else pool_steps(list(learned.values()), plain, weights, temperature)
     combination = Combination(
         weights=dict(zip(names, weights, strict=True)),
         temperature=temperature,
@@ -50,9 +56,10 @@ def main(params: Params) -> None:
         patterns={} if table_PM is None else name_patterns(said, table_PM, names),
         stack=None if stack is None else Stack(weights=stack[0].tolist(), bias=stack[1].tolist()),
         held_out=held_out,
-        decoding=decide(logits_UC.softmax(1), said.usable_UM.any(1)),
+        decoding=decide(logits_UC.softmax(1), said.usable_UM.any(1), steps),
         decodings={
-            name: decide(said.log_probs_UMC[:, at].exp(), said.usable_UM[:, at]) for at, name in enumerate(names)
+            name: decide(said.log_probs_UMC[:, at].exp(), said.usable_UM[:, at], learned[name])
+            for at, name in enumerate(names)
         },
     )
     combination.write(entry.fresh(entry.COMBINE) / "combination.json")

@@ -29,6 +29,8 @@ from fuseline.tasks.viterbi import FORBIDDEN, decode
 
 OUTSIDE = "O"
 NO_ENTITY = "no entity"
+LEAST = 1e-30
+"""Lower probabilities count as this: scores of steps are weighed against their logarithms."""
 
 
 class Ner(Task):
@@ -53,6 +55,12 @@ class Ner(Task):
 
     def decided(self, decoding: Decoding) -> Self:
         return type(self)(self.labels, self.scheme, decoding.transitions or self.transitions)
+
+    def constrain(self, learned: Transitions) -> Transitions:
+        """Forbid, of steps whose scores were learned, those that the scheme does not allow."""
+        allowed = allow(self.tags, self.scheme)
+        sums = {name: np.array(getattr(learned, name)) + getattr(allowed, name) for name in type(learned).model_fields}
+        return Transitions(**{name: scores.tolist() for name, scores in sums.items()})
 
     def adopt(self, theirs: Self, probs_UC: Floats) -> tuple[Self, Floats]:
         found = self.decided(Decoding(transitions=_by_name(self, theirs)))
@@ -100,7 +108,7 @@ class Ner(Task):
 
     def find(self, probs_UC: Floats) -> list[int]:
         """Return the best sound sequence of tags for one text's words."""
-        return decode(np.log(np.clip(probs_UC, 1e-12, 1)), self.transitions)
+        return decode(np.log(np.clip(probs_UC, LEAST, 1)), self.transitions)
 
     def find_truth(self, labels: Sequence[Any], targets: Sequence[str], texts: Sequence[str | None]) -> Truth:
         spans = [[(start, end, label) for start, end, label in json.loads(target)] for target in targets]

@@ -24,6 +24,7 @@ def build_member(recipe: Member, encoders: Encoders, task: Task, seed: int) -> F
         modalities=list(recipe.modalities),
         labels=task.labels if task.unit == "label" else task.classes,
         unit=task.unit,
+        crf=recipe.loss == "crf",
         encoders={name: modality.architecture() for name, modality in modalities.items()},
         dropout=recipe.dropout,
         **_fusion_config(recipe),

@@ -18,6 +18,7 @@ from fuseline.progress import say
 from fuseline.records import History, Origin, files_of
 from fuseline.tasks.base import Task
 from fuseline.training import resume
+from fuseline.training.combine import STEPS
 from fuseline.training.examples import Change, Collator, Examples
 from fuseline.training.features import encode
 from fuseline.training.lessons import Lessons
@@ -26,7 +27,7 @@ from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
 from fuseline.training.steps import Replay
 from fuseline.training.targets import TrainingCollator, weigh_classes
-from fuseline.training.trainer import find_device, fit, is_first, score_by
+from fuseline.training.trainer import find_device, fit, is_first, read_steps, score_by
 from fuseline.training.tuning import merge, tune
 from fuseline.training.warm import Beginning
 
@@ -37,6 +38,8 @@ def train_member(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:  # fmt: skip
     """Train a member on `prepared`; write checkpoint, readers' files, history.json, validation.npy to `folder`.
+
+    A member that learns how tags follow each other also has transitions.json there.
 
     validation.npy holds the log-probabilities [U, C] of the units of all validation rows, in order: what the ensemble
     is fitted on.
@@ -73,7 +76,7 @@ def train_member(
     }
     key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
     with resume.keep(key, first=is_first()) as checkpoints:
-        score, named = score_by(task), f"train {name}"
+        score, named = score_by(task, model), f"train {name}"
         epochs = fit(
             named, model, recipe, score, common, train, val, collate, fed, checkpoints, replay, lessons, callbacks
         )
@@ -81,6 +84,8 @@ def train_member(
         if is_first():
             history = History(metric=task.headline, epochs=epochs, origin=origin)
             _write(name, model, history, Examples(prepared / "val", modalities), plain, folder)
+            if (steps := read_steps(model, task)) is not None:
+                steps.write(folder / STEPS)
 
 
 def count_units(examples: Examples) -> list[int]:

@@ -32,8 +32,9 @@ from fuseline.errors import ConfigError
 from fuseline.models.joint import JointModel
 from fuseline.models.member import IGNORED, FusionModel
 from fuseline.progress import Progress, say
-from fuseline.records import Epoch
+from fuseline.records import Decoding, Epoch, Transitions
 from fuseline.tasks.base import Task
+from fuseline.tasks.ner import Ner
 from fuseline.training import resume
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.layers import depths
@@ -280,7 +281,7 @@ def rates_by_name(model: Trained, recipe: Member | Pretrain) -> dict[str, float]
     return found
 
 
-def score_by(task: Task) -> Score:
+def score_by(task: Task, model: FusionModel) -> Score:
     """Score validation by the headline metric; words without a token are left out."""
 
     def headline(logits: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -288,9 +289,18 @@ def score_by(task: Task) -> Score:
         classes = labels.argmax(-1)
         found = [classes[row, there[row]].tolist() for row in range(len(labels))] if task.words else classes
         probs_UC = softmax(logits[there].astype(np.float64), axis=1)
-        return task.score(probs_UC, task.assume_truth(found))[task.headline]
+        learned = task.decided(Decoding(transitions=read_steps(model, task)))
+        return learned.score(probs_UC, task.assume_truth(found))[task.headline]
 
     return Score(task.headline, headline)
+
+
+def read_steps(model: FusionModel, task: Task) -> Transitions | None:
+    """Return the scores of steps between tags that a member has learned, if it learns any."""
+    if model.crf is None or not isinstance(task, Ner):
+        return None
+    start, steps, end = (scores.detach().double().cpu().tolist() for scores in model.crf.parameters())
+    return task.constrain(Transitions(start=start, steps=steps, end=end))
 
 
 def _score(score: Score, prediction: EvalPrediction) -> dict[str, float]:

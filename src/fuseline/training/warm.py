@@ -91,7 +91,7 @@ def find_other(start: Start, params: Params, modalities: Sequence[str]) -> str |
 
 def find_misfit(model: FusionModel, champion: FusionModel) -> str | None:
     """Say why a champion's member cannot be gone on from; None if only its labels may differ."""
-    for what in ("modalities", "unit", "fusion", "fusion_options", "hidden"):
+    for what in ("modalities", "unit", "crf", "fusion", "fusion_options", "hidden"):
         if getattr(model.config, what) != getattr(champion.config, what):
             return f"has other {what.replace('_', ' ')}"
     for modality in model.config.modalities:
@@ -114,6 +114,12 @@ def take_over(model: FusionModel, champion: FusionModel) -> list[str]:
         rows = model.state_dict()[name].clone()
         rows[_places(shared, ours)] = weights[name][_places(shared, theirs)]
         weights[name] = rows
+    for name in [name for name in weights if name.startswith("crf.")]:
+        scores, axes = model.state_dict()[name].clone(), weights[name].ndim
+        scores[torch.meshgrid(*[_places(shared, ours)] * axes, indexing="ij")] = weights[name][
+            torch.meshgrid(*[_places(shared, theirs)] * axes, indexing="ij")
+        ]
+        weights[name] = scores
     model.load_state_dict(weights)
     return [label for label in ours if label not in theirs]
 
