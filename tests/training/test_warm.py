@@ -15,6 +15,7 @@ from fuseline.errors import ModelError
 from fuseline.models.member import FusionModel
 from fuseline.records import Start, sha256_of
 from fuseline.tasks.classification import Classification
+from fuseline.tasks.ner import Ner
 from fuseline.training.pretrained import build_member
 from fuseline.training.warm import begin, find_misfit, take_over
 from tests.conftest import liven
@@ -59,6 +60,21 @@ def test_weights_are_those_of_the_champion_s_member(build: Build, expert: Recipe
     assert beginning.known == {"shard-00000-a.parquet"}
     theirs = FusionModel.from_pretrained(start / "experts/text").state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.state_dict().items())
+
+
+def test_scores_of_steps_between_tags_that_both_know_are_kept(expert: Recipe, encoders: Encoders) -> None:
+    recipe = expert("text").model_copy(update={"loss": "crf"})
+    champion, model = (build_member(recipe, encoders, Ner(labels, "bio"), 1) for labels in (["a", "b"], ["c", "b"]))
+    assert champion.crf is not None
+    assert model.crf is not None
+    torch.nn.init.normal_(champion.crf.steps_CC)
+    torch.nn.init.normal_(champion.crf.end_C)
+    assert take_over(model, champion) == ["B-c", "I-c"]
+    both, theirs = [0, 3, 4], [0, 3, 4]  # O, B-b and I-b
+    assert torch.equal(model.crf.steps_CC[both][:, both], champion.crf.steps_CC[theirs][:, theirs])
+    assert torch.equal(model.crf.end_C[both], champion.crf.end_C[theirs])
+    assert not model.crf.steps_CC[1:3].any()
+    assert find_misfit(model, build_member(expert("text"), encoders, Ner(["a"], "bio"), 1)) == "has other crf"
 
 
 def test_a_label_keeps_its_row_of_the_head_a_new_one_gets_a_fresh_one_and_a_lost_one_goes(
