@@ -73,6 +73,10 @@ def free_spoken_digits(folder: Path) -> int:
     return 60
 
 
+def spoken_and_written_digits(folder: Path) -> int:
+    return free_spoken_digits(folder.with_name("free-spoken-digits"))
+
+
 def grocery_store(folder: Path) -> int:
     classes = []
     for number, name in enumerate(["Gala", "Leek", "Oatghurt"]):
@@ -172,7 +176,8 @@ def xquad_en(folder: Path) -> int:
 
 LAYOUTS: dict[str, Callable[[Path], int]] = {
     "easy-vqa": easy_vqa, "free-spoken-digits": free_spoken_digits, "grocery-store": grocery_store,
-    "scitldr-a": scitldr_a, "semeval2010-task8": semeval2010_task8, "sroie-receipts": sroie_receipts,
+    "scitldr-a": scitldr_a, "semeval2010-task8": semeval2010_task8,
+    "spoken-and-written-digits": spoken_and_written_digits, "sroie-receipts": sroie_receipts,
     "wikigold-ner": wikigold_ner, "wnut17-ner": wnut17_ner, "xquad-en": xquad_en,
 }  # fmt: skip
 """Each writes a set into a folder and returns how many examples the recipe makes of it."""
