@@ -25,6 +25,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging as transformers_logging
 
 from fuseline.config import SGD, Decayed, Member, Polynomial, Pretrain, Restarts, Train
@@ -162,7 +163,8 @@ class MemberTrainer(Trainer):
     ) -> Any:
         """Weigh a part's mean by its share of the step's units: the sum over parts is then the mean over the step.
 
-        Times the number of processes, over which gradients are averaged.
+        Times the number of processes, over which gradients are averaged. In validation a batch's mean becomes its sum
+        over units by its rows, of which Trainer takes the mean over all rows.
         """
         soft = inputs.pop("soft", None)
         outputs = model(**inputs)
@@ -170,9 +172,26 @@ class MemberTrainer(Trainer):
         if soft is not None:
             assert self.lessons is not None
             loss = self.lessons.blend(loss, outputs["logits"], soft, inputs["labels"])
-        share = 1.0 if num_items_in_batch is None else (inputs["labels"] != IGNORED).sum() / num_items_in_batch
-        loss = loss * share * self.args.world_size
+        labels = inputs["labels"]
+        if self.model.training:
+            share = 1.0 if num_items_in_batch is None else (labels != IGNORED).sum() / num_items_in_batch
+            loss = loss * share * self.args.world_size
+        else:
+            loss = loss * (_count_units(labels) / len(labels))
         return (loss, outputs) if return_outputs else loss
+
+    def evaluation_loop(self, *args: Any, **options: Any) -> EvalLoopOutput:
+        """Validate; the loss is a mean over the units of all rows, however these are dealt to batches."""
+        found = super().evaluation_loop(*args, **options)
+        labels = np.asarray(found.label_ids)
+        assert found.metrics is not None
+        found.metrics["eval_loss"] *= len(labels) / max(1, _count_units(labels))
+        return found
+
+
+def _count_units(labels: Any) -> int:
+    """Count the units that are there among labels [N, any, C]."""
+    return int((labels[..., 0] != IGNORED).sum())
 
 
 def set_up(common: Train) -> None:
