@@ -18,7 +18,7 @@ from fuseline.lineage.champion import installed_problem
 from fuseline.lineage.runs import Run
 from fuseline.lineage.workspace import Workspace
 from fuseline.progress import clock
-from fuseline.records import Evaluation, Verdict
+from fuseline.records import Evaluation, System, Verdict
 from fuseline.report.tables import METRICS
 
 
@@ -36,6 +36,8 @@ class Outcome:
     verdict: Verdict | None = None
     by_machine_alone: bool = False
     evaluation: Evaluation | None = None
+    system: System = "ensemble"
+    """What of the evaluation the bundle holds."""
     paths: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
@@ -84,7 +86,7 @@ def tell(outcome: Outcome) -> State[Outcome]:
     console.print()
     console.print(Panel(_headline(outcome), border_style=_color(outcome), title="fuseline retrain", title_align="left"))
     if outcome.verdict is not None and outcome.evaluation is not None:
-        console.print(_systems(outcome.evaluation))
+        console.print(tell_systems(outcome.evaluation, outcome.system))
         console.print(_rules(outcome.verdict))
     for name, path in outcome.paths.items():
         console.print(f"  {name:<9} {os.path.relpath(path)}", highlight=False, soft_wrap=True)
@@ -123,11 +125,11 @@ def _color(outcome: Outcome) -> str:
     return {"published": "green", "refused": "yellow", "unchanged": "cyan"}.get(outcome.outcome, "red")
 
 
-def _systems(evaluation: Evaluation) -> Table:
+def tell_systems(evaluation: Evaluation, exported: System) -> Table:
+    """Show what each member and system reaches, the exported one in bold."""
     metric = evaluation.headline
-    table = Table(
-        title=f"{METRICS[metric]} on {evaluation.rows:,} test rows", title_justify="left", box=None, title_style="bold"
-    )
+    title = f"{METRICS[metric]} on {evaluation.rows:,} test rows; the bundle holds the {exported}"
+    table = Table(title=title, title_justify="left", box=None, title_style="bold")
     for name, justify in (("", "left"), ("before", "right"), ("after fine-tuning", "left"), ("weight", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, metrics in evaluation.members.items():
@@ -138,8 +140,14 @@ def _systems(evaluation: Evaluation) -> Table:
             f"{reached.value:.3f}  [{reached.low:.3f}, {reached.high:.3f}]",
             f"{evaluation.weights[name]:.2f}",
         )
-    ensemble, gain = evaluation.ensemble[metric], evaluation.fusion_gain[metric]
-    table.add_row("ensemble", "", f"{ensemble.value:.3f}  [{ensemble.low:.3f}, {ensemble.high:.3f}]", "", style="bold")
+    systems: list[System] = ["ensemble"] if evaluation.student is None else ["ensemble", "student"]
+    for system in systems:
+        reached = evaluation.of(system)[metric]
+        table.add_row(
+            system, "", f"{reached.value:.3f}  [{reached.low:.3f}, {reached.high:.3f}]", "",
+            style="bold" if system == exported else None,
+        )  # fmt: skip
+    gain = evaluation.fusion_gain[metric]
     table.add_row(
         "fusion gain", "", f"{gain.value:+.3f}  [{gain.low:+.3f}, {gain.high:+.3f}] over {evaluation.best_single}"
     )

@@ -100,7 +100,8 @@ def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
 
     judgement = judge_run(workspace)
     verdict = judgement.verdict
-    outcome.verdict, outcome.evaluation, outcome.champion = verdict, judgement.evaluation, verdict.champion
+    outcome.verdict, outcome.champion = verdict, verdict.champion
+    outcome.evaluation, outcome.system = judgement.evaluation, judgement.system
     outcome.by_machine_alone = judgement.by_machine_alone
     outcome.paths["report"] = workspace.evidence / "report.html"
     rules = [

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pydantic_core import ErrorDetails
 
 from fuseline.errors import ConfigError
+from fuseline.records import OTHER, System
 
 Modality = Literal["text", "image", "audio"]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -989,7 +990,7 @@ class Evaluate(Section):
 class Export(Section):
     """The ONNX bundle."""
 
-    system: Literal["ensemble", "student"]
+    system: System
     """What the bundle holds, and is published; the other, where there is a student, is exported and timed beside it."""
     opset: Annotated[int, Field(ge=18)]
     parity_batch_sizes: Annotated[list[Count], Field(min_length=1)]
@@ -1103,7 +1104,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _rules_judge_what_is_published(self) -> Self:
-        other = {"ensemble": "student", "student": "ensemble"}[self.export.system]
+        other = OTHER[self.export.system]
         for rule in self.gate:
             if rule.metric.startswith(f"evaluation.{other}."):
                 raise ValueError(

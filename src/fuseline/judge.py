@@ -34,6 +34,7 @@ from fuseline.records import (
     Leakage,
     Parity,
     Preparation,
+    System,
     Validation,
     Verdict,
 )
@@ -90,6 +91,8 @@ class Judgement:
     name: str
     verdict: Verdict
     evaluation: Evaluation
+    system: System
+    """What of the evaluation the bundle holds."""
     version: str | None
     """The version that the bundle is to get, None if it was refused."""
     by_machine_alone: bool
@@ -111,7 +114,7 @@ def judge_run(workspace: Workspace) -> Judgement:
     lineage = {"data": data_digest(clone), "commit": workspace.commit, "branch": workspace.branch}
     write_evidence(workspace, evidence, verdict, planned, lineage, forgetting)
     by_machine = refused_by_machine_alone(evidence.params.gate, verdict)
-    return Judgement(name, verdict, evidence.evaluation, planned, by_machine)
+    return Judgement(name, verdict, evidence.evaluation, evidence.benchmark.system, planned, by_machine)
 
 
 def refused_by_machine_alone(rules: Sequence[Rule], verdict: Verdict) -> bool:

@@ -8,11 +8,16 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fuseline.errors import FuselineError
+
+System = Literal["ensemble", "student"]
+"""What a bundle may hold: all members together, or the one that learnt from them."""
+OTHER: dict[System, System] = {"ensemble": "student", "student": "ensemble"}
+"""What stands beside the system that is exported, where there is a student."""
 
 
 class Record(BaseModel):
@@ -375,6 +380,12 @@ class Evaluation(Record):
     disagreement: dict[str, dict[str, float]] = {}
     """Share of rows for which two members, both of which see something, name different labels."""
 
+    def of(self, system: System) -> Metrics:
+        """Return what a system reached; the student's where there is one."""
+        found = {"ensemble": self.ensemble, "student": self.student}[system]
+        assert found is not None
+        return found
+
 
 class Versus(Record):
     """The champion and the challenger on the same test rows."""
@@ -479,8 +490,7 @@ class Latency(Record):
 class Beside(Record):
     """How fast the system that is not published ran under the same conditions."""
 
-    system: str
-    """ensemble or student."""
+    system: System
     model_bytes: int
     batches: dict[str, Latency]
 
@@ -506,6 +516,11 @@ class Benchmark(Record):
     """Keyed `batch_1`, `batch_8`, …"""
     beside: Beside | None = None
     """Where there is a student: the other of the two."""
+
+    @property
+    def system(self) -> System:
+        """Which of the two ran, and is published if the gate passes."""
+        return "ensemble" if self.beside is None else OTHER[self.beside.system]
 
 
 class RuleOutcome(Record):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from flows.outcome import Outcome
+from flows.outcome import Outcome, tell_systems
 from fuseline.lineage.runs import Run
 from fuseline.lineage.workspace import Workspace
-from fuseline.records import RuleOutcome, Verdict
+from fuseline.records import Estimate, Evaluation, RuleOutcome, System, Verdict
 
 SLOW = RuleOutcome(
     name="fast", metric="benchmark.batches.batch_1.p95_ms", value=3, bound="≤ 1", passed=False, why="3 misses ≤ 1"
@@ -57,3 +59,20 @@ def test_a_refusal_by_this_machine_alone_says_that_the_next_run_measures_again(w
     assert outcome.why.endswith(
         "Champion v1.0.0 stays. Only this machine's numbers failed: the next run measures again."
     )
+
+
+@pytest.mark.parametrize("exported", ["ensemble", "student"])
+def test_the_console_shows_both_systems_and_which_of_them_the_bundle_holds(
+    exported: System, evaluation: Evaluation
+) -> None:
+    student = {"accuracy": Estimate(value=0.4, low=0.3, high=0.45)}
+    both = evaluation.model_copy(update={"before": evaluation.members, "student": student})
+    console = Console(record=True, width=120, file=io.StringIO())
+    console.print(tell_systems(both, exported))
+    lines = {line.split()[0]: line for line in console.export_text(styles=True, clear=False).splitlines() if line}
+    plain = console.export_text()
+    assert f"the bundle holds the {exported}" in plain
+    assert "0.500" in plain
+    assert "0.400  [0.300, 0.450]" in plain
+    bold = [name for name in ("ensemble", "student") if any(f"\x1b[1m{name}" in line for line in lines.values())]
+    assert bold == [exported]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fuseline.records import Beside, Evaluation, Forgetting, Origin, RuleOutcome, Verdict, Versus
+from fuseline.records import Beside, Estimate, Evaluation, Forgetting, Origin, RuleOutcome, Verdict, Versus
 from fuseline.report import heat, numbers, svg
-from fuseline.report.page import Story, render
+from fuseline.report.page import Story, render, tiles
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -275,6 +275,25 @@ def test_a_student_stands_beside_its_ensemble_with_what_it_loses_and_gains(story
     for words in ("The student and the ensemble that it learnt from", "12.0 MB"):
         assert words in render(taught)
         assert words not in render(plain)
+
+
+def test_the_tiles_are_of_what_is_exported_and_say_which_system_it_is(story: Callable[..., Story]) -> None:
+    plain = story(["cat", "dog"])
+    student = {name: Estimate(value=0.617, low=0.6, high=0.63) for name in plain.evaluation.ensemble}
+    loss = {name: Estimate(value=-0.254, low=-0.3, high=-0.2) for name in student}
+    beside = Beside(system="ensemble", model_bytes=12_000_000, batches=plain.benchmark.batches)
+    small = dataclasses.replace(
+        plain,
+        evaluation=plain.evaluation.model_copy(update={"student": student, "student_gain": loss}),
+        benchmark=plain.benchmark.model_copy(update={"beside": beside}),
+    )
+    assert [(tile.name, tile.value) for tile in tiles(plain)[:2]] == [
+        ("Ensemble accuracy", "0.871"), ("Fusion gain", "+0.081")
+    ]  # fmt: skip
+    assert [(tile.name, tile.value) for tile in tiles(small)[:2]] == [
+        ("Student accuracy", "0.617"), ("Student against ensemble", "−0.254")
+    ]  # fmt: skip
+    assert "not of the student, which the bundle holds" in render(small)
 
 
 def test_members_that_may_start_warm_say_where_their_weights_come_from(story: Callable[..., Story]) -> None:

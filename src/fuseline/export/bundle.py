@@ -16,7 +16,7 @@ from fuseline.inputs import inputs_of
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import Bundle, BundleFile, Evaluation, sha256_of
+from fuseline.records import Bundle, BundleFile, Evaluation, System, sha256_of
 from fuseline.tasks.base import Task, Unit
 from fuseline.tasks.multilabel import MultiLabel
 from fuseline.tasks.ner import Ner
@@ -45,7 +45,7 @@ class Contents:
     data: str
     """sha256 of the data set's manifest."""
     evaluation: Evaluation
-    system: str = "ensemble"
+    system: System = "ensemble"
     """What of the evaluation it is: the ensemble, or its student."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuseline.records import Evaluation, Metrics
+from fuseline.records import Evaluation, Metrics, System
 from fuseline.tasks.base import Task, Unit
 
 HEAD = """\
@@ -126,7 +126,7 @@ TITLES = {
 
 
 def render_card(
-    name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str], system: str = "ensemble"
+    name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str], system: System = "ensemble"
 ) -> str:
     """Write the model card in Markdown.
 
@@ -211,11 +211,11 @@ def snippet(modalities: Sequence[str], unit: Unit = "row") -> str:
     return "".join([*imports, "\n", *constants, "inputs = {}\n", *steps, last, ANSWERS[unit]])
 
 
-def _systems(evaluation: Evaluation, system: str) -> list[tuple[str, Metrics]]:
+def _systems(evaluation: Evaluation, system: System) -> list[tuple[str, Metrics]]:
+    first = (f"**{system}**", evaluation.of(system))
     if system == "student":
-        assert evaluation.student is not None
-        return [("**student**", evaluation.student), ("the ensemble that it learnt from", evaluation.ensemble)]
-    return [("**ensemble**", evaluation.ensemble)] + [(f"member {name}", m) for name, m in evaluation.members.items()]
+        return [first, ("the ensemble that it learnt from", evaluation.ensemble)]
+    return [first] + [(f"member {name}", m) for name, m in evaluation.members.items()]
 
 
 def _row(title: str, metrics: Metrics, shown: Sequence[str]) -> str:

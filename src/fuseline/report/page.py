@@ -118,16 +118,17 @@ def explain(story: Story) -> str:
 def tiles(story: Story) -> list[Tile]:
     """Choose the numbers that a reader wants first."""
     evaluation = story.evaluation
-    reached = evaluation.ensemble[evaluation.headline]
+    system = story.benchmark.system
+    reached = evaluation.of(system)[evaluation.headline]
     span = f"{100 * evaluation.confidence:g} % interval"
     chosen = [
         Tile(
-            f"Ensemble {numbers.name(evaluation.headline)}",
+            f"{capitalize(system)} {numbers.name(evaluation.headline)}",
             numbers.metric(reached.value),
             f"{span} {numbers.interval(reached)}",
             f"on {evaluation.rows:,} test rows",
         ),
-        _fusion_tile(evaluation, span),
+        _fusion_tile(evaluation, span) if system == "ensemble" else _student_tile(evaluation, span),
     ]
     chosen += [
         Tile("Gain over champion", numbers.gain(rule.gain.value), rule.why, f"in {rule.metric.rpartition('.')[2]}")
@@ -144,6 +145,17 @@ def _fusion_tile(evaluation: Evaluation, span: str) -> Tile:
         numbers.gain(gain.value),
         f"{span} {numbers.interval(gain, signed=True)}",
         f"over {evaluation.best_single}, the best single-modality member; {judge_gain(gain)}",
+    )
+
+
+def _student_tile(evaluation: Evaluation, span: str) -> Tile:
+    assert evaluation.student_gain is not None
+    gain = evaluation.student_gain[evaluation.headline]
+    return Tile(
+        "Student against ensemble",
+        numbers.gain(gain.value),
+        f"{span} {numbers.interval(gain, signed=True)}",
+        f"to the ensemble that it learnt from; {judge_gain(gain)}",
     )
 
 

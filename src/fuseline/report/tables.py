@@ -118,10 +118,7 @@ def student(evaluation: Evaluation, benchmark: Benchmark) -> Table:
     assert evaluation.student_gain is not None
     assert benchmark.beside is not None
     metric, beside = evaluation.headline, benchmark.beside
-    published = Beside(
-        system="student" if beside.system == "ensemble" else "ensemble", model_bytes=benchmark.model_bytes,
-        batches=benchmark.batches,
-    )  # fmt: skip
+    published = Beside(system=benchmark.system, model_bytes=benchmark.model_bytes, batches=benchmark.batches)
     sizes = [batch.batch_size for batch in charts.by_size(benchmark)]
     rows = []
     for name, reached, gain in (

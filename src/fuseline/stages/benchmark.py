@@ -7,7 +7,7 @@ from itertools import islice
 from fuseline.benchmark.measure import measure
 from fuseline.config import Params
 from fuseline.progress import say
-from fuseline.records import Beside
+from fuseline.records import OTHER, Beside
 from fuseline.runtime.bundle import read_bundle, task_of
 from fuseline.runtime.rows import read_parquet
 from fuseline.stages import entry
@@ -23,7 +23,7 @@ def main(params: Params) -> None:
     rows = list(islice(read_parquet(entry.PREPARE / "test", bundle.modalities, wanted), ROWS))
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark)
     if (entry.EXPORT / "beside").is_dir():
-        other, system = measure(entry.EXPORT / "beside", rows, params.benchmark), entry.OTHER[params.export.system]
+        other, system = measure(entry.EXPORT / "beside", rows, params.benchmark), OTHER[params.export.system]
         beside = Beside(system=system, model_bytes=other.model_bytes, batches=other.batches)
         benchmark = benchmark.model_copy(update={"beside": beside})
     benchmark.write(entry.fresh(entry.BENCHMARK) / "benchmark.json")

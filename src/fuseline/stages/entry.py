@@ -29,8 +29,6 @@ DISTILL = BUILD / "distill"
 EVALUATE = BUILD / "evaluate"
 EXPORT = BUILD / "export"
 BENCHMARK = BUILD / "benchmark"
-OTHER = {"ensemble": "student", "student": "ensemble"}
-"""What stands beside the system that is exported, where there is a student."""
 START = Path("start")
 """Where start.json, beside it, says that the champion's members are."""
 

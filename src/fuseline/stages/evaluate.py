@@ -71,9 +71,11 @@ def main(params: Params) -> None:
     metric = evaluation.headline
     reached, gain = evaluation.ensemble[metric], evaluation.fusion_gain[metric]
     say(
-        f"evaluate: {metric} {reached.value:.3f} [{reached.low:.3f}, {reached.high:.3f}], "
+        f"evaluate: the ensemble's {metric} {reached.value:.3f} [{reached.low:.3f}, {reached.high:.3f}], "
         f"fusion gain {gain.value:+.3f} over {evaluation.best_single}"
     )
+    if evaluation.student is not None:
+        say(f"evaluate: the student's {metric} {evaluation.student[metric].value:.3f}")
     if evaluation.unseen:
         say(
             f"evaluate: {evaluation.unseen:,} of {len(predicted.truth.labels_U):,} words were cut off and count as "

@@ -12,7 +12,7 @@ from fuseline.export.bundle import Contents, write_bundle
 from fuseline.export.parity import compare
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import Evaluation, sha256_of
+from fuseline.records import OTHER, Evaluation, System, sha256_of
 from fuseline.stages import entry
 from fuseline.tasks.base import Task
 from fuseline.training.checkpoints import load_ensemble, load_readers, read_combination
@@ -29,7 +29,7 @@ def main(params: Params) -> None:
     folder = entry.fresh(entry.EXPORT)
     ensemble = write(params, task, system, folder / "bundle")
     if params.distill is not None:
-        write(params, task, entry.OTHER[system], folder / "beside")
+        write(params, task, OTHER[system], folder / "beside")
     predictions = pq.read_table(entry.EVALUATE / "predictions.parquet", columns=[COLUMNS[system]])
     evaluated_UC = np.concatenate(predictions[COLUMNS[system]].to_numpy()).reshape(-1, len(task.classes))
     parity = compare(
@@ -43,7 +43,7 @@ def main(params: Params) -> None:
     )
 
 
-def write(params: Params, task: Task, system: str, folder: Path) -> Ensemble:
+def write(params: Params, task: Task, system: System, folder: Path) -> Ensemble:
     """Write the bundle of the ensemble, or of its student."""
     home, combination, encoders = entry.TRAIN, entry.COMBINE, params.encoders
     if system == "student":

@@ -173,7 +173,7 @@ class MemberTrainer(Trainer):
             assert self.lessons is not None
             loss = self.lessons.blend(loss, outputs["logits"], soft, inputs["labels"])
         labels = inputs["labels"]
-        if self.model.training:
+        if model.training:
             share = 1.0 if num_items_in_batch is None else (labels != IGNORED).sum() / num_items_in_batch
             loss = loss * share * self.args.world_size
         else:
