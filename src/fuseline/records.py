@@ -418,9 +418,10 @@ class Parity(Record):
     batch_sizes: list[int]
     max_logit_difference: float
     argmax_agreement: float
-    """Share of rows, of ner of words, with the same predicted class."""
+    """Share of rows, of ner of words, with the same predicted class; of multilabel of labels, given by both or by none,
+    by their thresholds."""
     evaluation_agreement: float
-    """Share of rows, of ner of words, for which the graph predicts the class that was evaluated."""
+    """The same share, for the graph and what was evaluated."""
 
 
 BUNDLE_FORMAT = 3

@@ -1,6 +1,6 @@
 """How far the bundle, as served, is from the ensemble in torch, on real rows.
 
-Shape letters: U units (rows; where words are scored, words), C classes.
+Shape letters: U units (rows; where words or labels are scored, those), C classes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fuseline.progress import Progress
 from fuseline.records import Parity
 from fuseline.runtime.predictor import Feeds, Floats, Predictor, Run
 from fuseline.runtime.rows import read_parquet
+from fuseline.tasks.base import Ints
 
 TORCH_BATCH = 7
 """Batch size on the torch side: unlike any usual one, so that padding and neighbours differ on the two sides."""
@@ -37,26 +38,28 @@ def compare(folder: Path, ensemble: Ensemble, split: Path, evaluated_UC: Floats,
     modalities = predictor.bundle.modalities
     rows = list(read_parquet(split, modalities, predictor.task.wanted(modalities)))
 
-    def logits_UC(what: str, size: int, run: Run | None = None) -> Floats:
-        progress, found = Progress(f"export parity, {what}", len(rows)), []
-        for done, answer in enumerate(predictor.predict(rows, size, run), start=1):
-            found.append(np.atleast_2d(answer.logits))
+    def answer(what: str, size: int, run: Run | None = None) -> tuple[Floats, Ints]:
+        """Return logits and classes of all units."""
+        progress, logits, probs = Progress(f"export parity, {what}", len(rows)), [], []
+        for done, one in enumerate(predictor.predict(rows, size, run), start=1):
+            logits.append(np.atleast_2d(one.logits))
+            probs.append(np.atleast_2d(one.probabilities))
             progress.at(done)
-        return check_finite(np.concatenate(found), f"{what}: logits")
+        return check_finite(np.concatenate(logits), f"{what}: logits"), predictor.task.decide(np.concatenate(probs))
 
     check_finite(evaluated_UC, "the evaluation: probabilities")
-    expected_UC = logits_UC(f"torch at batch {TORCH_BATCH}", TORCH_BATCH, partial(_run_torch, ensemble))
-    difference, agreement, found_UC = 0.0, 1.0, expected_UC
+    expected_UC, expected_U = answer(f"torch at batch {TORCH_BATCH}", TORCH_BATCH, partial(_run_torch, ensemble))
+    difference, agreement, found_U = 0.0, 1.0, expected_U
     for size in batch_sizes:
-        found_UC = logits_UC(f"graph at batch {size}", size)
+        found_UC, found_U = answer(f"graph at batch {size}", size)
         difference = max(difference, float(np.abs(found_UC - expected_UC).max()))
-        agreement = min(agreement, float((found_UC.argmax(1) == expected_UC.argmax(1)).mean()))
+        agreement = min(agreement, float((found_U == expected_U).mean()))
     return Parity(
         rows=len(expected_UC),
         batch_sizes=list(batch_sizes),
         max_logit_difference=difference,
         argmax_agreement=agreement,
-        evaluation_agreement=float((found_UC.argmax(1) == evaluated_UC.argmax(1)).mean()),
+        evaluation_agreement=float((found_U == predictor.task.decide(evaluated_UC)).mean()),
     )
 
 

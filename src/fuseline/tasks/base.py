@@ -128,6 +128,11 @@ class Task(ABC):
     def assume_truth(self, labels: Sequence[Any]) -> Truth:
         """Say what is true of rows of which nothing is known but what `number` gave; enough for `headline`."""
 
+    def decide(self, probs_UC: Floats) -> Ints:
+        """Return the class that each unit is answered by, taken by itself."""
+        found: Ints = probs_UC.argmax(1)
+        return found
+
     @abstractmethod
     def summands(self, probs_UC: Floats, truth: Truth) -> dict[str, Floats]:
         """Return, row by row, what the metrics are made of by summing: [N] or [N, any] each."""

@@ -81,6 +81,9 @@ class MultiLabel(Task):
         found: Mask = self._yes(probs_UC) >= np.array(self.thresholds)
         return found
 
+    def decide(self, probs_UC: Floats) -> Ints:
+        return self.find(probs_UC).ravel().astype(np.int64)
+
     def _yes(self, probs_UC: Floats) -> Floats:
         return probs_UC[:, 1].reshape(-1, len(self.labels))
 
