@@ -15,16 +15,19 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from click.testing import Result
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from fuseline import config
-from fuseline import search as module
 from fuseline.cli import app
 from fuseline.errors import ConfigError, ModelError
+from fuseline.lineage.dvc import dvc
 from fuseline.overlay import lay
 from fuseline.records import History
-from fuseline.search import get, nest, put, search
+from fuseline.search import study as module
+from fuseline.search.run import search, stages_before
+from fuseline.search.space import check_space, find_present, get, nest, put
 from fuseline.stages import fuse, train
 from fuseline.tasks.classification import Classification
 from fuseline.training.pretrained import build_member
@@ -82,9 +85,24 @@ def run(space: Path, trials: int, seconds: float | None = None) -> module.Found:
     return search(Path("params.yaml"), space, trials, seconds)
 
 
+@pytest.fixture
+def tracked(folder: Path, prepared: Path) -> None:
+    """Have DVC make the prepared rows, for the labels that params.yaml has."""
+    (folder / "build/prepare").unlink()
+    stage = {"cmd": f"cp -R {prepared} build/prepare", "params": ["task.labels"], "outs": ["build/prepare"]}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"prepare": stage}}))
+    dvc(folder, "init", "--quiet")
+    dvc(folder, "repro", "--quiet", "prepare")
+
+
+def tune(space: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["tune", str(space), *options])
+
+
+@pytest.mark.usefixtures("tracked")
 def test_the_best_values_make_the_same_training_of_the_stage(write: Write, folder: Path) -> None:
     space = write()
-    done = CliRunner().invoke(app, ["tune", str(space), "--trials", "5", "--output", "best.yaml"])
+    done = tune(space, "--trials", "5", "--output", "best.yaml")
     assert done.exit_code == 0, done.output
     found = run(space, 5)  # nothing is left to do
     assert found.trials == 5
@@ -118,7 +136,8 @@ def test_a_killed_search_tries_again_what_it_was_at_and_its_training_goes_on(
     space = write()
     document = put(config.read(Path("params.yaml")), {"members.experts.text.epochs": 30})
     (folder / "params.yaml").write_text(yaml.safe_dump(document))
-    command = [sys.executable, "-c", "from fuseline.cli import app; app()", "tune", str(space), "--trials", "1"]
+    code = "from fuseline.search.run import search; search(Path('params.yaml'), Path(sys.argv[1]), 1, None)"
+    command = [sys.executable, "-c", f"import sys; from pathlib import Path; {code}", str(space)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list((folder / "cache/training").glob("*/checkpoint-[4-9]/complete.json")):
@@ -175,12 +194,53 @@ def test_values_that_do_not_fit_each_other_are_no_trial_that_counts_as_good(writ
     assert found.trials == 9
 
 
+def test_a_trial_that_cannot_be_trained_is_recorded_with_its_reason_and_not_tried_again(write: Write) -> None:
+    ranges = {"members.experts.text.tuning": {"choices": ["full", {"layers": 9}]}}
+    found = run(write(space=ranges), 6)
+    assert found.trials == 6
+    assert found.best == {"members.experts.text.tuning": "full"}
+    failed = [trial for trial in trials_of(found.name) if module.WHY in trial.user_attrs]
+    assert failed
+    assert all("layers is 9, the encoder has 1" in trial.user_attrs[module.WHY] for trial in failed)
+    assert len(trials_of(found.name)) == 6
+
+
+def test_where_all_trials_fail_the_reason_is_told(write: Write) -> None:
+    ranges = {"members.experts.text.tuning": {"choices": [{"layers": 8}, {"layers": 9}]}}
+    with pytest.raises(ModelError, match=r"no trial has come to an end.*the encoder has 1"):
+        run(write(space=ranges), 2)
+
+
+@pytest.mark.usefixtures("tracked")
+def test_rows_that_were_prepared_by_other_params_are_refused(write: Write, folder: Path) -> None:
+    document = config.read(Path("params.yaml"))
+    document["task"]["labels"] = document["task"]["labels"][::-1]
+    (folder / "params.yaml").write_text(yaml.safe_dump(document))
+    done = tune(write(), "--trials", "1")
+    assert done.exit_code == 1
+    said = " ".join(done.output.split())
+    assert "prepare: task.labels modified" in said
+    assert "run `dvc repro prepare`" in said
+
+
+def test_all_that_a_member_starts_from_is_to_be_up_to_date(folder: Path) -> None:
+    params = config.load()
+    assert stages_before(params, "text") == ["prepare"]
+    assert stages_before(params, "fusion") == ["prepare", "train@image"]
+    assert stages_before(params.model_copy(update={"pretrain": settings()}), "text") == ["prepare", "pretrain"]
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"member": "sound"}, "'sound' is none of fusion, image, text"),
         ({"space": {"members.experts.text.epoch": {"low": 1, "high": 2, "log": False}}}, "epoch: params.yaml has no"),
         ({"space": {"prepare.val": {"low": 0.1, "high": 0.2, "log": False}}}, "no number of text's training"),
+        ({"space": {"encoders.image.size": {"low": 24, "high": 32, "log": False}}}, "text has no image encoder"),
+        (
+            {"member": "fusion", "space": {"encoders.image.size": {"low": 24, "high": 32, "log": False}}},
+            "fusion starts from the encoder of image",
+        ),
         ({"space": {RATE: {"low": 2.0, "high": 1.0, "log": False}}}, "expected less than high"),
         ({"space": {RATE: {"low": 0.0, "high": 1.0, "log": True}}}, "must be above 0"),
         ({"space": {RATE: {"low": -1.0, "high": 1.0, "log": False}}}, r"-1\.0 does not fit"),
@@ -237,14 +297,14 @@ def test_encoders_that_were_pretrained_are_not_searched_for(write: Write, folder
 
 
 def test_two_searches_do_not_run_at_once(write: Write) -> None:
-    with module._alone(), pytest.raises(ConfigError, match="another search runs here"):
+    with module.alone(), pytest.raises(ConfigError, match="another search runs here"):
         run(write(), 1)
 
 
 def test_other_params_other_data_or_another_range_begin_anew(write: Write, folder: Path) -> None:
     def name() -> str:
         document = config.read(Path("params.yaml"))
-        return module._name(config.load(), config.load_search(Path("space.yaml")), document)
+        return module.name_study(config.load(), config.load_search(Path("space.yaml")), document)
 
     def change(key: str, value: Any) -> None:
         Path("params.yaml").write_text(yaml.safe_dump(put(config.read(Path("params.yaml")), {key: value})))
@@ -267,8 +327,8 @@ def test_other_params_other_data_or_another_range_begin_anew(write: Write, folde
 def test_the_search_that_comes_along_fits_params_yaml() -> None:
     path = ROOT / "examples/tune-text.yaml"
     wanted, document = config.load_search(path), config.read(ROOT / "params.yaml")
-    module._check_space(path, ROOT / "params.yaml", document, config.load(ROOT / "params.yaml"), wanted)
-    assert module._present(wanted, document) is not None
+    check_space(path, ROOT / "params.yaml", document, config.load(ROOT / "params.yaml"), wanted)
+    assert find_present(wanted, document) is not None
 
 
 def test_dotted_keys_become_an_overlay() -> None:

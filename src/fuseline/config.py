@@ -785,10 +785,14 @@ class Members(Section):
         members: dict[str, Member] = {**self.experts, **self.fusions}
         return dict(sorted(members.items()))
 
+    def kind(self, name: str) -> Literal["experts", "fusions"]:
+        """Return the section that a member stands in."""
+        return "experts" if name in self.experts else "fusions"
+
     def warm(self) -> list[str]:
         """Return the places of the members that go on from the champion's, such as experts/text."""
-        kinds: dict[str, dict[str, Any]] = {"experts": self.experts, "fusions": self.fusions}
-        return [f"{kind}/{name}" for kind, each in kinds.items() for name in each if each[name].warm_start is not None]
+        members: dict[str, Member] = {**self.experts, **self.fusions}
+        return [f"{self.kind(name)}/{name}" for name, each in members.items() if each.warm_start is not None]
 
     def modalities(self) -> list[Modality]:
         """Return the modalities that any member uses, text first."""

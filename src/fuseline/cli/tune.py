@@ -25,12 +25,14 @@ def tune(
 ) -> None:
     """Search for better numbers of a member's training on validation; called again, it goes on."""
     from fuseline.lineage import git
-    from fuseline.search import search, write_overlay
+    from fuseline.search.run import check_fresh, search
+    from fuseline.search.study import write_overlay
 
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     space, output = space.resolve(), output.resolve()
     with chdir(git.root(repo.resolve())):
+        check_fresh(Path("params.yaml"), space)
         found = search(Path("params.yaml"), space, trials, seconds)
     write_overlay(found, space, output)
     before = "" if found.before is None else f", params.yaml as it stands {found.before:.4f}"

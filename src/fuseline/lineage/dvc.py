@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,26 @@ def repro(repo: Path, stage: str, on_line: Callable[[str], None], force: bool = 
             on_line(line)
 
     stream(command, repo, python_env(repo), tell)
+
+
+def find_stale(repo: Path, *stages: str) -> dict[str, list[str]]:
+    """Return what changed since stages, or those that they follow from, were run, by the stage that it matters to.
+
+    Raises:
+        LineageError: DVC refused, as where there is no such stage.
+    """
+    found = json.loads(dvc(repo, "status", "--json", "--with-deps", *stages))
+    return {stage: list(_name_changes(changes)) for stage, changes in found.items()}
+
+
+def _name_changes(node: Any, place: str = "") -> Iterator[str]:
+    """Yield what changed in DVC's report, as `PATH or KEY is modified`."""
+    if isinstance(node, str):
+        yield f"{place} {node}".strip()
+    for each in node if isinstance(node, list) else []:
+        yield from _name_changes(each)
+    for name, each in node.items() if isinstance(node, dict) else []:
+        yield from _name_changes(each, "" if name.startswith("changed ") else name)
 
 
 def stages(repo: Path) -> list[str]:

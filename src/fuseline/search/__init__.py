@@ -1,0 +1,1 @@
+"""Search for better numbers of one member's recipe: trials by Optuna, pruned, within a budget, resumable."""
