@@ -216,7 +216,7 @@ COMMON = {
     "dropout": 0.0, "optimizer": {"betas": [0.9, 0.999], "eps": 1e-8}, "weight_decay": 0.0, "max_grad_norm": 1.0,
     "epochs": 2, "batch_size": 8, "accumulation": 1, "warmup": 0.0, "schedule": "linear", "loss": "cross_entropy",
     "class_weights": None, "label_smoothing": 0.0, "patience": None, "augment": {},
-    "warm_start": None,
+    "warm_start": None, "soup": None,
 }  # fmt: skip
 
 

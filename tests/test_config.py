@@ -308,6 +308,7 @@ WRONG = {
     "a hub id is pinned": (put("encoders.text.name", "org/model"), "set revision to the commit of 'org/model'"),
     "a package is pinned already": (put("encoders.text.revision", "main"), "a package's version stands in"),
     "an old opset is refused": (put("export.opset", 17), "greater than or equal to 18"),
+    "a soup of one is none": (put("members.experts.text.soup", {"seeds": 1}), "greater than or equal to 2"),
     "no row replayed is no replay": (put("members.experts.text.warm_start", {"replay": 0.0}), "greater than 0"),
     "a student is on what the ensemble is on": (
         teach(modalities=["text", "audio"], start={}, tuning={"text": "full", "audio": "full"}, augment={},
@@ -344,6 +345,7 @@ RIGHT = {
     "a student": teach(),
     "weights by pattern": put("combine.patterns", {"pull": 50.0}),
     "stacking": put("combine.stack", {"penalties": [0.1, 1.0], "folds": 5}),
+    "a soup": put("members.experts.text.soup", {"seeds": 3}),
     "a member that goes on": put("members.experts.text.warm_start", {"replay": 0.2}),
     "no augmentation": put("members.experts.image.augment", {}),
     "words and pictures that change": put(f"{FUSION}.augment.text", {"drop": 0.1, "swap": 0.1}),

@@ -223,6 +223,13 @@ def test_rows_that_were_prepared_by_other_params_are_refused(write: Write, folde
     assert "run `dvc repro prepare`" in said
 
 
+def test_a_soup_is_not_searched_for(write: Write, folder: Path) -> None:
+    document = put(config.read(Path("params.yaml")), {"members.experts.text.soup": {"seeds": 2}})
+    (folder / "params.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError, match="text is a soup of trainings"):
+        run(write(), 1)
+
+
 def test_all_that_a_member_starts_from_is_to_be_up_to_date(folder: Path) -> None:
     params = config.load()
     assert stages_before(params, "text") == ["prepare"]
@@ -236,6 +243,7 @@ def test_all_that_a_member_starts_from_is_to_be_up_to_date(folder: Path) -> None
         ({"member": "sound"}, "'sound' is none of fusion, image, text"),
         ({"space": {"members.experts.text.epoch": {"low": 1, "high": 2, "log": False}}}, "epoch: params.yaml has no"),
         ({"space": {"prepare.val": {"low": 0.1, "high": 0.2, "log": False}}}, "no number of text's training"),
+        ({"space": {"members.experts.text.soup": {"choices": [None, {"seeds": 2}]}}}, "tries single trainings"),
         ({"space": {"encoders.image.size": {"low": 24, "high": 32, "log": False}}}, "text has no image encoder"),
         (
             {"member": "fusion", "space": {"encoders.image.size": {"low": 24, "high": 32, "log": False}}},

@@ -532,6 +532,17 @@ class WarmStart(Section):
     one. 1 takes all rows."""
 
 
+class Soup(Section):
+    """Weights averaged over several trainings (greedy model soup, Wortsman et al. 2022).
+
+    All begin alike and differ in what is drawn. The best on validation comes first; another one stays in the average
+    only if the metric by which systems are compared does not fall.
+    """
+
+    seeds: Annotated[int, Field(ge=2)]
+    """How many trainings: with `train.seed` and those after it."""
+
+
 class Optimisation(Section):
     """How weights are trained, by transformers.Trainer."""
 
@@ -575,6 +586,8 @@ class Recipe(Optimisation):
     """null weighs all classes alike."""
     label_smoothing: Share
     """Share of each label that is spread evenly over all classes."""
+    soup: Soup | None
+    """null trains once."""
 
     @model_validator(mode="after")
     def _loss_fits(self) -> Self:

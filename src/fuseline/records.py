@@ -281,14 +281,30 @@ class Epoch(Record):
     val_score: float
 
 
+class Ingredient(Record):
+    """One of the trainings whose weights were to be averaged."""
+
+    seed: int
+    epochs: list[Epoch]
+    score: float
+    """On validation, by itself."""
+    loss: float
+    soup_score: float
+    """Of the average of those before it that stayed, with it in."""
+    soup_loss: float
+    kept: bool
+
+
 class History(Record):
-    """`history.json`: a member's learning curve."""
+    """`history.json`: a member's learning curve; of a soup that of its best ingredient."""
 
     metric: str
     """What `val_score` is."""
     epochs: list[Epoch]
     origin: Origin | None = None
     """None of a member that is trained anew each time."""
+    soup: list[Ingredient] = []
+    """What was trained for a soup, in the order in which it was tried; empty for none."""
 
 
 class Transitions(Record):

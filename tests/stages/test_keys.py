@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from fuseline import config
 from fuseline.data.shards import write_data_set
 from fuseline.errors import ConfigError, DataError
-from fuseline.records import Combination, DataManifest, Evaluation, Parity, Validation
+from fuseline.records import Combination, DataManifest, Evaluation, History, Parity, Validation
 from fuseline.runtime.bundle import read_bundle
 
 pytestmark = pytest.mark.slow
@@ -42,9 +42,9 @@ DECLARED: dict[str, list[str]] = {
 }
 
 STUDENT = [
-    "modalities", "fusion", "hidden", "modality_dropout", "start.image", "warm_start", "dropout", "weight_decay",
-    "max_grad_norm", "epochs", "batch_size", "accumulation", "warmup", "schedule", "loss", "class_weights",
-    "label_smoothing", "patience", "optimizer.betas", "optimizer.eps", "tuning.text", "tuning.image",
+    "modalities", "fusion", "hidden", "modality_dropout", "warm_start", "soup", "dropout",
+    "weight_decay", "max_grad_norm", "epochs", "batch_size", "accumulation", "warmup", "schedule", "loss",
+    "class_weights", "label_smoothing", "patience", "optimizer.betas", "optimizer.eps", "tuning.text", "tuning.image",
     "learning_rate.text", "learning_rate.image", "learning_rate.head",
     *(f"augment.image.{key}" for key in ("flip", "degrees", "translate", "scale", "color", "erase", "mixup")),
 ]  # fmt: skip
@@ -99,6 +99,7 @@ ELSEWHERE = {
         f"members.{member}.warm_start": "tests/stages/test_warm_start.py"
         for member in ("experts.text", "experts.image", "fusions.fusion")
     },
+    "distill.encoders": "test_a_student_has_the_encoders_that_are_given_for_it, below",
     "export.system": "tests/stages/test_distill.py",
     **{f"distill.student.{key}": "as for fusions: its recipe is one, trained as one" for key in STUDENT},
     "members.experts.image.augment.image.flip": "tests/training/test_augment.py: the pictures here are symmetric",
@@ -169,6 +170,8 @@ CASES: dict[str, tuple[str, Any]] = {
     "pretrain.mask": ("pretrain", 0.6),
     **{f"{EXPERTS}.text.{key}": ("train", value) for key, value in RECIPE.items()},
     **{f"{EXPERTS}.image.{key}": ("train", value) for key, value in RECIPE.items()},
+    **{f"{EXPERTS}.{name}.soup": ("train", {"seeds": 2}) for name in ("text", "image")},
+    f"{FUSION}.soup": ("fuse", {"seeds": 2}),
     f"{EXPERTS}.text.modality": ("train", lambda document: alone(document, "text", "image")),
     f"{EXPERTS}.image.modality": ("train", lambda document: alone(document, "image", "text")),
     **{f"{EXPERTS}.{name}.learning_rate.{part}": ("train", 0.05)
@@ -186,8 +189,7 @@ CASES: dict[str, tuple[str, Any]] = {
     f"{FUSION}.start.image": ("fuse", lambda document: put(document, f"{FUSION}.start", {})),
     "distill.temperature": ("distill", 8.0),
     "distill.weight": ("distill", 1.0),
-    "distill.encoders": ("distill", lambda document: put(put(document, "distill.student.start", {}), "distill.encoders",
-                         put(document["encoders"], "image.size", 24))),
+    "distill.student.start.image": ("distill", lambda document: put(document, "distill.student.start", {})),
     "combine.pool": ("combine", "arithmetic"),
     "combine.patterns": ("combine", {"pull": 1.0}),
     "combine.stack": ("combine", {"penalties": [1.0], "folds": 2}),
@@ -297,6 +299,8 @@ def digest_result(path: Path) -> str | None:
         case "combination.json":
             combination = Combination.read(path)
             result = combination.weights, combination.temperature, combination.patterns, combination.held_out
+        case "history.json":
+            result = [(each.seed, each.soup_loss) for each in History.read(path).soup]
         case "evaluation.json":
             result = Evaluation.read(path).model_dump(exclude={"labels", "confidence", "weights", "temperature"})
         case _:
@@ -424,6 +428,19 @@ def test_a_fusion_member_starts_from_the_expert_that_it_names(
     assert digests(Path(PLACES["fuse"])) == digests(line / PLACES["fuse"])
     run("fuse", put(two, f"{FUSION}.start", {"image": "another"}))
     assert digests(Path(PLACES["fuse"])) != digests(line / PLACES["fuse"])
+
+
+def test_a_student_has_the_encoders_that_are_given_for_it(
+    document: dict[str, Any], beside: Callable[[str], None]
+) -> None:
+    beside("distill")
+    plain = put(document, "distill.student.start", {})
+    smaller = put(document["encoders"], "image.size", 24)
+    made = []
+    for encoders in (None, document["encoders"], smaller):
+        run("distill", put(plain, "distill.encoders", encoders))
+        made.append(digests(Path(PLACES["distill"]))["fusions/student/model.safetensors"])
+    assert made[0] == made[1] != made[2]
 
 
 def test_what_dvc_shows_as_metrics_is_flat_and_made_of_numbers(line: Path) -> None:

@@ -23,6 +23,11 @@ def check_space(space: Path, path: Path, document: Mapping[str, Any], params: Pa
     """
     if wanted.member not in params.members.all():
         raise ConfigError(f"{space}: member: {wanted.member!r} is none of {', '.join(params.members.all())}")
+    if params.members.all()[wanted.member].soup is not None:
+        raise ConfigError(
+            f"{space}: member: {wanted.member} is a soup of trainings, and a search tries single ones; set its soup to "
+            "null for as long as it takes"
+        )
     own = f"members.{params.members.kind(wanted.member)}.{wanted.member}."
     for key, entry in wanted.space.items():
         if not key.startswith((own, "encoders.")):
@@ -30,6 +35,8 @@ def check_space(space: Path, path: Path, document: Mapping[str, Any], params: Pa
                 f"{space}: space.{key}: no number of {wanted.member}'s training; expected a key below {own[:-1]} or "
                 "encoders"
             )
+        if key.startswith(f"{own}soup"):
+            raise ConfigError(f"{space}: space.{key}: a search tries single trainings; take it out")
         if key.startswith("encoders.") and (why := _find_idle(key.split(".")[1], params, wanted.member)):
             raise ConfigError(f"{space}: space.{key}: {why}")
         try:

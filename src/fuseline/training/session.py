@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from fuseline.config import Augment, Encoders, Member, Train
 from fuseline.errors import DataError, ModelError
 from fuseline.models.member import FusionModel
 from fuseline.progress import say
-from fuseline.records import History, Origin, files_of
+from fuseline.records import Epoch, History, Ingredient, Origin, files_of
 from fuseline.tasks.base import Task
 from fuseline.training import resume
 from fuseline.training.combine import STEPS
@@ -25,9 +28,10 @@ from fuseline.training.lessons import Lessons
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
-from fuseline.training.steps import Replay
+from fuseline.training.soup import Taste, Weights, cook, copy_weights, refresh_norms
+from fuseline.training.steps import Replay, Steps
 from fuseline.training.targets import TrainingCollator, weigh_classes
-from fuseline.training.trainer import find_device, fit, is_first, read_steps, score_by
+from fuseline.training.trainer import find_device, fit, is_first, read_steps, score_by, validate
 from fuseline.training.tuning import merge, tune
 from fuseline.training.warm import Beginning
 
@@ -63,10 +67,6 @@ def train_member(
         soft = np.split(lessons.soft_UC, np.cumsum(counts_N)[:-1])
         train.soft = soft if several else [each[0] for each in soft]
     plain = Collator(readers, len(task.classes), words=task.words)
-    adapters = tune(model, recipe)
-    nn.Module.to(model, find_device(common))  # PreTrainedModel's own says nothing of its types
-    fed = Collator(readers, len(task.classes), encode_still(model, recipe, plain, [train, val]), task.words)
-    collate = TrainingCollator(fed, recipe, weigh_classes(recipe, task, train.labels))
     told = {
         "recipe": recipe.model_dump(mode="json"),
         "common": common.model_dump(exclude={"checkpoint_steps"}),
@@ -76,16 +76,105 @@ def train_member(
     }
     key = resume.key_of(model, [*files_of(prepared / "train"), *files_of(prepared / "val")], told)
     with resume.keep(key, first=is_first()) as checkpoints:
-        score, named = score_by(task, model), f"train {name}"
-        epochs = fit(
-            named, model, recipe, score, common, train, val, collate, fed, checkpoints, replay, lessons, callbacks
-        )
-        merge(adapters)
+        work = Work(name, recipe, task, plain, train, val, checkpoints, replay, lessons, callbacks)
+        if recipe.soup is None:
+            history = History(metric=task.headline, epochs=work.train(model, common), origin=origin)
+        else:
+            model, history = work.make_soup(model, common, recipe.soup.seeds, origin)
         if is_first():
-            history = History(metric=task.headline, epochs=epochs, origin=origin)
             _write(name, model, history, Examples(prepared / "val", modalities), plain, folder)
             if (steps := read_steps(model, task)) is not None:
                 steps.write(folder / STEPS)
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a member is trained with, but its weights and the seed."""
+
+    name: str
+    recipe: Member
+    task: Task
+    plain: Collator
+    """Of rows whose items are no vectors yet."""
+    rows: Examples
+    val: Examples
+    checkpoints: Path
+    replay: Replay | None
+    lessons: Lessons | None
+    callbacks: Sequence[TrainerCallback]
+
+    def train(self, model: FusionModel, common: Train, place: str = "") -> list[Epoch]:
+        """Train `model` in place, adapters merged; return the learning curve.
+
+        Args:
+            place: of the checkpoints, in their folder.
+        """
+        adapters, named = tune(model, self.recipe), f"train {self.name} {place}".rstrip()
+        fed, collate = self.collators(model, common)
+        score, checkpoints = score_by(self.task, model), self.checkpoints / place
+        epochs = fit(
+            named, model, self.recipe, score, common, self.rows, self.val, collate, fed, checkpoints, self.replay,
+            self.lessons, self.callbacks,
+        )  # fmt: skip
+        merge(adapters)
+        return epochs
+
+    def collators(self, model: FusionModel, common: Train) -> tuple[Collator, TrainingCollator]:
+        """Return what makes the batches of validation and those of training, of items or what stands for them."""
+        nn.Module.to(model, find_device(common))  # PreTrainedModel's own says nothing of its types
+        sizes = encode_still(model, self.recipe, self.plain, [self.rows, self.val])
+        fed = Collator(self.plain.readers, self.plain.classes, sizes, self.task.words)
+        return fed, TrainingCollator(fed, self.recipe, weigh_classes(self.recipe, self.task, self.rows.labels))
+
+    def make_soup(
+        self, start: FusionModel, common: Train, seeds: int, origin: Origin | None
+    ) -> tuple[FusionModel, History]:
+        """Train a member several times from the same start, and average what validation does not lose by."""
+        found, curves = [], []
+        for seed in range(common.seed, common.seed + seeds):
+            model = copy.deepcopy(start)
+            torch.manual_seed(seed)  # of adapters; what was trained before, or found done, leaves another state
+            self.rows.seed, self.rows.epoch = seed, 0
+            curves.append(self.train(model, common.model_copy(update={"seed": seed}), f"seed-{seed}"))
+            refuse_diverged(self.name, curves[-1])
+            found.append(copy_weights(model))
+        self.rows.seed, self.rows.epoch = common.seed, 0
+        fed, collate = self.collators(model, common)
+        steps = Steps(np.zeros(len(self.rows)), self.recipe.batch_size, common.seed)
+        score = score_by(self.task, model)
+
+        def taste(weights: Weights) -> Taste:
+            model.load_state_dict(weights)
+            reached, loss = validate(model, self.recipe, score, common, self.rows, self.val, fed, self.checkpoints)
+            return Taste(reached, -loss)
+
+        def mend(weights: Weights) -> Weights:
+            model.load_state_dict(weights)
+            torch.manual_seed(common.seed)
+            refresh_norms(model, self._as_trained(steps, collate, model.device))
+            return copy_weights(model)
+
+        soup, tried = cook(found, taste, mend)
+        model.load_state_dict(soup)
+        kept = sum(each.kept for each in tried)
+        say(
+            f"train {self.name}: a soup of {kept} of {seeds}, val {self.task.headline} "
+            f"{max(each.soup for each in tried if each.kept).score:.3f}, the best alone {tried[0].alone.score:.3f}"
+        )
+        listed = [
+            Ingredient(
+                seed=common.seed + each.number, epochs=curves[each.number], score=each.alone.score,
+                loss=-each.alone.gain, soup_score=each.soup.score, soup_loss=-each.soup.gain, kept=each.kept,
+            )
+            for each in tried
+        ]  # fmt: skip
+        return model, History(metric=self.task.headline, epochs=listed[0].epochs, origin=origin, soup=listed)
+
+    def _as_trained(self, steps: Steps, collate: TrainingCollator, device: torch.device) -> Iterator[dict[str, Tensor]]:
+        """Yield the training rows as the first epoch sees them, without labels."""
+        for batch in DataLoader(self.rows, batch_sampler=steps, collate_fn=collate):
+            inputs = {key: tensor.to(device) for key, tensor in batch.items() if key not in ("labels", "soft")}
+            yield inputs
 
 
 def count_units(examples: Examples) -> list[int]:
@@ -119,8 +208,7 @@ def tell(origin: Origin) -> str:
 
 def _write(name: str, model: FusionModel, history: History, val: Examples, collate: Collator, folder: Path) -> None:
     log_probs_UC = predict_log_probs(model, val, collate)
-    if not all(math.isfinite(epoch.val_loss) for epoch in history.epochs):
-        raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")
+    refuse_diverged(name, history.epochs)
     model.cpu().save_pretrained(folder)
     np.save(folder / "validation.npy", log_probs_UC)
     for reader in collate.readers.values():
@@ -129,6 +217,12 @@ def _write(name: str, model: FusionModel, history: History, val: Examples, colla
     if history.origin is not None:
         say(f"train {name}: {tell(history.origin)}")
     say(f"train {name}: done, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters")
+
+
+def refuse_diverged(name: str, epochs: Sequence[Epoch]) -> None:
+    """Refuse a member whose validation loss was no number at some time."""
+    if not all(math.isfinite(epoch.val_loss) for epoch in epochs):
+        raise ModelError(f"member {name}: training diverged (validation loss is not a number); lower its learning_rate")
 
 
 def encode_still(model: FusionModel, recipe: Member, collate: Collator, splits: Sequence[Examples]) -> dict[str, int]:

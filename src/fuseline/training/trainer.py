@@ -100,6 +100,21 @@ def fit(
     return curve_of(trainer.state.log_history, score.name)
 
 
+def validate(
+    model: FusionModel, recipe: Member, score: Score, common: Train, train: Examples, val: Examples, collate: Collator,
+    folder: Path,
+) -> tuple[float, float]:  # fmt: skip
+    """Return score and loss on validation, as they are found after each epoch; arguments as in `fit`."""
+    trainer = MemberTrainer(
+        model=model, args=build_arguments(recipe, common, folder), train_dataset=train, eval_dataset=val,
+        data_collator=collate, compute_metrics=partial(_score, score),
+    )  # fmt: skip
+    trainer.prepare(collate, recipe.batch_size, None)
+    trainer.remove_callback(PrinterCallback)
+    found = trainer.evaluate()
+    return found[f"eval_{score.name}"], found["eval_loss"]
+
+
 def is_first() -> bool:
     """Say whether this process is the one that writes, of those that train together."""
     return int(os.environ.get("RANK", "0")) == 0
