@@ -654,6 +654,18 @@ class FusionRates(Section):
         return [name for name in get_args(Modality) if name in self.model_fields_set]
 
 
+class OnSeveral(Section):
+    """What is trained on several modalities at once."""
+
+    modalities: Annotated[list[Modality], Field(min_length=2)]
+    learning_rate: FusionRates
+
+    @property
+    def rates(self) -> dict[Modality, float | Decayed | None]:
+        """Peak learning rate of each encoder by modality."""
+        return {name: getattr(self.learning_rate, name) for name in self.modalities}
+
+
 class LowRank(Section):
     """Products of the modalities' vectors, summed (Liu et al. 2018)."""
 
@@ -707,10 +719,9 @@ that see all of them (Arevalo et al. 2017); late: one head for each, and the ave
 there; or a section, for low-rank products, cross-attention, or a mixture of experts."""
 
 
-class Fusion(Recipe):
+class Fusion(Recipe, OnSeveral):
     """A member on several modalities at once."""
 
-    modalities: Annotated[list[Modality], Field(min_length=2)]
     fusion: Joining
     """How the modalities are joined."""
     hidden: Count
@@ -722,7 +733,6 @@ class Fusion(Recipe):
     where it goes on from the champion's member, which `warm_start` asks for."""
     tuning: dict[Modality, Tuning]
     """By modality, one for each of the member's."""
-    learning_rate: FusionRates
 
     @model_validator(mode="after")
     def _modalities_are_distinct(self) -> Self:
@@ -758,11 +768,6 @@ class Fusion(Recipe):
     def tunings(self) -> dict[Modality, Tuning]:
         """Tuning by modality."""
         return self.tuning
-
-    @property
-    def rates(self) -> dict[Modality, float | Decayed | None]:
-        """Peak learning rate of each encoder by modality."""
-        return {name: getattr(self.learning_rate, name) for name in self.modalities}
 
 
 Member = Expert | Fusion
@@ -830,7 +835,7 @@ class Objectives(Section):
         return self
 
 
-class Pretrain(Optimisation):
+class Pretrain(Optimisation, OnSeveral):
     """Joint pre-training: before there are members, encoders learn from the training rows that have both modalities.
 
     No label is looked at. All members start from what it gives, but for those that go on from a champion's. Items are
@@ -846,7 +851,6 @@ class Pretrain(Optimisation):
     """Of the attention of words to the other modality's parts; they share `hidden` among them."""
     mask: Share
     """Share of the words that are hidden, for masked_words."""
-    learning_rate: FusionRates
 
     @model_validator(mode="after")
     def _pairs_fit(self) -> Self:
@@ -862,11 +866,6 @@ class Pretrain(Optimisation):
             raise ValueError("augment.image.mixup: a mixed picture belongs to no text; set it to 0")
         _check_augments(self.augment, self.modalities)
         return self
-
-    @property
-    def rates(self) -> dict[Modality, float | Decayed | None]:
-        """Peak learning rate of each encoder by modality."""
-        return {name: getattr(self.learning_rate, name) for name in self.modalities}
 
 
 class Train(Section):

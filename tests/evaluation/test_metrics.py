@@ -32,7 +32,7 @@ def truth_of(labels: Ints) -> Truth:
 
 def score(probs: Floats, labels: Ints) -> dict[str, float]:
     """Score a classification."""
-    return metrics.score(classify(probs), probs, truth_of(labels))
+    return classify(probs).score(probs, truth_of(labels))
 
 
 def resample(probs: Floats, labels: Ints, groups: NDArray[Any], **options: Any) -> dict[str, Floats]:

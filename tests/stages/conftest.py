@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import copy
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+import torch
 import yaml
 
 from fuseline import config
+from fuseline.data.shards import write_data_set
 
+STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "export", "benchmark"]
+"""Of the whole line, but for pre-training."""
 ROOT = Path(__file__).parents[2]
 NO_AUGMENT = dict.fromkeys(["flip", "degrees", "translate", "scale", "color", "erase", "mixup"], 0.0)
 
@@ -44,3 +52,26 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
     found["evaluate"]["resamples"] = 10
     found["benchmark"] |= {"calls": 2, "warmup": 1, "batch_sizes": [1, 2]}
     return found
+
+
+def run(document: dict[str, Any], *stages: str) -> None:
+    """Run stages in the current folder, for all members."""
+    params = config.Params.model_validate(document)
+    names = {"train": params.members.experts, "fuse": params.members.fusions}
+    for stage in stages:
+        main = importlib.import_module(f"fuseline.stages.{stage}").main
+        for arguments in [(name,) for name in names[stage]] if stage in names else [()]:
+            main(params, *arguments)
+
+
+@contextmanager
+def whole_line(folder: Path, document: dict[str, Any], rows: pa.Table) -> Iterator[Path]:
+    """Give a folder in which all stages have run on a data set of these rows."""
+    task = document["task"]
+    write_data_set(folder / "data", "tiny", task["kind"], task["labels"], [rows])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(document, *STAGES)
+    yield folder
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(1)

@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-import torch
 
-from fuseline import config
-from fuseline.data.shards import write_data_set
 from fuseline.records import Benchmark, Combination, Evaluation, Parity
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
+from tests.stages.conftest import run, whole_line
 
 pytestmark = pytest.mark.slow
-STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "export", "benchmark"]
-
-
-def run(document: dict[str, Any], *stages: str) -> None:
-    params = config.Params.model_validate(document)
-    names = {"train": list(params.members.experts), "fuse": list(params.members.fusions)}
-    for stage in stages:
-        main = importlib.import_module(f"fuseline.stages.{stage}").main
-        for arguments in [(name,) for name in names[stage]] if stage in names else [()]:
-            main(params, *arguments)
 
 
 @pytest.fixture(scope="module")
-def line(
-    document: dict[str, Any], labels: list[str], examples: pa.Table, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
-    """The folder of the whole line, run once."""
-    folder = tmp_path_factory.mktemp("distilled")
-    write_data_set(folder / "data", "tiny", "classification", labels, [examples])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run(document, *STAGES)
+def line(document: dict[str, Any], examples: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the whole line."""
+    with whole_line(tmp_path_factory.mktemp("distilled"), document, examples) as folder:
         yield folder
-    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def _there(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(line)
 
 
 def published(document: dict[str, Any], system: str) -> dict[str, Any]:

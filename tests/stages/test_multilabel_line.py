@@ -13,19 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from fuseline import config
 from fuseline.cli import app
-from fuseline.data.shards import SCHEMA, write_data_set
+from fuseline.data.shards import SCHEMA
 from fuseline.judge import compare
 from fuseline.records import Combination, Evaluation, Parity, Preparation
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.tasks.multilabel import MultiLabel
 from tests.conftest import COLORS, LABELS, WORDS, paint, run_readme
-from tests.stages.test_ner_line import STAGES, run
+from tests.stages.conftest import run, whole_line
 
 pytestmark = pytest.mark.slow
 METRICS = {"map", "f1", "precision", "recall", "macro_f1", "accuracy", "nll", "brier", "ece"}
@@ -57,16 +56,9 @@ def several(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def line(several: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the whole line."""
-    folder = tmp_path_factory.mktemp("line")
     rows = pa.Table.from_pylist([example(number) for number in range(96)], schema=SCHEMA)
-    write_data_set(folder / "data", "tiny", "multilabel", LABELS, [rows])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for stage in STAGES:
-            run(stage, several)
-    yield folder
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(1)
+    with whole_line(tmp_path_factory.mktemp("line"), several, rows) as folder:
+        yield folder
 
 
 def test_the_line_learns_labels_and_measures_them(line: Path) -> None:
@@ -110,7 +102,7 @@ def test_without_thresholds_a_half_decides(
         (tmp_path / place).symlink_to(line / place)
     found = []
     for thresholds in (None, {"shrink": 2.0}, {"shrink": 1e9}):
-        run("combine", several | {"task": several["task"] | {"thresholds": thresholds}})
+        run(several | {"task": several["task"] | {"thresholds": thresholds}}, "combine")
         found.append(Combination.read(Path("build/combine/combination.json")))
     assert found[0].decoding.thresholds == []
     assert found[1] == Combination.read(line / "build/combine/combination.json")
@@ -176,7 +168,7 @@ def test_weights_of_labels_count(
     document["members"]["experts"].pop("image")
     for weights in (None, "balanced", {"red": 5.0, "green": 1.0, "blue": 1.0}):
         document["members"]["experts"]["text"] |= {"class_weights": weights, "epochs": 1}
-        run("train", document | {"members": document["members"] | {"fusions": {}}, "distill": None, "pretrain": None})
+        run(document | {"members": document["members"] | {"fusions": {}}, "distill": None, "pretrain": None}, "train")
         made.add(hashlib.sha256(Path("build/train/experts/text/model.safetensors").read_bytes()).hexdigest())
     assert len(made) == 3
 

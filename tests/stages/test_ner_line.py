@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from fuseline import config
 from fuseline.cli import app
-from fuseline.data.shards import SCHEMA, write_data_set
+from fuseline.data.shards import SCHEMA
 from fuseline.errors import BundleError
 from fuseline.judge import compare
 from fuseline.records import Benchmark, Combination, Evaluation, Parity, Transitions
@@ -27,9 +25,9 @@ from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.tasks.ner import Ner
 from tests.conftest import COLORS, LABELS, WORDS, paint, run_readme
+from tests.stages.conftest import run, whole_line
 
 pytestmark = pytest.mark.slow
-STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "export", "benchmark"]
 METRICS = {"f1", "precision", "recall", "macro_f1", "accuracy", "nll", "brier", "ece"}
 
 
@@ -65,28 +63,12 @@ def tagging(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def run(stage: str, document: dict[str, Any]) -> None:
-    """Run a stage in the current folder, for all members."""
-    params = config.Params.model_validate(document)
-    main = importlib.import_module(f"fuseline.stages.{stage}").main
-    names = {"train": params.members.experts, "fuse": params.members.fusions}
-    for arguments in [(name,) for name in names[stage]] if stage in names else [()]:
-        main(params, *arguments)
-
-
 @pytest.fixture(scope="module")
 def line(tagging: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the whole line."""
-    folder = tmp_path_factory.mktemp("line")
     rows = pa.Table.from_pylist([example(number) for number in range(90)], schema=SCHEMA)
-    write_data_set(folder / "data", "tiny", "ner", LABELS, [rows])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for stage in STAGES:
-            run(stage, tagging)
-    yield folder
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(1)
+    with whole_line(tmp_path_factory.mktemp("line"), tagging, rows) as folder:
+        yield folder
 
 
 def test_the_line_learns_entities_and_measures_them(line: Path) -> None:
@@ -177,7 +159,7 @@ def test_another_scheme_gives_words_other_tags(
     (tmp_path / "build").mkdir()
     for place in ("data", "build/validate"):
         (tmp_path / place).symlink_to(line / place)
-    run("prepare", tagging | {"task": tagging["task"] | {"scheme": "bioes"}})
+    run(tagging | {"task": tagging["task"] | {"scheme": "bioes"}}, "prepare")
     assert max(words_of(tmp_path, "label")) > max(words_of(line, "label"))
 
 
@@ -227,7 +209,7 @@ def test_weights_of_labels_reach_the_tags(
     weights = dict.fromkeys(LABELS, 1.0) | {"O": 0.01}
     document = copy.deepcopy(tagging)
     document["members"]["experts"]["text"]["class_weights"] = weights
-    run("train", document)
+    run(document, "train")
     made, before = (
         hashlib.sha256((folder / "build/train/experts/text/model.safetensors").read_bytes()).hexdigest()
         for folder in (tmp_path, line)
@@ -246,7 +228,7 @@ def test_a_member_with_the_loss_crf_learns_how_tags_follow_each_other_and_answer
     document["members"]["experts"]["text"] |= {"loss": "crf", "epochs": 6}
     document["distill"] = None
     for stage in ("train", "fuse", "combine", "distill", "evaluate", "export"):
-        run(stage, document)
+        run(document, stage)
     combination = Combination.read(Path("build/combine/combination.json"))
     learned = Transitions.read(Path("build/train/experts/text/transitions.json"))
     plain = Ner(LABELS, "bio").transitions

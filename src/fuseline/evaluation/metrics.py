@@ -30,11 +30,6 @@ _CHUNK = 20_000_000
 """Entries of the resampling matrix that are held at once."""
 
 
-def score(task: Task, probs_UC: Floats, truth: Truth) -> dict[str, float]:
-    """Return the task's metrics over all rows."""
-    return task.score(probs_UC, truth)
-
-
 def resample(
     task: Task, probs_UC: Floats, truth: Truth, groups_N: Groups, resamples: int, seed: int = 0
 ) -> dict[str, Floats]:
@@ -78,7 +73,7 @@ def estimate(
 ) -> Metrics:
     """Return each metric with its percentile bootstrap interval."""
     draws = resample(task, probs_UC, truth, groups_N, resamples)
-    return {name: _interval(value, draws[name], confidence) for name, value in score(task, probs_UC, truth).items()}
+    return {name: _interval(value, draws[name], confidence) for name, value in task.score(probs_UC, truth).items()}
 
 
 def estimate_gain(
@@ -90,9 +85,9 @@ def estimate_gain(
     Args:
         than: the problem as `before` answers it, where that is otherwise.
     """
-    systems = (task, after_UC, truth), (than or task, before_UC, truth)
-    after, before = (score(*system) for system in systems)
-    draws_after, draws_before = (resample(*system, groups_N, resamples) for system in systems)
+    systems = (task, after_UC), (than or task, before_UC)
+    after, before = (each.score(probs_UC, truth) for each, probs_UC in systems)
+    draws_after, draws_before = (resample(*system, truth, groups_N, resamples) for system in systems)
     gains = {}
     for name in after:
         sign = -1 if name in LOWER_IS_BETTER else 1
@@ -147,7 +142,7 @@ def find_forgetting(
             continue
         there, units = truth.take(rows_N), truth.units(rows_N)
         both = (than, before_UC[units]), (task, after_UC[units])
-        theirs, ours = (score(*system, there)[task.headline] for system in both)
+        theirs, ours = (each.score(probs_UC, there)[task.headline] for each, probs_UC in both)
         overall[name] = Versus(rows=int(rows_N.sum()), champion=theirs, challenger=ours)
         tables = zip(*(each.table(probs_UC, there)[0] for each, probs_UC in both), strict=True)
         recall[name] = {
