@@ -65,8 +65,8 @@ def cook(
 
 
 def copy_weights(model: FusionModel) -> Weights:
-    """Return a member's weights as they are now."""
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    """Return a member's weights as they are now, in memory of the CPU."""
+    return {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
 def average(ingredients: Sequence[Weights]) -> Weights:
