@@ -39,15 +39,17 @@ def train(folder: Path, document: dict[str, Any], prepared: Path, processes: int
     return folder / "build/train/experts/text"
 
 
+@pytest.mark.parametrize("soup", [None, {"seeds": 2}], ids=["once", "a soup"])
 def test_two_processes_train_as_one(
-    document: dict[str, Any], still_encoders: config.Encoders, prepared: Path, tmp_path: Path
-) -> None:
+    soup: dict[str, int] | None, document: dict[str, Any], still_encoders: config.Encoders, prepared: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     params = copy.deepcopy(document)
     params["train"]["length_pool"] = 2
     params["encoders"]["text"] = still_encoders.model_dump(mode="json")["text"]
     params["members"]["experts"]["text"] |= {
         "dropout": 0.0, "epochs": 3, "batch_size": 8, "label_smoothing": 0.1, "patience": 2,  # 21 rows: 8, 8, 5
-        "class_weights": "balanced", "augment": {"text": {"drop": 0.2, "swap": 0.2}},
+        "class_weights": "balanced", "augment": {"text": {"drop": 0.2, "swap": 0.2}}, "soup": soup,
     }  # fmt: skip
     one, two = (train(tmp_path / str(number), params, prepared, number) for number in (1, 2))
     assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in two.iterdir())

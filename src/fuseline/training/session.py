@@ -156,11 +156,12 @@ class Work:
 
         soup, tried = cook(found, taste, mend)
         model.load_state_dict(soup)
-        kept = sum(each.kept for each in tried)
-        say(
-            f"train {self.name}: a soup of {kept} of {seeds}, val {self.task.headline} "
-            f"{max(each.soup for each in tried if each.kept).score:.3f}, the best alone {tried[0].alone.score:.3f}"
-        )
+        kept = [each for each in tried if each.kept]
+        if is_first():
+            say(
+                f"train {self.name}: a soup of {len(kept)} of {seeds}, val {self.task.headline} "
+                f"{kept[-1].soup.score:.3f}, the best alone {kept[0].alone.score:.3f}"
+            )
         listed = [
             Ingredient(
                 seed=common.seed + each.number, epochs=curves[each.number], score=each.alone.score,
