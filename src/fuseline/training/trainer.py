@@ -253,6 +253,7 @@ def build_arguments(recipe: Member | Pretrain, common: Train, scratch: Path) -> 
         save_strategy="epoch" if common.checkpoint_steps is not None else "no" if recipe.patience is None else "best",
         metric_for_best_model=None if recipe.patience is None else "loss",
         greater_is_better=False,
+        logging_nan_inf_filter=False,  # training that diverged must show
         save_only_model=common.checkpoint_steps is None,
         save_total_limit=2,
         restore_callback_states_from_checkpoint=True,
