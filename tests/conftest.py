@@ -186,7 +186,7 @@ def encoders(text_folder: Path) -> config.Encoders:
     """Give the tiny text model, a ResNet of four blocks on 32 px, and a network of two blocks for sound."""
     text = {"name": str(text_folder), "revision": digest_model(text_folder), "max_length": 12, "pooling": "mean",
             "freeze_embeddings": False}  # fmt: skip
-    image = {"name": "resnet18", "weights": None, "size": 32, "blocks": [1, 1, 1, 1]}
+    image = {"name": "resnet18", "weights": None, "size": 32, "blocks": [1, 1, 1, 1], "several": False}
     audio = {"rate": 8000, "max_seconds": 0.5, "mels": 16, "window_ms": 25.0, "hop_ms": 10.0, "widths": [6, 8]}
     return config.Encoders.model_validate({"text": text, "image": image, "audio": audio})
 

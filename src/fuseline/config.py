@@ -98,6 +98,8 @@ class Validate(Section):
     """Pictures with a longer side, in pixels, are quarantined."""
     max_image_aspect: Annotated[float, Field(ge=1)]
     """Pictures with a larger ratio of longer to shorter side are quarantined."""
+    max_pictures: Count
+    """Rows with more pictures are quarantined. Above 1, the picture encoder has to be one for `several`."""
     min_audio_seconds: Annotated[float, Field(ge=0)]
     """Shorter recordings are quarantined."""
     max_audio_seconds: Positive
@@ -215,6 +217,9 @@ class ImageEncoder(Section):
     side is brought to their size, and the middle cut out."""
     blocks: Annotated[list[Count], Field(min_length=4, max_length=4)] | None
     """Residual blocks per stage, for a ResNet shallower or deeper than the named one; null keeps its own."""
+    several: bool
+    """Whether rows may have several pictures: their vector is the mean over them, their parts are those of all. The
+    graph's `pixels` then has an axis for a row's pictures, and `picture_counts` says how many count."""
 
     @model_validator(mode="after")
     def _weights_fit_the_blocks(self) -> Self:
@@ -235,6 +240,8 @@ class ImageTransformer(Section):
     size: Annotated[int, Field(ge=16)] | None
     """Side of the square, in pixels, that every picture is resized to; null takes the model's own processor's way,
     middle cut included. Mean and deviation are the processor's either way."""
+    several: bool
+    """As for torchvision's."""
 
     @model_validator(mode="after")
     def _name_is_pinned(self) -> Self:
@@ -1116,6 +1123,18 @@ class Params(Section):
         for modality, name in student.start.items() if isinstance(student, Fusion) else ():
             if name not in self.members.experts_on(modality):
                 raise ValueError(f"distill.student.start.{modality}: {name!r} is no expert on {modality}")
+        return self
+
+    @model_validator(mode="after")
+    def _encoders_take_all_pictures(self) -> Self:
+        most = self.validate_.max_pictures
+        own = None if self.distill is None else self.distill.encoders
+        for where, encoders in {"encoders": self.encoders, "distill.encoders": own}.items():
+            if most > 1 and encoders is not None and encoders.image is not None and not encoders.image.several:
+                raise ValueError(
+                    f"{where}.image.several: false, but rows may have {most} pictures; set it to true, or "
+                    "validate.max_pictures to 1"
+                )
         return self
 
     @model_validator(mode="after")

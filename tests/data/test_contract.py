@@ -28,6 +28,7 @@ def rules(**changes: Any) -> Validate:
              "max_duplicates": 1.0, "max_conflicts": 1.0, "max_drift": 1.0}  # fmt: skip
     return Validate.model_validate(whole | {
         "max_text_chars": 20, "max_odd_chars": 0.1, "min_image_side": 16, "max_image_side": 64, "max_image_aspect": 3.0,
+        "max_pictures": 3,
         "min_audio_seconds": 0.1, "max_audio_seconds": 1.0, "min_audio_rate": 8000, "max_quarantined": 0.05,
     } | changes)  # fmt: skip
 
@@ -67,7 +68,7 @@ def test_a_clean_table_passes_every_rule(examples: pa.Table) -> None:
     )
     assert report.reasons == {}
     assert report.broken == []
-    assert len(report.expectations) == len(build_rules(rules())) + 7 == 25
+    assert len(report.expectations) == len(build_rules(rules())) + 7 == 26
     assert all(expectation.passed and expectation.failed_rows == 0 for expectation in report.expectations)
 
 

@@ -55,6 +55,7 @@ ELSEWHERE = {
         for key in (
             "max_odd_chars",
             "max_image_aspect",
+            "max_pictures",
             "min_audio_seconds",
             "max_audio_seconds",
             "min_audio_rate",
@@ -86,6 +87,7 @@ ELSEWHERE = {
     "export.parity_batch_sizes": "test_export_keys_reach_bundle_and_parity, below",
     "publish.name": "test_export_keys_reach_bundle_and_parity, below",
     "encoders.audio": "tests/training/test_audio.py: each of its keys",
+    "encoders.image.several": "tests/stages/test_pictures_line.py",
     "encoders.text.revision": "tests/training/test_pretrained.py",
     "encoders.image.weights": "tests/training/test_pretrained.py",
     "pretrain.heads": "tests/models/test_joint.py: the pictures here have one part each",

@@ -132,6 +132,13 @@ def to_split(value: Any) -> str | None:
         raise DataError(f"{clip(str(value), 40)!r} is not train, val or test") from None
 
 
+def to_list(value: Any) -> list[Any]:
+    """Return the pictures of a cell, one or a list of them; none where it is missing or the list is empty."""
+    if isinstance(value, list):
+        return value
+    return [] if is_missing(value) or value == "" else [value]
+
+
 def to_file(value: Any, root: Path, base: str) -> bytes | None:
     """Return a file's bytes: given as they are, as a `data:` URI, or as a path relative to `base` inside `root`.
 

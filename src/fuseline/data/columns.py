@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fuseline.data.files import clip
 from fuseline.data.shards import FILES
 from fuseline.errors import DataError
+from fuseline.inputs.image import MORE
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "key"),
@@ -15,6 +16,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "text1"),
     "text_pair": ("text_pair", "text2"),
     "image": ("image", "image_path", "image1"),
+    MORE: (MORE,),  # of a shard that is sent as a batch
     "image_pair": ("image_pair", "image2"),
     "audio": ("audio", "audio_path", "audio1"),
     "audio_pair": ("audio_pair", "audio2"),
@@ -23,7 +25,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "split": ("split",),
 }
 """Names under which a field is known without being told; the first that a row has gives it."""
-CONTENT = ("text", "text_pair", *FILES, "file")
+CONTENT = ("text", "text_pair", *FILES, MORE, "file")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Columns:
     named: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        fields = [name for name in ALIASES if name != "file"]
+        fields = [name for name in ALIASES if name not in ("file", MORE)]
         if unknown := sorted(set(self.named) - set(fields)):
             meant = next((f" (did you mean {name!r}?)" for name in fields if unknown[0] in ALIASES[name]), "")
             raise DataError(f"columns: {unknown[0]!r} is no field{meant}; expected of {', '.join(fields)}")

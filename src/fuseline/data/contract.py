@@ -18,7 +18,7 @@ from scipy.stats import chi2_contingency
 
 from fuseline.config import Task, Validate
 from fuseline.data.duplicates import mix
-from fuseline.data.facts import KEYS, meta_error
+from fuseline.data.facts import KEYS, PICTURES, meta_error
 from fuseline.data.targets import LABELLED, read_labels, target_error
 from fuseline.errors import DataError
 from fuseline.records import Expectation
@@ -32,7 +32,7 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 SCALARS = ("id", "group", "text", "text_pair", "target", "split", "meta")
 """Columns of an example that the contract reads; of the files it needs their facts alone."""
 MEASURES = ("text_chars", "text_odd", "short_side", "long_side", "audio_seconds", "audio_rate")
-FACTS = (*KEYS, *MEASURES, "image_error", "audio_error")
+FACTS = (*KEYS, *MEASURES, "image_error", "audio_error", PICTURES)
 """Facts that the contract reads."""
 BLANK = "group is blank; give each row one, such as its id"
 CHANCE = 1e-3
@@ -87,12 +87,35 @@ def describe(examples: pa.Table, facts: pa.Table, task: Task) -> pd.DataFrame:
     frame["modalities"] = np.sum(given, axis=0)
     blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(examples["group"]), ""), False)
     frame["group_error"] = _sparse(examples.num_rows, dict.fromkeys(np.flatnonzero(blank.to_numpy()).tolist(), BLANK))
-    frame["aspect"] = frame["long_side"] / frame["short_side"]
+    _measure_pictures(frame, facts[PICTURES])
     for name in ("image_error", "audio_error"):
         frame[name] = pc.if_else(pc.equal(facts[name], ""), None, facts[name]).to_pandas()
     frame["meta_error"] = _sparse(examples.num_rows, _meta_errors(examples["meta"]))
     frame["target_error"] = _sparse(examples.num_rows, _target_errors(examples, task))
     return frame
+
+
+WORST = {"short_side": np.argmin, "long_side": np.argmax, "aspect": np.argmax}
+"""By measure of pictures, which of several the contract looks at."""
+
+
+def _measure_pictures(frame: pd.DataFrame, pictures: pa.ChunkedArray) -> None:
+    """Add how many pictures rows have and their ratio of sides; of several, take each measure's worst and say whose."""
+    frame["aspect"] = frame["long_side"] / frame["short_side"]
+    frame["pictures"] = np.where(frame["short_side"].notna(), 1.0, np.nan)
+    lists = pictures.combine_chunks()
+    rows, sides = pc.list_parent_indices(lists).to_numpy(), lists.flatten()
+    measured = {name: sides.field(name).to_numpy().astype(float) for name in ("short_side", "long_side")}
+    measured["aspect"] = measured["long_side"] / measured["short_side"]
+    kinds, starts, counts = np.unique(rows, return_index=True, return_counts=True)
+    for name, find_worst in WORST.items():
+        worst = [
+            start + int(find_worst(measured[name][start : start + n])) for start, n in zip(starts, counts, strict=True)
+        ]
+        frame.loc[kinds, name] = measured[name][worst]
+        told = [f"picture {at - start + 1} of {n}: " for at, start, n in zip(worst, starts, counts, strict=True)]
+        frame[f"{name}_of"] = _sparse(len(frame), dict(zip(kinds.tolist(), told, strict=True)))
+    frame.loc[kinds, "pictures"] = counts.astype(float)
 
 
 def _sparse(rows: int, cells: Mapping[int, str | None]) -> pd.Series:
@@ -147,8 +170,10 @@ def _check_rows(frame: pd.DataFrame, rules: Sequence[Rule], report: Report) -> N
         if not result.success and not bad:  # a rule that could not be computed must not pass for one that is met
             raise DataError(f"contract rule {rule.name!r} could not be computed: {result.exception_info}")
         column = frame[rule.expectation.column]
+        place = frame[f"{column.name}_of"].fillna("") if column.name in WORST else None
         for row in bad:
-            report.reasons.setdefault(int(row), {})[rule.key] = rule.why(column[row])
+            which = "" if place is None else place[row]
+            report.reasons.setdefault(int(row), {})[rule.key] = which + rule.why(column[row])
         report.expectations.append(Expectation(rule=rule.name, passed=not bad, failed_rows=len(bad)))
 
 
@@ -192,6 +217,9 @@ def build_rules(rules: Validate) -> list[Rule]:
              lambda v: f"{v:.0%} of the text's characters are control or replacement characters; "
                        f"at most {rules.max_odd_chars:.0%} are expected", soft=True),
         Rule("image", "image decodes", no(column="image_error"), str),
+        Rule("image_count", f"a row has at most {rules.max_pictures} pictures",
+             between(column="pictures", max_value=rules.max_pictures),
+             lambda v: f"row has {v:.0f} pictures; at most {rules.max_pictures} are expected (validate.max_pictures)"),
         Rule("image_small", f"image sides are {rules.min_image_side} px or more",
              between(column="short_side", min_value=rules.min_image_side),
              lambda v: f"picture's shorter side is {v:.0f} px; at least {rules.min_image_side} are expected",

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from fuseline.config import Prepare
 from fuseline.data.arrivals import Rows, read_rows
-from fuseline.data.duplicates import Bools, Ints, Links, find_links, read_contents
+from fuseline.data.duplicates import Bools, Ints, Links, find_links, read_contents, spread_pictures
 from fuseline.data.facts import workers
 from fuseline.data.leakage import report
 from fuseline.data.pins import make_pins, read_pins, without_pins, write_pins
@@ -37,14 +37,15 @@ class Prepared:
 
 def deal_rows(rows: Rows, settings: Prepare, quarantined: Ints) -> Prepared:
     """Deal all rows, those in quarantine too, so that no change of the contract moves others; then leave these out."""
-    contents = read_contents(rows.facts, settings.duplicates)
-    links = find_links(contents, settings.duplicates.match)
+    views = spread_pictures(rows.facts)
+    contents = read_contents(views.facts, settings.duplicates)
+    links = views.to_rows(find_links(contents, settings.duplicates.match))
     dealing = deal(rows.arrivals, links, settings)
     sound_N = rows.live_N.copy()
     sound_N[quarantined] = False
     held_out = [one for one in dealing.held_out if sound_N[one.row]]
     splits_N = np.where(sound_N & (dealing.splits_N != HELD_OUT), dealing.splits_N, ABSENT).astype(np.int8)
-    leakage = report(rows.names["id"], rows.arrivals.groups_N, splits_N, links, contents, held_out)
+    leakage = report(rows.names["id"], rows.arrivals.groups_N, splits_N, links, views, contents, held_out)
     return Prepared(splits_N, len(held_out), leakage, links)
 
 
@@ -72,7 +73,8 @@ def keeping_splits(folder: Path, settings: Prepare) -> Iterator[None]:
 def _read(folder: Path, settings: Prepare) -> tuple[Rows, Links]:
     with workers() as pool:
         rows = read_rows(folder, read_manifest(folder), settings, False, pool)
-    return rows, find_links(read_contents(rows.facts, settings.duplicates), settings.duplicates.match)
+    views = spread_pictures(rows.facts)
+    return rows, views.to_rows(find_links(read_contents(views.facts, settings.duplicates), settings.duplicates.match))
 
 
 def pin_rows(arrivals: Arrivals, links: Links, settings: Prepare, was_N: Codes) -> Codes:

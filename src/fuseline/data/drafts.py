@@ -14,9 +14,13 @@ import pyarrow as pa
 
 from fuseline.data.shards import BATCH_ROWS, FILES
 from fuseline.data.shards import SCHEMA as SHARD
+from fuseline.inputs.image import MORE
 
 FIELDS = tuple(name for name in SHARD.names if name != "source")
-DRAFT = pa.schema([(name, pa.binary() if name in FILES else pa.string()) for name in (*FIELDS, "where", "problem")])
+DRAFT = pa.schema([
+    *((name, pa.binary() if name in FILES else pa.string()) for name in (*FIELDS, "where", "problem")),
+    (MORE, pa.list_(pa.binary())),
+])  # fmt: skip
 
 TABLE_BYTES = 64 << 20
 """A table is closed at this size, before it has BATCH_ROWS rows: memory does not grow with the size of pictures."""
@@ -36,7 +40,7 @@ def to_tables(rows: Iterable[Row]) -> Iterator[pa.Table]:
     size = 0
     for row in rows:
         held.append(row)
-        size += sum(len(cell) for cell in row.values() if cell is not None)
+        size += sum(len(cell) for cell in row.values() if cell is not None)  # no format that comes here has MORE
         if len(held) == BATCH_ROWS or size >= TABLE_BYTES:
             yield to_table(held)
             held, size = [], 0

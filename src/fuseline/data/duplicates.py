@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fuseline.config import Duplicates
-from fuseline.data.facts import PERMUTATIONS, SIDE
+from fuseline.data.facts import PERMUTATIONS, PICTURES, SIDE
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-COLUMNS = ("text_key", "text_minhash", "image_error", "image_key", "thumbnail", "audio_error", "audio_key")
+COLUMNS = ("text_key", "text_minhash", "image_error", "image_key", "thumbnail", "audio_error", "audio_key", PICTURES)
 """Columns of the facts that rows are compared by."""
 KINDS = ("text", "image", "audio")
 
@@ -108,11 +109,50 @@ class Content:
         return max(len(self.buckets_TF), 1)
 
 
-def read_contents(facts: pa.Table, settings: Duplicates) -> dict[str, Content]:
-    """Make rows comparable, modality by modality.
+@dataclass(frozen=True)
+class Views:
+    """Rows as they are compared: one with several pictures is there once with each, all else the same.
+
+    So it matches whatever one of its pictures would make it match.
+    """
+
+    facts: pa.Table
+    """Columns COLUMNS of views, a row's own one after the other."""
+    row_V: Ints
+
+    def to_rows(self, links: Links) -> Links:
+        """Turn links between views into links between rows."""
+        later, earlier = self.row_V[links.later_P], self.row_V[links.earlier_P]
+        return Links(later[later != earlier], earlier[later != earlier])
+
+
+def spread_pictures(facts: pa.Table) -> Views:
+    """Give rows with several pictures a view for each.
 
     Args:
         facts: columns COLUMNS of all rows in order of arrival.
+    """
+    lists = facts[PICTURES].combine_chunks()
+    if lists.null_count == len(lists):
+        return Views(facts, np.arange(len(facts)))
+    counts_N = pc.fill_null(pc.list_value_length(lists), 1).to_numpy()
+    row_V = np.repeat(np.arange(len(facts)), counts_N)
+    views, each, own_V = (
+        facts.take(pa.array(row_V)),
+        lists.flatten(),
+        lists.is_valid().to_numpy(zero_copy_only=False)[row_V],
+    )
+    for name in ("image_key", "thumbnail"):
+        column = pc.replace_with_mask(views[name].combine_chunks(), pa.array(own_V), each.field(name))
+        views = views.set_column(views.column_names.index(name), name, column)
+    return Views(views, row_V)
+
+
+def read_contents(facts: pa.Table, settings: Duplicates) -> dict[str, Content]:
+    """Make rows, or views of them, comparable, modality by modality.
+
+    Args:
+        facts: columns COLUMNS of all of them in order of arrival.
     """
     return {
         "text": read_texts(facts, settings.text_similarity),

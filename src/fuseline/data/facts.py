@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rensa import RMinHash
 
-from fuseline.data.shards import check_file, iter_shard
+from fuseline.data.shards import WIDE, check_file, iter_shard
 from fuseline.errors import DataError
-from fuseline.inputs.image import decode_image
+from fuseline.inputs.image import MORE, decode_image
 from fuseline.records import Shard
 
 VERSION = "1"
@@ -45,6 +45,8 @@ SHINGLE = 6
 MIN_SHINGLED = 40
 """Normalised bytes below which a text is compared as a whole: two short texts differ by what they share."""
 
+PICTURES = "pictures"
+"""Fact of rows with several pictures: each one's own. Files of facts of which no row has several go without it."""
 SCHEMA = pa.schema(
     [
         ("digest", pa.binary(16)),  # of all that the row holds
@@ -55,12 +57,25 @@ SCHEMA = pa.schema(
         ("image_error", pa.string()),  # null where there is no picture, "" where all are sound
         ("short_side", pa.int32()),
         ("long_side", pa.int32()),
-        ("image_key", pa.int64()),  # of the decoded pixels, pair included
-        ("thumbnail", pa.binary(3 * SIDE * SIDE)),
+        ("image_key", pa.int64()),  # of the decoded pixels, pair included; of several whatever their order
+        ("thumbnail", pa.binary(3 * SIDE * SIDE)),  # of the first
         ("audio_error", pa.string()),
         ("audio_seconds", pa.float32()),
         ("audio_rate", pa.int32()),
         ("audio_key", pa.int64()),  # of the decoded samples, pair included
+        (
+            PICTURES,
+            pa.list_(
+                pa.struct(
+                    [
+                        ("short_side", pa.int32()),
+                        ("long_side", pa.int32()),
+                        ("image_key", pa.int64()),
+                        ("thumbnail", pa.binary(3 * SIDE * SIDE)),
+                    ]
+                )
+            ),
+        ),
     ],
     metadata={"facts": VERSION},
 )
@@ -83,7 +98,7 @@ def workers(processes: int | None = None) -> Iterator[ProcessPoolExecutor | None
 
 
 def find_facts(examples: pa.Table, pool: ProcessPoolExecutor | None = None) -> pa.Table:
-    """Find out the facts of a table of `shards.SCHEMA`; bad content becomes an error in words, never an exception."""
+    """Find out the facts of a table of `shards.SCHEMA` or WIDE; bad content becomes an error, never an exception."""
     columns: dict[str, Any] = {"digest": digests(examples)}
     columns |= _text_facts(examples)
     columns |= _file_facts(examples, ("image", "image_pair"), _describe_images, pool)
@@ -102,10 +117,14 @@ def read_facts(
     if shard.facts is not None:
         schema = pa.schema([field for field in SCHEMA if field.name in columns])
         path = check_file(folder, shard.facts.model_copy(update={"rows": shard.rows}), ["digest"])
-        found = pq.read_table(path, columns=schema.names)
-        if (found.schema.metadata or {}).get(b"facts") == VERSION.encode():
-            return found.cast(schema)
-    found = pa.concat_tables([find_facts(rows, pool) for rows in iter_shard(folder, shard)] or [SCHEMA.empty_table()])
+        file = pq.ParquetFile(path, pre_buffer=False)
+        if (file.schema_arrow.metadata or {}).get(b"facts") == VERSION.encode():
+            found = file.read([name for name in schema.names if name in file.schema_arrow.names])
+            for name in [name for name in (PICTURES,) if name in schema.names and name not in found.column_names]:
+                found = found.append_column(name, pa.nulls(found.num_rows, schema.field(name).type))
+            return found.select(schema.names).cast(schema)
+    rows_of = iter_shard(folder, shard, WIDE.names)
+    found = pa.concat_tables([find_facts(rows, pool) for rows in rows_of] or [SCHEMA.empty_table()])
     return found.select([field.name for field in SCHEMA if field.name in columns])
 
 
@@ -117,11 +136,21 @@ def digests(examples: pa.Table) -> list[bytes]:
     """Digest all that each row holds, but its id and where it came from; a group that is the id says nothing."""
     groups = pc.if_else(pc.equal(examples["group"], examples["id"]), None, examples["group"])
     examples = examples.set_column(examples.column_names.index("group"), "group", groups)
-    cells = [_measured(examples[name]) for name in examples.column_names if name not in ("id", "source")]
+    cells = [_measured(examples[name]) for name in examples.column_names if name not in ("id", "source", MORE)]
     if not any(isinstance(cell, pa.ChunkedArray) for cell in cells):  # joined, scalars alone would be one row
         cells[0] = pa.repeat(cells[0], examples.num_rows)
-    rows = pc.binary_join_element_wise(*cells, pa.scalar(b"", pa.large_binary()))
-    return [hashlib.blake2b(row, digest_size=16).digest() for row in rows.to_pylist()]
+    rows = pc.binary_join_element_wise(*cells, pa.scalar(b"", pa.large_binary())).to_pylist()
+    for row, files in _more(examples).items():  # after all else: a row without any has the digest that it always had
+        rows[row] += b"".join(b"\0" if data is None else b"%d:%b" % (len(data), data) for data in files)
+    return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
+
+
+def _more(examples: pa.Table) -> dict[int, list[bytes | None]]:
+    """Return, of the rows with several pictures, those after the first."""
+    if MORE not in examples.column_names:
+        return {}
+    cells = zip(range(examples.num_rows), examples[MORE].to_pylist(), strict=True)
+    return {row: [file and file["bytes"] for file in files] for row, files in cells if files}
 
 
 SHOWN = ("digest", *KEYS, "image_error", "audio_error")
@@ -240,7 +269,14 @@ def _file_facts(
     first, second = (_bytes(examples[name]).to_pylist() for name in names)
     held = [examples[name].is_valid().to_pylist() for name in names]
     rows = [i for i in range(examples.num_rows) if held[0][i] or held[1][i]]
-    files = [[cells[i] for cells, there in ((first, held[0]), (second, held[1])) if there[i]] for i in rows]
+    more = _more(examples) if names[0] == "image" else {}
+    files = [
+        (
+            [cells[i] for cells, there in ((first, held[0]), (second, held[1])) if there[i]] + more.get(i, []),
+            i in more,
+        )
+        for i in rows
+    ]
     chunks = [files[start : start + 64] for start in range(0, len(files), 64)]
     found: Iterable[list[tuple[Any, ...]]] = (
         pool.map(describe, chunks) if pool is not None and len(files) >= _FEW else map(describe, chunks)
@@ -252,36 +288,58 @@ def _file_facts(
 
 
 _FIELDS = {
-    "image": ("image_error", "short_side", "long_side", "image_key", "thumbnail"),
+    "image": ("image_error", "short_side", "long_side", "image_key", "thumbnail", PICTURES),
     "audio": ("audio_error", "audio_seconds", "audio_rate", "audio_key"),
 }
 
 
-def _describe_images(rows: Sequence[Sequence[bytes | None]]) -> list[tuple[Any, ...]]:
-    return [describe_images(row) for row in rows]
+Files = tuple[Sequence[bytes | None], bool]
+"""A row's files of one kind, and whether they are several of one field, not a pair."""
 
 
-def describe_images(files: Sequence[bytes | None]) -> tuple[Any, ...]:
-    """Return error, shortest and longest side, key of the pixels, and a thumbnail of the first."""
-    sides: list[int] = []
-    pixels = hashlib.blake2b(digest_size=8)
-    thumbnail = b""
-    for data in files:
-        if data is None:
-            return "picture bytes are missing", None, None, None, None
+def _describe_images(rows: Sequence[Files]) -> list[tuple[Any, ...]]:
+    return [describe_images(*row) for row in rows]
+
+
+def describe_images(files: Sequence[bytes | None], several: bool = False) -> tuple[Any, ...]:
+    """Return error, shortest and longest side, key of the pixels, thumbnail of the first, and each one's if several."""
+    pixels, found = hashlib.blake2b(digest_size=8), []
+    for number, data in enumerate(files, start=1):
         try:
+            if data is None:
+                raise DataError("picture bytes are missing")
             array = decode_image(data)
         except DataError as error:
-            return str(error), None, None, None, None
-        sides += array.shape[:2]
-        pixels.update(b"%d %d" % array.shape[:2])
-        pixels.update(np.ascontiguousarray(array).data)
-        thumbnail = thumbnail or Image.fromarray(array).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
-    return "", min(sides), max(sides), int.from_bytes(pixels.digest(), "big", signed=True), thumbnail
+            return f"picture {number} of {len(files)}: {error}" if several else str(error), *[None] * 5
+        _add_pixels(pixels, array)
+        found.append(_describe_image(array))
+    key = _number_of(pixels)
+    if several:
+        key = _key(repr(sorted(one["image_key"] for one in found)).encode())
+    short, long = min(one["short_side"] for one in found), max(one["long_side"] for one in found)
+    return "", short, long, key, found[0]["thumbnail"], found if several else None
 
 
-def _describe_audios(rows: Sequence[Sequence[bytes | None]]) -> list[tuple[Any, ...]]:
-    return [describe_audios(row) for row in rows]
+def _describe_image(array: NDArray[np.uint8]) -> dict[str, Any]:
+    pixels, sides = hashlib.blake2b(digest_size=8), array.shape[:2]
+    _add_pixels(pixels, array)
+    thumbnail = Image.fromarray(array).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+    return {
+        "short_side": min(sides), "long_side": max(sides), "image_key": _number_of(pixels), "thumbnail": thumbnail,
+    }  # fmt: skip
+
+
+def _add_pixels(pixels: hashlib.blake2b, array: NDArray[np.uint8]) -> None:
+    pixels.update(b"%d %d" % array.shape[:2])
+    pixels.update(np.ascontiguousarray(array).data)
+
+
+def _number_of(digest: hashlib.blake2b) -> int:
+    return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+def _describe_audios(rows: Sequence[Files]) -> list[tuple[Any, ...]]:
+    return [describe_audios(files) for files, _ in rows]
 
 
 MAX_SAMPLES = 192_000 * 3600
@@ -311,7 +369,7 @@ def describe_audios(files: Sequence[bytes | None]) -> tuple[Any, ...]:
                 rates.append(sound.samplerate)
         except (soundfile.SoundFileError, ValueError, RuntimeError, TypeError) as error:
             return f"audio cannot be decoded: {error}", None, None, None
-    return "", max(seconds), min(rates), int.from_bytes(samples.digest(), "big", signed=True)
+    return "", max(seconds), min(rates), _number_of(samples)
 
 
 def meta_error(cell: str | None) -> str | None:

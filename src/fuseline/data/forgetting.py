@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fuseline.data import facts as fact
-from fuseline.data.rewrite import TOLD, drop_unlisted, keep_accepted, keep_quarantined, name_file, recount
-from fuseline.data.shards import SCHEMA, check_file, iter_file, open_writer, read_manifest, read_shard
+from fuseline.data.rewrite import TOLD, complete, drop_unlisted, keep_accepted, keep_quarantined, name_file, recount
+from fuseline.data.shards import WIDE, check_file, iter_file, open_writer, read_manifest, read_shard
 from fuseline.errors import DataError
 from fuseline.records import DataFile, DataManifest, Shard
 
@@ -91,7 +91,7 @@ def _refused(folder: Path, shard: Shard) -> pa.Table:
     parts = [SEEN.empty_table()]
     for rows in iter_file(pq.ParquetFile(check_file(folder, shard.quarantine, TOLD), pre_buffer=False)):
         table = pa.Table.from_batches([rows])
-        shown = fact.shown(fact.find_facts(table.select(SCHEMA.names).cast(SCHEMA)))
+        shown = fact.shown(fact.find_facts(complete(table, WIDE)))
         parts.append(pa.table([table["id"], pa.array(shown, DIGEST)], schema=SEEN))
     return pa.concat_tables(parts)
 

@@ -28,6 +28,7 @@ from fuseline.data.rewrite import QUARANTINE, drop_unlisted, name_file, write_fa
 from fuseline.data.shards import (
     FILES,
     SCHEMA,
+    WIDE,
     iter_file,
     name_shard,
     open_writer,
@@ -35,6 +36,7 @@ from fuseline.data.shards import (
     read_shard,
 )  # fmt: skip
 from fuseline.errors import DataError
+from fuseline.inputs.image import MORE
 from fuseline.records import DataManifest, Shard
 
 Bools = NDArray[np.bool_]
@@ -202,7 +204,7 @@ def _read(part: Path, drafts: Iterable[pa.Table], source: str, task: Task) -> Ba
     """Copy a batch's rows to a file in bounded memory, and find out what there is to know of each."""
     frames, facts, problems, where, unnamed = [], [], [], [], []
     seen: Counter[bytes] = Counter()
-    with open_writer(part, SCHEMA, compression="none") as writer, fact.workers() as pool:
+    with open_writer(part, WIDE, compression="none") as writer, fact.workers() as pool:
         for draft in drafts:
             rows = _to_examples(draft, source)
             found = fact.find_facts(rows, pool)
@@ -228,13 +230,30 @@ def _to_examples(draft: pa.Table, source: str) -> pa.Table:
     columns["source"] = pa.repeat(pa.scalar(source, pa.string()), draft.num_rows)
     if "source" in draft.column_names:  # it came before, from somewhere else
         columns["source"] = pc.coalesce(draft["source"], columns["source"])
-    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    columns[MORE] = (
+        _as_lists(draft[MORE]) if MORE in draft.column_names else pa.nulls(len(draft), WIDE.field(MORE).type)
+    )
+    return pa.table([columns[name] for name in WIDE.names], schema=WIDE)
 
 
-def _as_files(column: pa.ChunkedArray) -> pa.Array:
+def _as_lists(column: pa.ChunkedArray) -> pa.Array:
+    """Turn lists of bytes into lists of files; an empty one into null."""
+    lists = column.combine_chunks()
+    lists = pc.if_else(pc.equal(pc.list_value_length(lists), 0), None, lists)
+    files = _as_files(pa.chunked_array([lists.flatten()], pa.binary()), missing=False)
+    offsets = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy())])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), files, mask=lists.is_null())
+
+
+def _as_files(column: pa.ChunkedArray, missing: bool = True) -> pa.Array:
+    """Turn bytes into files.
+
+    Args:
+        missing: null stands for no file; else for one whose bytes are missing.
+    """
     data = column.combine_chunks().cast(pa.binary())
     paths = pa.nulls(len(data), pa.string())
-    return pa.StructArray.from_arrays([data, paths], ["bytes", "path"], mask=data.is_null())
+    return pa.StructArray.from_arrays([data, paths], ["bytes", "path"], mask=data.is_null() if missing else None)
 
 
 def _name_rows(rows: pa.Table, facts: pa.Table, seen: Counter[bytes]) -> pa.Table:
@@ -376,13 +395,15 @@ def _write(
     """Write the accepted rows, their facts, and the quarantined rows."""
     keep, bad = (fate == NEW) | (fate == NEWER), fate == BAD
     shard_part, bad_part = folder / "shard.part", folder / "quarantine.part"
+    several = batch.facts[fact.PICTURES].is_valid().to_numpy()
+    schema = WIDE if several[keep].any() else SCHEMA
     offset = 0
-    with open_writer(shard_part, SCHEMA) as accepted, open_writer(bad_part, QUARANTINE) as refused:
+    with open_writer(shard_part, schema) as accepted, open_writer(bad_part, QUARANTINE) as refused:
         for rows in iter_file(pq.ParquetFile(batch.file, pre_buffer=False)):
             table = pa.Table.from_batches([rows])
             here = slice(offset, offset + len(rows))
             offset += len(rows)
-            accepted.write_table(table.filter(pa.array(keep[here])).cast(SCHEMA))
+            accepted.write_table(table.filter(pa.array(keep[here])).select(schema.names).cast(schema))
             if bad[here].any():
                 numbers = np.flatnonzero(bad[here])
                 refused.write_table(_explain(table.take(pa.array(numbers)), numbers + here.start, batch.where, reasons))

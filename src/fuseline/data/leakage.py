@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from fuseline.data.duplicates import Bools, Content, Ints, Links, find_near
+from fuseline.data.duplicates import Bools, Content, Ints, Links, Views, find_near
 from fuseline.data.split import ABSENT, REASONS, SPLITS, Codes, HeldOut
 from fuseline.records import Across, Alike, Excluded, Exclusion, Leakage
 
@@ -27,6 +27,7 @@ def report(
     groups_N: Ints,
     splits_N: Codes,
     links: Links,
+    views: Views,
     contents: Mapping[str, Content],
     held_out: Sequence[HeldOut],
 ) -> Leakage:
@@ -35,14 +36,16 @@ def report(
     Args:
         ids: of all N rows.
         splits_N: where each row is; ABSENT for those in no split, for any reason.
+        contents: of the views.
         held_out: those of them that are to be named.
     """
-    across = {}
+    across, splits_V = {}, splits_N[views.row_V]
     for name, content in contents.items():
-        rows = np.flatnonzero((splits_N != ABSENT) & content.held_N)
-        across[f"same {KINDS[name]}"] = _name_pairs(ids, splits_N, find_same_across(content.key_N, rows, splits_N))
+        there = np.flatnonzero((splits_V != ABSENT) & content.held_N)
+        same = views.to_rows(find_same_across(content.key_N, there, splits_V))
+        across[f"same {KINDS[name]}"] = _name_pairs(ids, splits_N, same)
         if len(content.buckets_TF):
-            near = find_near(content, rows)
+            near = views.to_rows(find_near(content, there))
             apart = splits_N[near.later_P] != splits_N[near.earlier_P]
             across[f"near {KINDS[name]}"] = _name_pairs(
                 ids, splits_N, Links(near.later_P[apart], near.earlier_P[apart])

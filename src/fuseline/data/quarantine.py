@@ -19,9 +19,10 @@ from fuseline.config import Task, Validate
 from fuseline.data.contract import build_rules
 from fuseline.data.facts import digests
 from fuseline.data.intake import READING, Taken, held_rows, take_in
-from fuseline.data.rewrite import QUARANTINE, TOLD, drop_unlisted, keep_quarantined
-from fuseline.data.shards import FILES, SCHEMA, check_file, iter_file, read_manifest
+from fuseline.data.rewrite import QUARANTINE, TOLD, complete, drop_unlisted, keep_quarantined
+from fuseline.data.shards import FILES, SCHEMA, WIDE, check_file, iter_file, read_manifest
 from fuseline.errors import DataError
+from fuseline.inputs.image import MORE
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Refused:
 
 def read_refused(folder: Path) -> list[Refused]:
     """Return the quarantined rows of a data set, batch by batch."""
-    columns = [name for name in QUARANTINE.names if name not in FILES]
+    columns = [name for name in QUARANTINE.names if name not in (*FILES, MORE)]
     return [
         Refused(
             number,
@@ -119,7 +120,7 @@ def _wanted(names: pa.ChunkedArray, ids: Sequence[str]) -> pa.ChunkedArray:
 
 def _chosen(path: Path, ids: Sequence[str]) -> Iterator[pa.Table]:
     for rows in iter_file(pq.ParquetFile(path, pre_buffer=False)):
-        table = pa.Table.from_batches([rows])
+        table = complete(pa.Table.from_batches([rows]), QUARANTINE)
         yield table.filter(_wanted(table["id"], ids))
 
 
@@ -131,7 +132,7 @@ def _refuse_replaced(rows: pa.Table, held: pd.DataFrame, number: int) -> None:
     """
     standing = held.reindex(rows["id"].to_pylist())
     newer = (standing["shard"] >= number).to_numpy()
-    other = (standing["digest"] != digests(rows.select(SCHEMA.names))).to_numpy()
+    other = (standing["digest"] != digests(rows.select(WIDE.names))).to_numpy()
     if stale := sorted(set(rows["id"].filter(pa.array(newer & other)).to_pylist())):
         raise DataError(
             f"id {', '.join(stale[:5])}: the data set took in another row of that id after this one; nothing was "
@@ -148,4 +149,7 @@ def _to_draft(quarantined: pa.Table) -> pa.Table:
     columns = {name: quarantined[name] for name in SCHEMA.names}
     for name in FILES:
         columns[name] = pc.struct_field(columns[name], "bytes")
+    columns[MORE] = pa.array(
+        [files and [file["bytes"] for file in files] for files in quarantined[MORE].to_pylist()], pa.list_(pa.binary())
+    )
     return pa.table({**columns, "where": quarantined["where"], "problem": pa.array(unread, pa.string())})

@@ -10,10 +10,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fuseline.data import facts as fact
-from fuseline.data.shards import SCHEMA, check_file, iter_file, name_shard, open_writer, read_manifest, read_shard
+from fuseline.data.shards import (
+    SCHEMA,
+    WIDE,
+    check_file,
+    iter_file,
+    name_shard,
+    open_writer,
+    read_manifest,
+    read_shard,
+)
 from fuseline.records import DataFile, DataManifest, Shard, sha256_of
 
-QUARANTINE = pa.schema([*SCHEMA, pa.field("where", pa.string()), pa.field("rules", pa.list_(pa.string())),
+QUARANTINE = pa.schema([*WIDE, pa.field("where", pa.string()), pa.field("rules", pa.list_(pa.string())),
                         pa.field("reasons", pa.list_(pa.string()))])  # fmt: skip
 """Rows that were not accepted: where each stood in its batch, the rules it broke, and how."""
 TOLD = ("id", "where", "rules", "reasons")
@@ -24,7 +33,8 @@ def keep_accepted(folder: Path, number: int, shard: Shard, keep: pa.ChunkedArray
     """Write a shard and its facts anew with the rows to keep."""
     facts = fact.read_facts(folder, shard).filter(keep)
     part = folder / "shard.part"
-    _copy(folder / shard.file, part, SCHEMA, keep)
+    several = facts[fact.PICTURES].null_count < facts.num_rows
+    _copy(folder / shard.file, part, WIDE if several else SCHEMA, keep)
     kept = name_shard(part, number, facts.num_rows)
     return shard.model_copy(update={
         "file": kept.file, "sha256": kept.sha256, "rows": kept.rows, "facts": write_facts(folder, number, facts),
@@ -49,16 +59,24 @@ def _copy(source: Path, target: Path, schema: pa.Schema, keep: pa.ChunkedArray) 
         for rows in iter_file(pq.ParquetFile(source, pre_buffer=False)):
             table = pa.Table.from_batches([rows]).filter(keep.slice(offset, len(rows)))
             offset += len(rows)
-            for name in [name for name in schema.names if name not in table.column_names]:
-                table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
-            writer.write_table(table.select(schema.names).cast(schema))
+            writer.write_table(complete(table, schema))
+
+
+def complete(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the columns of a schema; those that the table lacks, being older than them, are null."""
+    for name in [name for name in schema.names if name not in table.column_names]:
+        table = table.append_column(name, pa.nulls(table.num_rows, schema.field(name).type))
+    return table.select(schema.names).cast(schema)
 
 
 def write_facts(folder: Path, number: int, facts: pa.Table) -> DataFile:
     """Write the facts of shard `number`."""
     part = folder / "facts.part"
-    with open_writer(part, fact.SCHEMA) as writer:
-        writer.write_table(facts)
+    schema = fact.SCHEMA
+    if facts[fact.PICTURES].null_count == facts.num_rows:
+        schema = schema.remove(schema.get_field_index(fact.PICTURES))
+    with open_writer(part, schema) as writer:
+        writer.write_table(facts.select(schema.names))
     return name_file(part, f"facts-{number:05d}", facts.num_rows)
 
 

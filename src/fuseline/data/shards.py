@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Audio, Features, Image, Value
+from datasets import Audio, Features, Image, List, Value
 
 from fuseline.errors import DataError, FuselineError
+from fuseline.inputs.image import MORE
 from fuseline.records import DataFile, DataManifest, Shard, digest_of, sha256_of
 
 FEATURES = Features(
@@ -35,6 +36,8 @@ REQUIRED = ("id", "group", "target")
 """Columns that every shard holds; any other may be left out, which reads as null in all rows."""
 FILES = ("image", "image_pair", "audio", "audio_pair")
 """Columns that hold encoded files."""
+WIDE: pa.Schema = Features({**FEATURES, MORE: List(Image())}).arrow_schema
+"""SCHEMA and MORE. A file of which no row has several pictures goes without MORE, as if there were no such thing."""
 BATCH_ROWS = 4096
 """Rows that are held in memory at once where a data set is gone through."""
 BATCH_BYTES = 64 << 20
@@ -201,16 +204,21 @@ def iter_file(
 
 
 def _schema(columns: Sequence[str]) -> pa.Schema:
-    return SCHEMA if list(columns) == SCHEMA.names else pa.schema([SCHEMA.field(name) for name in columns])
+    return SCHEMA if list(columns) == SCHEMA.names else pa.schema([WIDE.field(name) for name in columns])
+
+
+def schema_of(folder: Path, shard: Shard) -> pa.Schema:
+    """Return the schema of a shard's rows: WIDE if some have several pictures, else SCHEMA."""
+    return WIDE if MORE in open_shard(folder, shard).schema_arrow.names else SCHEMA
 
 
 def _check_schema(path: Path, found: pa.Schema) -> None:
     problems = [f"column {name!r} is missing" for name in REQUIRED if name not in found.names]
-    problems += [f"column {name!r} is not known" for name in found.names if name not in SCHEMA.names]
+    problems += [f"column {name!r} is not known" for name in found.names if name not in WIDE.names]
     problems += [
-        f"column {name!r} has type {found.field(name).type}; expected {SCHEMA.field(name).type}"
-        for name in SCHEMA.names
-        if name in found.names and not found.field(name).type.equals(SCHEMA.field(name).type)
+        f"column {name!r} has type {found.field(name).type}; expected {WIDE.field(name).type}"
+        for name in WIDE.names
+        if name in found.names and not found.field(name).type.equals(WIDE.field(name).type)
     ]
     if problems:
         raise DataError(f"{path}: broken schema: {'; '.join(problems)}")

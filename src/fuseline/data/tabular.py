@@ -19,6 +19,7 @@ from fuseline.data.files import AUDIO_SUFFIXES, MAX_RECORD_BYTES, MAX_SHOWN, suf
 from fuseline.data.shards import FILES
 from fuseline.data.urls import hide_secrets
 from fuseline.errors import DataError
+from fuseline.inputs.image import MORE
 
 BLOCK_BYTES = 16 << 20
 """Rows are parsed in blocks of about this size, or BATCH_ROWS."""
@@ -161,22 +162,43 @@ class Reader:
             yield from_columns({name: column[start:stop] for name, column in columns.items()} | files)
             start = stop
 
-    def _files(self, block: Block, start: int) -> tuple[dict[str, list[bytes | None]], int]:
+    def _files(self, block: Block, start: int) -> tuple[dict[str, list[Any]], int]:
         """Read the files of rows from `start` on; return them by column, and the row to go on from."""
-        given = [name for name in (*FILES, "file") if name in block.fields]
+        given = [name for name in (*FILES, MORE, "file") if name in block.fields]
         rows = len(block.wheres) - start
-        read: dict[str, list[bytes | None]] = {name: [None] * rows for name in FILES} if given else {}
+        read: dict[str, list[Any]] = {name: [None] * rows for name in (*FILES, MORE)} if given else {}
         cells_of_files = zip(*(block.fields[name][start:] for name in given), strict=True)
         size = 0
         for row, values in enumerate(cells_of_files):
             if values.count(None) == len(values):
                 continue
-            for name, value in _by_column(block, start + row, given, values):
-                data = read[name][row] = _try(block, start + row, name, self._to_file, value)
-                size += len(data or b"")
+            found = dict(_by_column(block, start + row, given, values))
+            pictures = self._pictures(block, start + row, found)
+            if pictures:
+                read["image"][row], read[MORE][row] = pictures[0], pictures[1:] or None
+            for name, value in found.items():
+                read[name][row] = _try(block, start + row, name, self._to_file, value)
+                size += len(read[name][row] or b"")
+            size += sum(len(data or b"") for data in pictures)
             if size >= TABLE_BYTES:
                 return {name: files[: row + 1] for name, files in read.items()}, start + row + 1
         return read, len(block.wheres)
+
+    def _pictures(self, block: Block, row: int, found: dict[str, Any]) -> list[bytes | None]:
+        """Take a row's pictures out of what was found, and read them; of several, one that is none is named."""
+        given = cells.to_list(found.pop("image", None)) + cells.to_list(found.pop(MORE, None))
+        if len(given) < 2:
+            return [_try(block, row, "image", self._to_file, value) for value in given]
+        if found.get("image_pair") is not None:
+            block.problems[row] = join(block.problems[row], "image has several pictures; beside image_pair, it has one")
+        names = [f"image, picture {number} of {len(given)}," for number in range(1, len(given) + 1)]
+        return [_try(block, row, name, self._to_picture, value) for name, value in zip(names, given, strict=True)]
+
+    def _to_picture(self, value: Any) -> bytes:
+        data = self._to_file(value)
+        if data is None:
+            raise DataError("is missing; expected a path, or leave it out of the list")
+        return data
 
     def _to_file(self, value: Any) -> bytes | None:
         if self.batch.files is not None:

@@ -62,17 +62,20 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
     for reader in readers.values():
         reader.save(folder)
     (folder / "README.md").write_text(
-        render_card(contents.name, contents.task, contents.evaluation, modalities, contents.system), encoding="utf-8"
+        render_card(contents.name, contents.task, contents.evaluation, modalities, contents.system, ensemble.several),
+        encoding="utf-8",
     )
     bundle = Bundle(
-        format={"row": 1, "word": 2, "label": 3}[contents.task.unit],
+        format=4 if ensemble.several else {"row": 1, "word": 2, "label": 3}[contents.task.unit],
         name=contents.name,
         task=contents.task.kind,
         labels=contents.task.labels,
         modalities=modalities,
         members=contents.members,
         max_tokens=contents.max_tokens,
-        inputs={name: each.describe() for name, each in inputs_of(modalities, ensemble.words).items()},
+        inputs={
+            name: each.describe() for name, each in inputs_of(modalities, ensemble.words, ensemble.several).items()
+        },
         outputs=describe_outputs(contents.task.unit),
         **decoding(contents.task),
         versions={"fuseline": fuseline.__version__, "opset": str(contents.opset)}

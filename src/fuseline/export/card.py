@@ -53,6 +53,24 @@ inputs["has_image"] = np.array([IMAGE is not None])
 """
 
 
+SEVERAL_LINES = """\
+pictures = [Image.new("RGB", (1, 1))]  # stands in where there is none; scale 16-bit grey to 8 bits beforehand
+if IMAGES:
+    rgba = [ImageOps.exif_transpose(Image.open(path)).convert("RGBA") for path in IMAGES]
+    pictures = [Image.alpha_composite(Image.new("RGBA", one.size, "white"), one).convert("RGB") for one in rgba]
+if len({one.size for one in pictures}) > 1:  # pictures of one call are of one size
+    settings = json.load(open("image.json"))
+    side, shorter = settings["side"], settings["shorter"]
+    kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[settings["kernel"]]
+    for number, one in enumerate(pictures):
+        size = [length * shorter // min(one.size) for length in one.size] if shorter else [side, side]
+        left, top = [(length - side) // 2 for length in size]
+        pictures[number] = one.resize(size, kernel).crop((left, top, left + side, top + side))
+inputs["pixels"] = np.stack([np.asarray(one) for one in pictures])[None]
+inputs["picture_counts"] = np.array([len(IMAGES)])
+inputs["has_image"] = np.array([len(IMAGES) > 0])
+"""
+
 WORD_LINES = """\
 pattern = json.load(open("words.json"))["pattern"]
 words = [at for _, at in Split(Regex(pattern), "removed", invert=True).pre_tokenize_str(TEXT)]
@@ -126,12 +144,14 @@ TITLES = {
 
 
 def render_card(
-    name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str], system: System = "ensemble"
-) -> str:
+    name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str], system: System = "ensemble",
+    several: bool = False,
+) -> str:  # fmt: skip
     """Write the model card in Markdown.
 
     Args:
         system: what the bundle holds: the ensemble, or the student that learnt from it.
+        several: whether rows may have several pictures.
     """
     shown = [metric for metric in TITLES if metric in evaluation.ensemble]
     needs = {"text": " tokenizers", "image": " pillow", "audio": " soundfile scipy"}
@@ -151,7 +171,7 @@ def render_card(
                 labels=", ".join(task.labels),
                 needs="".join(needs[m] for m in modalities),
             ),
-            snippet(modalities, task.unit),
+            snippet(modalities, task.unit, several),
             "```\n",
         ]
     )
@@ -181,11 +201,12 @@ def describe(modalities: Sequence[str], members: int, needs: Sequence[str] = ())
     )
 
 
-def snippet(modalities: Sequence[str], unit: Unit = "row") -> str:
-    """Return the Python code that answers one row; TEXT, IMAGE and AUDIO are its inputs.
+def snippet(modalities: Sequence[str], unit: Unit = "row", several: bool = False) -> str:
+    """Return the Python code that answers one row; TEXT, IMAGE (or IMAGES) and AUDIO are its inputs.
 
     Args:
         unit: what is scored.
+        several: whether rows may have several pictures.
     """
     words = unit == "word"
     imports = ["import json\n", "import numpy as np\nimport onnxruntime as ort\n"]
@@ -197,8 +218,12 @@ def snippet(modalities: Sequence[str], unit: Unit = "row") -> str:
         steps.append(TEXT_LINES + (WORD_LINES if words else ""))
     if "image" in modalities:
         imports.append("from PIL import Image, ImageOps\n")
-        constants.append("IMAGE = None  # the path of a picture, or None\n")
-        steps.append(IMAGE_LINES)
+        constants.append(
+            "IMAGES = []  # paths of pictures, or none\n"
+            if several
+            else "IMAGE = None  # the path of a picture, or None\n"
+        )
+        steps.append(SEVERAL_LINES if several else IMAGE_LINES)
     if "audio" in modalities:
         imports.insert(1, "import math\n")
         imports.append("import soundfile\nfrom scipy.signal import resample_poly\n")

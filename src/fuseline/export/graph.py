@@ -16,7 +16,7 @@ from fuseline.inputs.base import Input
 from fuseline.models.ensemble import Ensemble
 
 OUTPUTS = ("probabilities", "logits", "members")
-TRACED = {"batch": 2, "tokens": 7, "height": 48, "width": 40, "samples": 4000, "words": 5}
+TRACED = {"batch": 2, "tokens": 7, "pictures": 3, "height": 48, "width": 40, "samples": 4000, "words": 5}
 """Sizes of the axes where the graph is traced: none is 0 or 1, which would be fixed."""
 
 
@@ -26,7 +26,7 @@ def write_graph(ensemble: Ensemble, opset: int, path: Path) -> None:
     Raises:
         ExportError: the exporter or the checker refused, or gave another opset than asked for.
     """
-    inputs = inputs_of(ensemble.modalities, ensemble.words)
+    inputs = inputs_of(ensemble.modalities, ensemble.words, ensemble.several)
     example = {name: example_input(each) for name, each in inputs.items()}
     shapes = {
         name: {number: axis for number, axis in enumerate(each.axes) if isinstance(axis, str)}

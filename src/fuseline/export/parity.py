@@ -36,7 +36,7 @@ def compare(folder: Path, ensemble: Ensemble, split: Path, evaluated_UC: Floats,
     """
     predictor = Predictor(folder, ["CPUExecutionProvider"])
     modalities = predictor.bundle.modalities
-    rows = list(read_parquet(split, modalities, predictor.task.wanted(modalities)))
+    rows = list(read_parquet(split, modalities, predictor.task.wanted(modalities), predictor.several))
 
     def answer(what: str, size: int, run: Run | None = None) -> tuple[Floats, Ints]:
         """Return logits and classes of all units."""

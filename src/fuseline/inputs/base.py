@@ -44,7 +44,7 @@ class Reader(ABC):
     inputs: ClassVar[tuple[Input, ...]]
     """The graph's inputs, the flag apart."""
     files: ClassVar[tuple[str, ...]] = ()
-    """What `save` writes."""
+    """What `save` writes, whatever the reader's settings."""
 
     @abstractmethod
     def read(self, value: Any) -> Any:

@@ -1,15 +1,17 @@
 """Encoded pictures to pixels.
 
-Shape letters: B batch, H height, W width.
+Shape letters: B batch, P pictures of a row, H height, W width.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +29,63 @@ Ghostscript, a program that runs what the file says."""
 
 Picture = NDArray[np.uint8]
 """[H, W, 3]."""
+MORE = "more_images"
+"""Column of the pictures after an example's first, which stands in `image`; null where there are none."""
 NO_PICTURE: Picture = np.zeros((1, 1, 3), dtype=np.uint8)
 
 
+SETTINGS = "image.json"
+"""What a reader of several pictures leaves beside the graph; without it, rows have one."""
+PIXELS = Input("pixels", "uint8", ("batch", "height", "width", 3), "RGB")
+SEVERAL_PIXELS = Input("pixels", "uint8", ("batch", "pictures", "height", "width", 3), "RGB")
+COUNTS = Input("picture_counts", "int64", ("batch",), "pictures of each row that count", traced=2)
+
+
+@dataclass(frozen=True)
+class Square:
+    """What pictures of different sizes are brought to, where they have to be of one: arguments of preprocess.resize."""
+
+    side: int
+    shorter: int | None
+    kernel: str
+
+
 class ImageReader(Reader):
-    """Decodes; an item is uint8 [H, W, 3], and those of one call are of one size."""
+    """Decodes; an item is uint8 [H, W, 3], and those of one call are of one size.
+
+    Args:
+        several: given, rows may have several pictures: an item is uint8 [P, H, W, 3]. Those of a row that are of
+            different sizes become squares; all others stay as they are, for the graph.
+    """
 
     name = "image"
     column = "image.path"
-    inputs = (Input("pixels", "uint8", ("batch", "height", "width", 3), "RGB"),)
+    inputs = (PIXELS,)
 
-    def read(self, value: bytes) -> Picture:
-        return decode_image(value)
+    def __init__(self, several: Square | None = None) -> None:
+        self.several = several
+
+    def read(self, value: bytes | Sequence[bytes]) -> Picture:
+        files = [value] if isinstance(value, bytes) else list(value)
+        if self.several is None:
+            if len(files) > 1:
+                raise DataError(f"{len(files)} pictures are given; the model takes one of each row")
+            return decode_image(files[0])
+        pictures = [self._decode(data, number, len(files)) for number, data in enumerate(files, start=1)]
+        if len({picture.shape for picture in pictures}) > 1:
+            pictures = [to_square(picture, self.several) for picture in pictures]
+        return np.stack(pictures)
+
+    @staticmethod
+    def _decode(data: bytes, number: int, of: int) -> Picture:
+        try:
+            return decode_image(data)
+        except DataError as error:
+            raise DataError(f"picture {number} of {of}: {error}") from error
 
     def collate(self, items: Sequence[Picture | None]) -> dict[str, Array]:
+        if self.several is not None:
+            return stack_several(items)
         blank = np.zeros(next((item.shape for item in items if item is not None), NO_PICTURE.shape), dtype=np.uint8)
         return {"pixels": np.stack([blank if item is None else item for item in items])}
 
@@ -50,9 +95,53 @@ class ImageReader(Reader):
     def weigh(self, item: Picture) -> int:
         return item.nbytes
 
+    def save(self, folder: Path) -> None:
+        if self.several is not None:
+            text = json.dumps(asdict(self.several), indent=2, sort_keys=True)
+            (folder / SETTINGS).write_text(text + "\n", encoding="utf-8")
+
     @classmethod
     def open(cls, folder: Path) -> Self:
-        return cls()
+        path = folder / SETTINGS
+        return cls(Square(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None)
+
+    def describe(self) -> str:
+        return "" if self.several is None else f"several {self.several}"
+
+
+def stack_several(items: Sequence[Picture | None]) -> dict[str, Array]:
+    """Make `pixels` [B, P, H, W, 3] and `picture_counts` [B] of items [P, H, W, 3]; what fills up does not count."""
+    counts_B = np.array([0 if item is None else len(item) for item in items], dtype=np.int64)
+    size = next((item.shape[1:] for item in items if item is not None), NO_PICTURE.shape)
+    pixels_BPHW3 = np.zeros((len(items), max(1, counts_B.max(initial=0)), *size), dtype=np.uint8)
+    for row_PHW3, item in zip(pixels_BPHW3, items, strict=True):
+        if item is not None:
+            row_PHW3[: len(item)] = item
+    return {"pixels": pixels_BPHW3, "picture_counts": counts_B}
+
+
+def pictures_of(row: Mapping[str, Any]) -> list[bytes] | None:
+    """Return the encoded pictures of a row of a prepared file or of a shard, as Hugging Face datasets keeps them.
+
+    None where the row has none.
+    """
+    if row["image"] is None:
+        return None
+    return [file["bytes"] for file in (row["image"], *(row.get(MORE) or ()))]
+
+
+def to_square(picture: Picture, square: Square) -> Picture:
+    """Resize as preprocess.resize does, with antialiasing, to whole grey levels."""
+    height, width = picture.shape[:2]
+    kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[square.kernel]
+    if square.shorter is None:
+        sized = Image.fromarray(picture).resize((square.side, square.side), kernel)
+        return np.asarray(sized, dtype=np.uint8)
+    shortest = min(height, width)
+    wide, high = (length * square.shorter // shortest for length in (width, height))
+    left, top = ((length - square.side) // 2 for length in (wide, high))
+    sized = Image.fromarray(picture).resize((wide, high), kernel)
+    return np.asarray(sized.crop((left, top, left + square.side, top + square.side)), dtype=np.uint8)
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:

@@ -47,6 +47,12 @@ class Ensemble(nn.Module):
         """Whether words are scored, not rows; members are alike in this."""
         return bool(self.members[0].config.words)  # type: ignore[union-attr]
 
+    @property
+    def several(self) -> bool:
+        """Whether rows may have several pictures; members share their encoders, and are alike in this."""
+        encoders = [member.config.encoders for member in self.members]  # type: ignore[union-attr]
+        return any(each.get("image", {}).get("several", False) for each in encoders)  # type: ignore[union-attr, operator]
+
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score every class; inputs as in FusionModel, of all modalities that any member uses.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fuseline.errors import BundleError, ConfigError, FuselineError
 from fuseline.inputs import READERS
+from fuseline.inputs.image import COUNTS, SETTINGS
 from fuseline.inputs.text import WORDS
 from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFormat, Decoding, sha256_of
 from fuseline.tasks import build_task
@@ -27,7 +28,8 @@ def read_bundle(folder: Path) -> Bundle:
     if unknown := set(bundle.modalities) - set(READERS):
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(unknown))} is no modality known here: update Fuseline")
     words = [WORDS] if task_of(bundle).words else []
-    expected = {MODEL, *words, *(name for modality in bundle.modalities for name in READERS[modality].files)}
+    several = [SETTINGS] if COUNTS.name in bundle.inputs else []
+    expected = {MODEL, *words, *several, *(name for modality in bundle.modalities for name in READERS[modality].files)}
     if missing := expected - set(bundle.files):
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(missing))} is not listed, so it cannot be verified")
     for name, file in bundle.files.items():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fuseline.errors import BundleError, DataError
 from fuseline.inputs import READERS
 from fuseline.inputs.base import collate
+from fuseline.inputs.image import COUNTS
 from fuseline.inputs.words import PADDING
 from fuseline.records import Bundle
 from fuseline.runtime.bundle import MODEL, read_bundle, task_of
@@ -34,10 +35,11 @@ BATCH_BYTES = 48_000_000
 
 @dataclass(frozen=True)
 class Row:
-    """One question: a text, an encoded picture, an encoded recording, or several of these."""
+    """One question: a text, an encoded picture or a list of them, an encoded recording, or several of these."""
 
     text: str | None = None
-    image: bytes | None = None
+    image: bytes | Sequence[bytes] | None = None
+    """An empty list is no picture."""
     audio: bytes | None = None
     where: str = field(default="a row", compare=False)
     """Where it comes from, for errors."""
@@ -80,6 +82,11 @@ class Predictor:
         self.session = open_session(folder / MODEL, providers, threads)
         self.readers = {name: READERS[name].open(folder) for name in self.bundle.modalities}
 
+    @property
+    def several(self) -> bool:
+        """Whether rows may have several pictures."""
+        return COUNTS.name in self.bundle.inputs
+
     def predict(self, rows: Iterable[Row], batch_size: int = 32, run: Run | None = None) -> Iterator[Answer]:
         """Answer rows one by one, in order, computed in batches; only a batch is held in memory.
 
@@ -113,7 +120,10 @@ class Predictor:
             BundleError: that is nothing.
             DataError: a file cannot be decoded.
         """
-        values = {name: getattr(row, name) for name in self.readers}
+        given = {name: getattr(row, name) for name in self.readers}
+        values = {
+            name: None if isinstance(value, list | tuple) and not value else value for name, value in given.items()
+        }
         wanted = self.task.wanted(self.bundle.modalities)
         if all(values[name] is None for name in wanted):
             raise BundleError(f"{row.where} has none of {', '.join(wanted)}; expected at least one")

@@ -9,6 +9,7 @@ from typing import Any
 
 from fuseline.errors import DataError
 from fuseline.inputs import READERS
+from fuseline.inputs.image import MORE, pictures_of
 from fuseline.records import files_of
 from fuseline.runtime.predictor import Row
 
@@ -16,32 +17,35 @@ BATCH_ROWS = 64
 """Rows that are held in memory at once: pictures may be large."""
 
 
-def read_parquet(split: Path, modalities: Sequence[str], wanted: Sequence[str] | None = None) -> Iterator[Row]:
+def read_parquet(
+    split: Path, modalities: Sequence[str], wanted: Sequence[str] | None = None, several: bool = False
+) -> Iterator[Row]:
     """Yield the rows of a prepared split, a folder, a batch in memory at a time.
 
     Args:
         modalities: what is read of each.
         wanted: a row must have one of these; null takes `modalities`.
+        several: whether rows are shown with all their pictures, or with the first alone.
     """
     needed = modalities if wanted is None else wanted
     import pyarrow.parquet as pq  # here: serving JSON does not need it
 
     for file in files_of(split):
-        for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(
-            batch_size=BATCH_ROWS, columns=list(modalities)
-        ):
+        prepared = pq.ParquetFile(file, pre_buffer=False)
+        more = [MORE] if several and "image" in modalities and MORE in prepared.schema_arrow.names else []
+        for batch in prepared.iter_batches(batch_size=BATCH_ROWS, columns=[*modalities, *more]):
             for row in batch.to_pylist():
                 if any(row[name] is not None for name in needed):
-                    yield Row(
-                        **{name: value["bytes"] if isinstance(value, dict) else value for name, value in row.items()}
-                    )
+                    pictures = {"image": pictures_of(row)} if more else {}
+                    values = {name: row[name] for name in modalities} | pictures
+                    yield Row(**{name: v["bytes"] if isinstance(v, dict) else v for name, v in values.items()})
 
 
 def read_jsonl(file: Path) -> Iterator[tuple[dict[str, Any], Row]]:
     """Yield each line of a JSON Lines file as it stands, and as a row.
 
-    A line is an object with any of `text`, `image` and `audio`, the last two as paths relative to the file's folder;
-    other keys pass.
+    A line is an object with any of `text`, `image` and `audio`, the last two as paths relative to the file's folder,
+    `image` as a list of paths where a row has several; other keys pass.
 
     Raises:
         DataError: naming file and line, for anything else.
@@ -67,16 +71,25 @@ def _parse(line: str, where: str, folder: Path) -> tuple[dict[str, Any], Row]:
             f'{where}: expected an object such as {{"text": "…", "image": "a.png"}}, found {line.strip()[:60]}'
         )
     given = {key: document.get(key) for key in READERS}
+    given["image"] = None if given["image"] == [] else given["image"]
     for key, value in given.items():
-        if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise DataError(f"{where}: {key} must be a non-empty string or left out, found {value!r}")
+        parts = value if key == "image" and isinstance(value, list) else [value]
+        if value is not None and not all(isinstance(part, str) and part.strip() for part in parts):
+            what = "a non-empty string, a list of these," if key == "image" else "a non-empty string"
+            raise DataError(f"{where}: {key} must be {what} or left out, found {value!r}")
     if all(value is None for value in given.values()):
         raise DataError(f"{where}: none of {', '.join(given)} is given")
     text = given.pop("text")
     if text is not None and not _is_unicode(text):
         raise DataError(f"{where}: text holds half a surrogate pair, which is no character")
-    files = {key: _read_file(folder / path, key, where) for key, path in given.items() if path is not None}
+    files = {key: _read_files(folder, path, key, where) for key, path in given.items() if path is not None}
     return document, Row(text, **files, where=where)
+
+
+def _read_files(folder: Path, given: str | list[str], key: str, where: str) -> Any:
+    if isinstance(given, list):
+        return [_read_file(folder / path, key, where) for path in given]
+    return _read_file(folder / given, key, where)
 
 
 def _is_unicode(text: str) -> bool:

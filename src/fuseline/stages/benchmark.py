@@ -6,6 +6,7 @@ from itertools import islice
 
 from fuseline.benchmark.measure import measure
 from fuseline.config import Params
+from fuseline.inputs.image import COUNTS
 from fuseline.progress import say
 from fuseline.records import OTHER, Beside
 from fuseline.runtime.bundle import read_bundle, task_of
@@ -19,8 +20,8 @@ ROWS = 256
 def main(params: Params) -> None:
     """build/export, build/prepare → build/benchmark: benchmark.json."""
     bundle = read_bundle(entry.EXPORT / "bundle")
-    wanted = task_of(bundle).wanted(bundle.modalities)
-    rows = list(islice(read_parquet(entry.PREPARE / "test", bundle.modalities, wanted), ROWS))
+    wanted, several = task_of(bundle).wanted(bundle.modalities), COUNTS.name in bundle.inputs
+    rows = list(islice(read_parquet(entry.PREPARE / "test", bundle.modalities, wanted, several), ROWS))
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark)
     if (entry.EXPORT / "beside").is_dir():
         other, system = measure(entry.EXPORT / "beside", rows, params.benchmark), OTHER[params.export.system]

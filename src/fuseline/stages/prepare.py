@@ -20,7 +20,7 @@ from fuseline.data.arrivals import Rows, read_rows
 from fuseline.data.dealing import Prepared, deal_rows
 from fuseline.data.duplicates import Bools, Ints
 from fuseline.data.facts import workers
-from fuseline.data.shards import SCHEMA, iter_shard, open_writer, read_manifest
+from fuseline.data.shards import iter_shard, open_writer, read_manifest, schema_of
 from fuseline.data.split import ABSENT, SPLITS, Codes
 from fuseline.data.targets import LABELLED
 from fuseline.errors import DataError
@@ -166,11 +166,12 @@ def _write_shard(folder: Path, shard: Shard, splits: Codes, task: Task | None) -
 def _divide(shard: Shard, splits: Codes, parts: Mapping[int, Path], task: Task | None) -> None:
     """Copy a shard's rows to one file for each split."""
     kind = pa.list_(pa.int64()) if task and task.unit != "row" else pa.int64()
-    schema = SCHEMA.append(pa.field("label", kind)) if task else SCHEMA
+    given = schema_of(entry.DATA, shard)
+    schema = given.append(pa.field("label", kind)) if task else given
     start = 0
     with ExitStack() as stack:
         writers = {number: stack.enter_context(open_writer(part, schema)) for number, part in parts.items()}
-        for rows in iter_shard(entry.DATA, shard) if writers else ():
+        for rows in iter_shard(entry.DATA, shard, given.names) if writers else ():
             here = splits[start : start + rows.num_rows]
             start += rows.num_rows
             if task:

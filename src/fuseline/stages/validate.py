@@ -9,13 +9,13 @@ import pyarrow as pa
 from fuseline.config import Params
 from fuseline.data.contract import Report
 from fuseline.data.docs import write_docs
-from fuseline.data.shards import SCHEMA, iter_shard, open_writer, read_manifest
+from fuseline.data.shards import WIDE, iter_shard, open_writer, read_manifest
 from fuseline.data.validation import Part, hold
 from fuseline.progress import say
 from fuseline.records import DataManifest
 from fuseline.stages import entry
 
-QUARANTINE = SCHEMA.append(pa.field("row", pa.int64())).append(pa.field("reasons", pa.string()))
+QUARANTINE = WIDE.append(pa.field("row", pa.int64())).append(pa.field("reasons", pa.string()))
 """The bad rows, with their number among the rows that stand, and why each is bad."""
 
 
@@ -39,7 +39,7 @@ def quarantine(manifest: DataManifest, parts: list[Part], report: Report) -> Ite
         if not any(part.start <= row < part.stop for row in report.reasons):
             continue
         offset = 0
-        for rows in iter_shard(entry.DATA, shard):
+        for rows in iter_shard(entry.DATA, shard, WIDE.names):
             live = rows.filter(part.live[offset : offset + rows.num_rows])
             offset += rows.num_rows
             bad = [row for row in range(number, number + live.num_rows) if row in report.reasons]

@@ -113,8 +113,9 @@ class ChannelsLast(torch.nn.Module):
 def mix_pictures(batch: dict[str, Tensor], alpha: float, modalities: Sequence[str], draw: int) -> dict[str, Tensor]:
     """Lay each picture over another one of the batch, labels alike (mixup, Zhang et al. 2018, eq. 1, a share per row).
 
-    Rows without a picture stay, and are laid over none. Of a row with m modalities, of which the picture is one, the
-    label moves by a share / m: the others still speak for the old one.
+    Rows without a picture stay, and are laid over none. Where rows have several, each is laid over one of the other
+    row's in turn. Of a row with m modalities, of which the picture is one, the label moves by a share / m: the others
+    still speak for the old one.
 
     Args:
         alpha: both parameters of the Beta distribution that shares are drawn from.
@@ -127,12 +128,20 @@ def mix_pictures(batch: dict[str, Tensor], alpha: float, modalities: Sequence[st
     draws = np.random.default_rng(draw)
     other_P = rows_P[torch.from_numpy(draws.permutation(len(rows_P)))]
     kept_P = torch.from_numpy(draws.beta(alpha, alpha, len(rows_P))).float()
-    pixels_BHW3, labels_BC = batch["pixels"].clone(), batch["labels"].clone()
-    mixed_PHW3 = torch.lerp(
-        batch["pixels"][other_P].float(), batch["pixels"][rows_P].float(), kept_P[:, None, None, None]
-    )
-    pixels_BHW3[rows_P] = mixed_PHW3.round().to(torch.uint8)
+    pixels, labels_BC = batch["pixels"].clone(), batch["labels"].clone()
+    shares = kept_P.view(-1, *[1] * (pixels.ndim - 1))
+    mixed = torch.lerp(_partners(batch, other_P).float(), batch["pixels"][rows_P].float(), shares)
+    pixels[rows_P] = mixed.round().to(torch.uint8)
     present_B = torch.stack([batch[f"has_{name}"] for name in modalities]).sum(0)
     moved_P = ((1 - kept_P) / present_B[rows_P]).view(-1, *[1] * (labels_BC.ndim - 1))  # labels may be yes or no each
     labels_BC[rows_P] = (1 - moved_P) * batch["labels"][rows_P] + moved_P * batch["labels"][other_P]
-    return batch | {"pixels": pixels_BHW3, "labels": labels_BC}
+    return batch | {"pixels": pixels, "labels": labels_BC}
+
+
+def _partners(batch: dict[str, Tensor], other_P: Tensor) -> Tensor:
+    """Return for each place of a row's pictures one of the other row's, over and over where these are fewer."""
+    pixels = batch["pixels"][other_P]
+    if "picture_counts" not in batch:
+        return pixels
+    turns = torch.arange(pixels.shape[1]) % batch["picture_counts"][other_P][:, None]
+    return pixels.take_along_dim(turns[:, :, None, None, None], dim=1)

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from fuseline import cache
 from fuseline.inputs.base import Reader, collate, flag, vectors
+from fuseline.inputs.image import MORE, pictures_of
 from fuseline.models.member import IGNORED
 from fuseline.records import digest_of, files_of
 from fuseline.training.augment import draw_of
@@ -182,7 +183,9 @@ def _fetch_columns(file: Path) -> Path:
 def _write_columns(file: Path, target: Path) -> None:
     """Write all columns but the files, as they are."""
     prepared = pq.ParquetFile(file, pre_buffer=False)
-    schema = pa.schema(field for field in prepared.schema_arrow if not pa.types.is_struct(field.type))
+    schema = pa.schema(
+        field for field in prepared.schema_arrow if not pa.types.is_struct(field.type) and field.name != MORE
+    )
     with pa.OSFile(str(target), "wb") as out, pa.ipc.new_file(out, schema) as writer:
         for batch in prepared.iter_batches(columns=schema.names):
             writer.write_batch(pa.RecordBatch.from_arrays([batch[name] for name in schema.names], schema=schema))
@@ -196,12 +199,17 @@ def _fetch_kept(file: Path, modality: FileModality) -> Path:
 def _write_kept(file: Path, modality: FileModality, target: Path) -> None:
     """Write one column of files, each decoded."""
     prepared = pq.ParquetFile(file, pre_buffer=False)
-    schema = pa.schema([pa.field(modality.name, pa.binary())])
+    schema = pa.schema([pa.field(modality.name, modality.kept_type)])
     rows = max(1, min(1024, BATCH_BYTES // modality.kept_bytes))
+    more = [MORE] if modality.name == "image" and MORE in prepared.schema_arrow.names else []
     with pa.OSFile(str(target), "wb") as out, pa.ipc.new_file(out, schema) as writer:
-        for batch in _batches(prepared, rows, [modality.name]):
-            kept = [cell and modality.keep(cell["bytes"]) for cell in batch[modality.name].to_pylist()]
-            writer.write_batch(pa.RecordBatch.from_arrays([pa.array(kept, pa.binary())], schema=schema))
+        for batch in _batches(prepared, rows, [modality.name, *more]):
+            files = [
+                pictures_of(row) if more else row[modality.name] and [row[modality.name]["bytes"]]
+                for row in batch.to_pylist()
+            ]
+            kept = [None if each is None else modality.keep_all(each) for each in files]
+            writer.write_batch(pa.RecordBatch.from_arrays([pa.array(kept, modality.kept_type)], schema=schema))
 
 
 def _batches(prepared: pq.ParquetFile, rows: int, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -1,12 +1,13 @@
 """Pictures: classifiers of torchvision.models without their last layer, and Hugging Face's vision models.
 
-Shape letters: B batch, H height, W width, D feature size.
+Shape letters: B batch, P pictures of a row, N pictures, H height, W width, T parts, D feature size.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,30 +19,81 @@ from torchvision.models.vision_transformer import Encoder as VisionEncoder
 from transformers import AutoConfig, AutoModel
 
 from fuseline.errors import ModelError
-from fuseline.models.encoders.base import Encoded, Encoder
+from fuseline.models.encoders.base import Encoded, Encoder, mean_over
 from fuseline.models.preprocess import Preprocess
 
 
-class ImageEncoder(Encoder):
+class PictureEncoder(Encoder):
+    """Encodes rows with a picture each, or, where it is told how many count, with any number of them."""
+
+    several: bool
+    """Whether it is for rows with several pictures: what the graph asks of its callers."""
+
+    def forward(self, pixels: Tensor, picture_counts: Tensor | None = None) -> Encoded:  # type: ignore[override]
+        """Encode rows.
+
+        Args:
+            pixels: uint8 [B, H, W, 3]; with counts, [B, P, H, W, 3].
+            picture_counts: int64 [B], how many of each row's P pictures are there.
+
+        Returns:
+            With counts, the mean of a row's pictures, zeros where there is none, and the parts of all of them.
+        """
+        if picture_counts is None:
+            return self.encode(pixels)
+        places_P = torch.arange(pixels.shape[1], device=pixels.device)
+        there_BP = places_P < picture_counts[:, None]
+        if self.training and bool(there_BP.any()):  # blank pictures would bend its batch norm
+            return gather(spread_over(self.encode(pixels[there_BP]), there_BP), there_BP)
+        found = self.encode(pixels.flatten(0, 1))
+        return gather([part.unflatten(0, there_BP.shape) for part in found], there_BP)
+
+    @abstractmethod
+    def encode(self, pixels: Tensor) -> Encoded:
+        """Encode pictures, uint8 [N, H, W, 3]."""
+
+
+def spread_over(found: Encoded, there_BP: Tensor) -> list[Tensor]:
+    """Put what was made of the pictures that are there in their places [B, P, ...], zeros in the others."""
+    places = there_BP.nonzero(as_tuple=True)
+    return [part.new_zeros(*there_BP.shape, *part.shape[1:]).index_put(places, part) for part in found]
+
+
+def gather(parts: Sequence[Tensor], there_BP: Tensor) -> Encoded:
+    """Make one of each row's pictures: their mean, and their parts one after the other.
+
+    Args:
+        parts: vectors [B, P, D], states [B, P, T, D] and mask [B, P, T] of all places.
+    """
+    vector_BPD, states_BPTD, mask_BPT = parts
+    return Encoded(
+        mean_over(vector_BPD, there_BP), states_BPTD.flatten(1, 2), (mask_BPT & there_BP[..., None]).flatten(1)
+    )
+
+
+class ImageEncoder(PictureEncoder):
     """A classifier of torchvision.models without its last layer.
 
     Args:
         name: as torchvision has it.
         blocks: of a ResNet of another depth than the named one.
+        several: whether rows may have several pictures.
         view: how pictures are brought to it, as Preprocess takes it but for mean and deviation.
     """
 
     def __init__(
-        self, name: str, side: int, blocks: list[int] | None, mean: list[float], std: list[float], **view: Any
-    ) -> None:
+        self, name: str, side: int, blocks: list[int] | None, mean: list[float], std: list[float],
+        several: bool = False, **view: Any,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.several = several
         self.preprocess = Preprocess(side, mean, std, **view)
         self.backbone = build_torchvision(name, side) if blocks is None else build_resnet(name, blocks)
         self.size = drop_classifier(self.backbone, side)
         self.watched = find_parts(self.backbone, side, self.size)
 
-    def forward(self, pixels: Tensor) -> Encoded:  # type: ignore[override]
-        """Encode pictures, uint8 [B, H, W, 3]; their parts are the cells of the last map, or a ViT's tokens."""
+    def encode(self, pixels: Tensor) -> Encoded:
+        """Encode pictures, uint8 [N, H, W, 3]; their parts are the cells of the last map, or a ViT's tokens."""
         picture_B3SS = self.preprocess(pixels)
         if self.watched is None:
             return Encoded.whole(self.backbone(picture_B3SS))
@@ -50,16 +102,18 @@ class ImageEncoder(Encoder):
         return Encoded(vector_BD, seen[-1], torch.ones_like(seen[-1][..., 0], dtype=torch.bool))
 
 
-class ImageTransformer(Encoder):
+class ImageTransformer(PictureEncoder):
     """A Hugging Face vision model, transformer or not: ViT, Swin, ConvNeXt, DINOv2, the picture side of CLIP, ResNet.
 
     Args:
         architecture: the model's config.
         preprocess: how pictures are brought to it, as Preprocess takes it.
+        several: whether rows may have several pictures.
     """
 
-    def __init__(self, architecture: dict[str, Any], preprocess: dict[str, Any]) -> None:
+    def __init__(self, architecture: dict[str, Any], preprocess: dict[str, Any], several: bool = False) -> None:
         super().__init__()
+        self.several = several
         self.preprocess = Preprocess(**preprocess)
         options = dict(architecture)
         config = AutoConfig.for_model(options.pop("model_type"), **options)
@@ -74,8 +128,8 @@ class ImageTransformer(Encoder):
         self.options = {"interpolate_pos_encoding": True} if other_size and stretches else {}
         self.size: int = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
 
-    def forward(self, pixels: Tensor) -> Encoded:  # type: ignore[override]
-        """Encode pictures, uint8 [B, H, W, 3]; the vector is the model's own summary, or its first token."""
+    def encode(self, pixels: Tensor) -> Encoded:
+        """Encode pictures, uint8 [N, H, W, 3]; the vector is the model's own summary, or its first token."""
         found = self.backbone(pixel_values=self.preprocess(pixels), **self.options)
         states_BTD = found.last_hidden_state
         if states_BTD.ndim == 4:  # a convolutional network's map

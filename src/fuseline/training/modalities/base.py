@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fuseline.config import Augment
+from fuseline.errors import DataError
 from fuseline.inputs import READERS
 from fuseline.inputs.base import Array, Reader
 from fuseline.models.encoders.base import Encoder
@@ -78,8 +79,25 @@ class FileModality(Modality):
     def keep(self, value: bytes) -> bytes:
         """Decode a file to what is cached."""
 
+    @property
+    def kept_type(self) -> pa.DataType:
+        """How it is cached."""
+        return pa.binary()
+
+    def keep_all(self, values: Sequence[bytes]) -> Any:
+        """Decode the files of a row to what is cached.
+
+        Raises:
+            DataError: they are more than the modality takes.
+        """
+        if len(values) > 1:
+            raise DataError(
+                f"a row has {len(values)} files of {self.name}, and encoders.{self.name} takes one; set its `several`"
+            )
+        return self.keep(values[0])
+
     @abstractmethod
-    def restore(self, kept: bytes) -> Array:
+    def restore(self, kept: Any) -> Array:
         """Make an item, as the reader takes it, of what was cached; it may be changed."""
 
     def lengths(self, cells: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor
 
 from fuseline import cache, config
 from fuseline.errors import ModelError
-from fuseline.inputs.image import ImageReader, Picture, decode_image
+from fuseline.inputs.image import ImageReader, Picture, Square, decode_image
 from fuseline.models.encoders.base import Encoder
 from fuseline.models.preprocess import resize
-from fuseline.training.augment import build_change, change_picture
+from fuseline.training.augment import build_change, change_picture, draw_of
 from fuseline.training.modalities.base import FileModality
 from fuseline.training.modalities.hub import find_model, load_weights
 
@@ -43,7 +46,7 @@ class View:
 
 
 class Image(FileModality):
-    """A picture encoder; pictures are kept resized to a square."""
+    """A picture encoder; pictures are kept resized to a square, of rows with several as a list of squares."""
 
     name = "image"
     settings: config.ImageEncoder | config.ImageTransformer
@@ -53,15 +56,17 @@ class Image(FileModality):
         self.view = view_torchvision(settings) if isinstance(settings, config.ImageEncoder) else view_hub(settings)
 
     def build_reader(self) -> ImageReader:
-        return ImageReader()
+        square = Square(self.view.kept, self.view.shorter, self.view.kernel)
+        return ImageReader(square if self.settings.several else None)
 
     def architecture(self) -> dict[str, Any]:
         view, settings = asdict(self.view), self.settings
+        several = {"several": True} if settings.several else {}
         if isinstance(settings, config.ImageEncoder):
-            return {"kind": "torchvision", "name": settings.name, "blocks": settings.blocks, **view}
+            return {"kind": "torchvision", "name": settings.name, "blocks": settings.blocks, **view, **several}
         found = load_config(settings)
         architecture = {**found.to_diff_dict(), "model_type": found.model_type}
-        return {"kind": "hugging-face-image", "architecture": architecture, "preprocess": view}
+        return {"kind": "hugging-face-image", "architecture": architecture, "preprocess": view, **several}
 
     def load(self, encoder: Encoder) -> None:
         backbone: Any = encoder.backbone
@@ -73,13 +78,28 @@ class Image(FileModality):
     def describe(self) -> str:
         code = cache.code_of("inputs/image", "models/preprocess", "training/modalities/image")
         how = f"{self.view.kept} {self.view.shorter is not None} {self.view.kernel}"
+        how += " several" if self.settings.several else ""
         return f"side {how} {code} {cache.versions_of('pillow', 'torch')}"
 
     def keep(self, value: bytes) -> bytes:
         return to_square(value, self.view.kept, self.view.shorter, self.view.kernel).tobytes()
 
-    def restore(self, kept: bytes) -> Picture:
-        return np.frombuffer(bytearray(kept), np.uint8).reshape(self.view.kept, self.view.kept, 3)
+    @property
+    def kept_type(self) -> pa.DataType:
+        return pa.list_(pa.binary()) if self.settings.several else pa.binary()
+
+    def keep_all(self, values: Sequence[bytes]) -> Any:
+        return [self.keep(value) for value in values] if self.settings.several else super().keep_all(values)
+
+    def restore(self, kept: Any) -> Picture:
+        side, several = self.view.kept, self.settings.several
+        pixels = np.frombuffer(bytearray(b"".join(kept) if several else kept), np.uint8)
+        return pixels.reshape(-1, side, side, 3) if several else pixels.reshape(side, side, 3)
+
+    def lengths(self, cells: pa.ChunkedArray) -> NDArray[np.int64]:
+        if not self.settings.several:
+            return super().lengths(cells)
+        return pc.list_value_length(cells).fill_null(0).to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
     @property
     def kept_bytes(self) -> int:
@@ -89,7 +109,16 @@ class Image(FileModality):
         if augment.image is None:
             return None
         change = build_change(augment.image)
-        return lambda picture, draw: change_picture(torch.from_numpy(picture), change, draw).numpy()
+
+        def change_one(picture: Picture, draw: int) -> Picture:
+            return change_picture(torch.from_numpy(picture), change, draw).numpy()
+
+        def change_each(pictures: Picture, draw: int) -> Picture:
+            """Change each by a draw of its own; a row's first as the only one of a row."""
+            draws = [draw, *(draw_of(draw, number) for number in range(1, len(pictures)))]
+            return np.stack([change_one(*pair) for pair in zip(pictures, draws, strict=True)])
+
+        return change_each if self.settings.several else change_one
 
 
 def to_square(data: bytes, side: int, shorter: int | None = None, kernel: str = "bilinear") -> Picture:
