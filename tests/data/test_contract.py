@@ -95,7 +95,8 @@ BROKEN = {
 
 
 def test_every_rule_has_a_row_that_breaks_it() -> None:
-    assert BROKEN.keys() | {"id_unique"} == {rule.key for rule in build_rules(rules())}
+    elsewhere = {"id_unique", "image_count"}  # the second in test_picture_lists.py
+    assert BROKEN.keys() | elsewhere == {rule.key for rule in build_rules(rules())}
 
 
 @pytest.mark.parametrize("rule", BROKEN)

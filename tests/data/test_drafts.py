@@ -6,11 +6,11 @@ import pytest
 
 from fuseline.data import drafts
 from fuseline.data.drafts import DRAFT, join, to_table, to_tables
-from fuseline.data.shards import SCHEMA
+from fuseline.data.shards import WIDE
 
 
 def test_a_draft_has_a_shards_columns_and_says_where_it_stood() -> None:
-    assert set(DRAFT.names) == set(SCHEMA.names) - {"source"} | {"where", "problem"}
+    assert set(DRAFT.names) == set(WIDE.names) - {"source"} | {"where", "problem"}
 
 
 def test_what_a_row_leaves_out_is_null() -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fuseline.data import leakage
-from fuseline.data.duplicates import Content, Links
+from fuseline.data.duplicates import Content, Links, Views
 from fuseline.data.leakage import find_joined, find_same_across, report
 from fuseline.data.split import ABSENT, HeldOut
 from fuseline.records import Leakage
@@ -59,7 +59,8 @@ def make_report(count: int, held_out: list[HeldOut]) -> Leakage:
     text = Content(np.ones(count, bool), np.ones(count, np.int64), np.full(count, -1), whole, lambda a, b: a == b)
     ids = pa.chunked_array([[f"e{number}" for number in range(count)]])
     splits = np.arange(count, dtype=np.int8) % 2 * TEST
-    return report(ids, np.arange(count), splits, Links(NONE, NONE), {"text": text}, held_out)
+    views = Views(pa.table({}), np.arange(count))
+    return report(ids, np.arange(count), splits, Links(NONE, NONE), views, {"text": text}, held_out)
 
 
 def test_all_are_counted_and_the_first_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def to_png(pixels: Any) -> bytes:
 
 
 def settings(folder: Path, size: int | None = None) -> config.ImageTransformer:
-    return config.ImageTransformer(name=str(folder), revision=digest_model(folder), size=size)
+    return config.ImageTransformer(name=str(folder), revision=digest_model(folder), size=size, several=False)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_torchvisions_weights_see_pictures_as_their_own_transforms_show_them(
     name: str, height: int, width: int
 ) -> None:
     weights = torchvision.models.get_model_weights(name).DEFAULT
-    image = Image(config.ImageEncoder(name=name, weights="DEFAULT", size=None, blocks=None))
+    image = Image(config.ImageEncoder(name=name, weights="DEFAULT", size=None, blocks=None, several=False))
     expected = weights.transforms()(Pillow.fromarray(scene(height, width)))[None]
     view = image.view
     show = Preprocess(view.side, view.mean, view.std, view.shorter, view.kernel)

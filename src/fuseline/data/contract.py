@@ -101,21 +101,27 @@ WORST = {"short_side": np.argmin, "long_side": np.argmax, "aspect": np.argmax}
 
 def _measure_pictures(frame: pd.DataFrame, pictures: pa.ChunkedArray) -> None:
     """Add how many pictures rows have and their ratio of sides; of several, take each measure's worst and say whose."""
-    frame["aspect"] = frame["long_side"] / frame["short_side"]
-    frame["pictures"] = np.where(frame["short_side"].notna(), 1.0, np.nan)
     lists = pictures.combine_chunks()
     rows, sides = pc.list_parent_indices(lists).to_numpy(), lists.flatten()
-    measured = {name: sides.field(name).to_numpy().astype(float) for name in ("short_side", "long_side")}
-    measured["aspect"] = measured["long_side"] / measured["short_side"]
+    own = {name: sides.field(name).to_numpy().astype(float) for name in ("short_side", "long_side")}
+    own["aspect"] = own["long_side"] / own["short_side"]
     kinds, starts, counts = np.unique(rows, return_index=True, return_counts=True)
+    spans = list(zip(starts.tolist(), counts.tolist(), strict=True))
+    frame["aspect"] = frame["long_side"] / frame["short_side"]
+    frame["pictures"] = _with(pd.Series(np.where(frame["short_side"].notna(), 1.0, np.nan)), kinds, counts)
     for name, find_worst in WORST.items():
-        worst = [
-            start + int(find_worst(measured[name][start : start + n])) for start, n in zip(starts, counts, strict=True)
-        ]
-        frame.loc[kinds, name] = measured[name][worst]
-        told = [f"picture {at - start + 1} of {n}: " for at, start, n in zip(worst, starts, counts, strict=True)]
+        places = [int(find_worst(own[name][start : start + count])) for start, count in spans]
+        worst = [start + place for (start, _), place in zip(spans, places, strict=True)]
+        frame[name] = _with(frame[name], kinds, own[name][worst])
+        told = [f"picture {place + 1} of {count}: " for (_, count), place in zip(spans, places, strict=True)]
         frame[f"{name}_of"] = _sparse(len(frame), dict(zip(kinds.tolist(), told, strict=True)))
-    frame.loc[kinds, "pictures"] = counts.astype(float)
+
+
+def _with(column: pd.Series, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return a column of numbers with other values in some rows."""
+    found = column.to_numpy(dtype=float, copy=True)
+    found[rows] = values
+    return found
 
 
 def _sparse(rows: int, cells: Mapping[int, str | None]) -> pd.Series:

@@ -15,10 +15,10 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from fuseline.data.shards import take_rows
+from fuseline.data.shards import WIDE, take_rows
 from fuseline.data.split import ABSENT, SPLITS
 from fuseline.errors import DataError
-from fuseline.inputs.image import decode_image
+from fuseline.inputs.image import MORE, decode_image
 from fuseline.records import DataManifest
 from fuseline.report.dataset import Example, Picture, Piece, Sound
 from fuseline.survey.numbers import read_list
@@ -27,6 +27,8 @@ CHARS = 220
 """Of a text that are shown."""
 SIDE = 160
 """Pixels of a thumbnail's longer side: sharp at 80 on a screen of double density."""
+PICTURES = 4
+"""Of an example that are shown."""
 PEAKS = 48
 SOUND_BYTES = 64 << 10
 """Larger recordings are drawn, not played."""
@@ -55,7 +57,7 @@ def _read(folder: Path, manifest: DataManifest, rows: Sequence[int]) -> Iterable
     for shard in manifest.shards:
         here = wanted[(wanted >= start) & (wanted < start + shard.rows)]
         if len(here):
-            taken: pa.Table = take_rows(folder, shard, (here - start).tolist())
+            taken: pa.Table = take_rows(folder, shard, (here - start).tolist(), WIDE.names)
             yield from zip(here.tolist(), taken.to_pylist(), strict=True)
         start += shard.rows
 
@@ -68,12 +70,14 @@ def make_example(cells: dict[str, Any], task: str, split: int, sound_bytes: int)
     """
     notes: list[str] = []
     pictures, sounds = [], []
-    for name in ("image", "image_pair"):
-        if cells[name] is not None:
-            try:
-                pictures.append(make_picture(cells[name]["bytes"] or b""))
-            except DataError as error:
-                notes.append(str(error))
+    files = [file for file in (cells["image"], *(cells.get(MORE) or ()), cells["image_pair"]) if file is not None]
+    for file in files[:PICTURES]:
+        try:
+            pictures.append(make_picture(file["bytes"] or b""))
+        except DataError as error:
+            notes.append(str(error))
+    if len(files) > PICTURES:
+        notes.append(f"{PICTURES} of {len(files)} pictures are shown")
     used = 0
     for name in ("audio", "audio_pair"):
         if cells[name] is not None:

@@ -1,4 +1,4 @@
-"""Parquet: columns by name; pictures and sound as bytes, as Hugging Face's {bytes, path}, or as paths."""
+"""Parquet: columns by name; pictures and sound as bytes, Hugging Face's {bytes, path}, paths, or lists of these."""
 
 from __future__ import annotations
 
@@ -81,19 +81,24 @@ def _leaves(metadata: pq.FileMetaData) -> list[str]:
     """Name the columns, parts of structs among them, that may be read as dictionaries."""
     schema = metadata.schema
     leaves = [schema.column(number) for number in range(metadata.num_columns)]
-    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.max_repetition_level == 0]
+    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.max_repetition_level <= 1]
 
 
 def _batch_rows(group: pq.RowGroupMetaData, packed: pq.ParquetFile, number: int) -> int:
     """Return how many rows of a row group come to TABLE_BYTES at most, or nearly so.
 
     A value that is stored once, in a column's dictionary, may stand in every row: all rows may be as large as the
-    largest of these. One row, read as a dictionary, shows the whole of it.
+    largest of these. One row, read as a dictionary, shows the whole of it. In a list it may stand many times over: of
+    lists all rows are looked at, as numbers of values.
     """
     largest = group.total_byte_size / max(group.num_rows, 1)
     for rows in packed.iter_batches(batch_size=1, row_groups=[number]):
         largest = max(largest, sum(map(_largest, rows.columns)))
         break
+    lists = [field.name for field in packed.schema_arrow if pa.types.is_list(field.type)]
+    for rows in packed.iter_batches(row_groups=[number], columns=lists) if lists else ():
+        sizes = sum(map(_sizes, rows.columns), np.zeros(rows.num_rows, np.int64))
+        largest = max(largest, int(sizes.max(initial=0)))
     return int(min(max(TABLE_BYTES / max(largest, 1), 1), BATCH_ROWS))
 
 
@@ -124,11 +129,16 @@ def _spans(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def _sizes(column: pa.Array) -> Any:
-    """Return the bytes of each value of a column of texts, bytes, or structs of them; 0 for others."""
+    """Return the bytes of each value of a column of texts, bytes, structs or lists of them; 0 for others."""
     if pa.types.is_struct(column.type):
         return sum((_sizes(part) for part in column.flatten()), np.zeros(len(column), np.int64))
+    if pa.types.is_list(column.type):
+        sizes = np.zeros(len(column), np.int64)
+        np.add.at(sizes, pc.list_parent_indices(column).to_numpy(), _sizes(column.flatten()))
+        return sizes
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        each = np.append(_sizes(column.dictionary), 0)
+        return each[column.indices.fill_null(-1).to_numpy()]
     if not _is_bytes(column.type):
         return np.zeros(len(column), np.int64)
     sizes = pc.binary_length(column)
