@@ -110,3 +110,14 @@ def test_columns_cannot_be_named_without_metadata(write: Write, rows_of: Rows, b
     write("cat/1.png", b"1")
     with pytest.raises(DataError, match="no named columns"):
         rows_of(batch, columns={"text": "caption"})
+
+
+def test_metadata_may_name_several_pictures_of_a_row(write: Write, rows_of: Rows, batch: Path) -> None:
+    for name in ("a.png", "sub/b.png", "c.png"):
+        write(name, name.encode())
+    write("metadata.jsonl", '{"image": ["a.png", "sub/b.png"], "label": "x"}\n{"image": "c.png", "label": "y"}\n')
+    several, one = rows_of(batch)
+    assert (several["image"], several["more_images"]) == (b"a.png", [b"sub/b.png"])
+    assert one["image"] == b"c.png"
+    assert "more_images" not in one
+    assert not {"problem"} & (several.keys() | one.keys())
