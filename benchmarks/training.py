@@ -39,7 +39,7 @@ LATER = 10
 """Epochs after the first over which a frozen encoder's are timed."""
 MEMBER = "fusion"
 PEER = "autogluon.multimodal==1.6.*"
-ENCODER = {"name": "resnet18", "weights": None, "revision": None, "size": 64, "blocks": None}
+ENCODER = {"name": "resnet18", "weights": None, "revision": None, "size": 64, "blocks": None, "several": False}
 """Of pictures: one that the peer has too."""
 
 

@@ -41,6 +41,11 @@ def test_null_is_as_good_as_left_out(write: Callable[..., Path]) -> None:
     assert [row for _, row in read_jsonl(write('{"text": "b", "image": null}'))] == [Row("b")]
 
 
+def test_a_picture_may_be_a_list_of_them(write: Callable[..., Path], picture: Callable[..., bytes]) -> None:
+    rows = [row for _, row in read_jsonl(write('{"image": ["a.png", "a.png"]}', '{"text": "b", "image": []}'))]
+    assert rows == [Row(None, [picture(), picture()]), Row("b")]
+
+
 def test_empty_lines_pass_but_count(write: Callable[..., Path]) -> None:
     file = write("", '{"text": "b"}', "   ", "{}")
     with pytest.raises(DataError, match=r"rows\.jsonl, line 4: none of text, image, audio is given"):
@@ -60,7 +65,11 @@ def test_empty_lines_pass_but_count(write: Callable[..., Path]) -> None:
         ('{"text": ""}', "text must be a non-empty string or left out, found ''"),
         ('{"text": "  "}', "text must be a non-empty string"),
         ('{"text": 5}', "text must be a non-empty string or left out, found 5"),
-        ('{"text": "a", "image": ["a.png"]}', "image must be a non-empty string"),
+        ('{"text": "a", "image": 5}', "image must be a non-empty string, a list of these, or left out, found 5"),
+        ('{"text": "a", "image": ["a.png", 5]}', "image must be a non-empty string, a list of these, or left out"),
+        ('{"text": ["a"]}', "text must be a non-empty string or left out"),
+        ('{"image": []}', "none of text, image, audio is given"),
+        ('{"image": ["a.png", "nowhere.png"]}', r"nowhere\.png cannot be read"),
         ('{"image": "nowhere.png"}', r"nowhere\.png cannot be read \(No such file or directory\)"),
         ('{"image": "."}', r"cannot be read \(Is a directory\)"),
     ],

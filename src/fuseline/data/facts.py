@@ -45,6 +45,10 @@ SHINGLE = 6
 MIN_SHINGLED = 40
 """Normalised bytes below which a text is compared as a whole: two short texts differ by what they share."""
 
+_PICTURE = pa.struct([
+    ("short_side", pa.int32()), ("long_side", pa.int32()), ("image_key", pa.int64()),
+    ("thumbnail", pa.binary(3 * SIDE * SIDE)),
+])  # fmt: skip
 PICTURES = "pictures"
 """Fact of rows with several pictures: each one's own. Files of facts of which no row has several go without it."""
 SCHEMA = pa.schema(
@@ -63,19 +67,7 @@ SCHEMA = pa.schema(
         ("audio_seconds", pa.float32()),
         ("audio_rate", pa.int32()),
         ("audio_key", pa.int64()),  # of the decoded samples, pair included
-        (
-            PICTURES,
-            pa.list_(
-                pa.struct(
-                    [
-                        ("short_side", pa.int32()),
-                        ("long_side", pa.int32()),
-                        ("image_key", pa.int64()),
-                        ("thumbnail", pa.binary(3 * SIDE * SIDE)),
-                    ]
-                )
-            ),
-        ),
+        (PICTURES, pa.list_(_PICTURE)),
     ],
     metadata={"facts": VERSION},
 )
@@ -120,8 +112,8 @@ def read_facts(
         file = pq.ParquetFile(path, pre_buffer=False)
         if (file.schema_arrow.metadata or {}).get(b"facts") == VERSION.encode():
             found = file.read([name for name in schema.names if name in file.schema_arrow.names])
-            for name in [name for name in (PICTURES,) if name in schema.names and name not in found.column_names]:
-                found = found.append_column(name, pa.nulls(found.num_rows, schema.field(name).type))
+            if PICTURES in schema.names and PICTURES not in found.column_names:
+                found = found.append_column(PICTURES, pa.nulls(found.num_rows, schema.field(PICTURES).type))
             return found.select(schema.names).cast(schema)
     rows_of = iter_shard(folder, shard, WIDE.names)
     found = pa.concat_tables([find_facts(rows, pool) for rows in rows_of] or [SCHEMA.empty_table()])
@@ -147,7 +139,7 @@ def digests(examples: pa.Table) -> list[bytes]:
 
 def _more(examples: pa.Table) -> dict[int, list[bytes | None]]:
     """Return, of the rows with several pictures, those after the first."""
-    if MORE not in examples.column_names:
+    if MORE not in examples.column_names or examples[MORE].null_count == examples.num_rows:
         return {}
     cells = zip(range(examples.num_rows), examples[MORE].to_pylist(), strict=True)
     return {row: [file and file["bytes"] for file in files] for row, files in cells if files}
@@ -311,27 +303,24 @@ def describe_images(files: Sequence[bytes | None], several: bool = False) -> tup
             array = decode_image(data)
         except DataError as error:
             return f"picture {number} of {len(files)}: {error}" if several else str(error), *[None] * 5
-        _add_pixels(pixels, array)
-        found.append(_describe_image(array))
-    key = _number_of(pixels)
+        if several:  # each has its own key; a pair has one
+            pixels = hashlib.blake2b(digest_size=8)
+        found.append(_describe_image(array, pixels))
+    short, long = min(one["short_side"] for one in found), max(one["long_side"] for one in found)
+    key = found[-1]["image_key"]
     if several:
         key = _key(repr(sorted(one["image_key"] for one in found)).encode())
-    short, long = min(one["short_side"] for one in found), max(one["long_side"] for one in found)
     return "", short, long, key, found[0]["thumbnail"], found if several else None
 
 
-def _describe_image(array: NDArray[np.uint8]) -> dict[str, Any]:
-    pixels, sides = hashlib.blake2b(digest_size=8), array.shape[:2]
-    _add_pixels(pixels, array)
-    thumbnail = Image.fromarray(array).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
-    return {
-        "short_side": min(sides), "long_side": max(sides), "image_key": _number_of(pixels), "thumbnail": thumbnail,
-    }  # fmt: skip
-
-
-def _add_pixels(pixels: hashlib.blake2b, array: NDArray[np.uint8]) -> None:
-    pixels.update(b"%d %d" % array.shape[:2])
+def _describe_image(array: NDArray[np.uint8], pixels: hashlib.blake2b) -> dict[str, Any]:
+    """Return a picture's facts; its pixels are added to those that the key is of."""
+    height, width = array.shape[:2]
+    pixels.update(b"%d %d" % (height, width))
     pixels.update(np.ascontiguousarray(array).data)
+    thumbnail = Image.fromarray(array).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
+    short, long = sorted((height, width))
+    return {"short_side": short, "long_side": long, "image_key": _number_of(pixels), "thumbnail": thumbnail}
 
 
 def _number_of(digest: hashlib.blake2b) -> int:
