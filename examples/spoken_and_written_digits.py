@@ -39,10 +39,10 @@ for digit in range(10):
         pictures[DEALT[number % len(DEALT)], str(digit)].append(to_uri(grey))
 coming = {key: cycle(own) for key, own in pictures.items()}
 for file in sorted((folder / "recordings").glob("*.wav")):
-    digit, speaker, _ = file.stem.split("_")
+    said, speaker, _ = file.stem.split("_")
     split = SPLITS.get(speaker, "train")
     row = {
-        "id": file.stem, "group": speaker, "split": split, "target": digit,
-        "audio": f"recordings/{file.name}", "image": next(coming[split, digit]),
+        "id": file.stem, "group": speaker, "split": split, "target": said,
+        "audio": f"recordings/{file.name}", "image": next(coming[split, said]),
     }  # fmt: skip
     print(json.dumps(row))
