@@ -273,10 +273,14 @@ def test_rows_are_forgotten_released_and_known_again(folder: Path, batch: Callab
     assert (again.accepted, again.forgotten) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.binary()), pa.large_list(pa.binary()), pa.list_(pa.binary(), 10)], ids=str
+)
 def test_the_same_value_many_times_in_a_list_does_not_fill_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: pa.DataType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lists = pa.array([[b"x" * 100_000] * (50 if row == 70 else 2) for row in range(100)])
+    alike = pa.types.is_fixed_size_list(kind)
+    lists = pa.array([[b"x" * 100_000] * (10 if alike else 50 if row == 70 else 2) for row in range(100)], kind)
     pq.write_table(pa.table({"image": lists, "label": ["x"] * 100}), tmp_path / "rows.parquet", compression="zstd")
     monkeypatch.setattr(parquet, "TABLE_BYTES", 1_000_000)
     tables = list(parquet.read(parquet.Batch(tmp_path), "rows.parquet"))

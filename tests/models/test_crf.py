@@ -14,7 +14,7 @@ from fuseline.models.crf import Crf
 from fuseline.records import Decoding, Transitions
 from fuseline.tasks.ner import Ner
 from fuseline.tasks.viterbi import FORBIDDEN, decode
-from fuseline.training.combine import pool_steps
+from fuseline.training.combine import pool_transitions
 
 TAGS = 3
 
@@ -100,7 +100,7 @@ def test_a_geometric_pool_of_two_is_the_one_that_has_both_their_mean_scores() ->
     scores = chance.normal(size=(2, 5, 3))
     logs = scores - np.log(np.exp(scores).sum(2, keepdims=True))
     weights, temperature = [0.3, 0.7], 1.7
-    pooled = pool_steps([*tables], plain, weights, temperature)
+    pooled = pool_transitions([*tables], plain, weights, temperature)
     assert pooled is not None
 
     def sequence(path: Any, table: Transitions, own: Any) -> float:
@@ -113,7 +113,7 @@ def test_a_geometric_pool_of_two_is_the_one_that_has_both_their_mean_scores() ->
     mixed = np.tensordot(weights, logs, 1) / temperature
     best = max(itertools.product(range(3), repeat=5), key=pool)
     assert decode(mixed, pooled) == list(best)
-    assert pool_steps([None, None], plain, weights, temperature) is None
-    half = pool_steps([tables[0], None], plain, [0.5, 0.5], 1.0)
+    assert pool_transitions([None, None], plain, weights, temperature) is None
+    half = pool_transitions([tables[0], None], plain, [0.5, 0.5], 1.0)
     assert half is not None
     assert half.start == pytest.approx([score / 2 for score in tables[0].start])

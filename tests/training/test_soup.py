@@ -16,7 +16,7 @@ from fuseline.records import History
 from fuseline.tasks.classification import Classification
 from fuseline.training.checkpoints import load_member
 from fuseline.training.session import train_member
-from fuseline.training.soup import Taste, Weights, average, cook, refresh_norms
+from fuseline.training.soup import Validated, Weights, average, greedy_soup, refresh_norms
 from fuseline.training.trainer import MemberTrainer, set_up
 from tests.conftest import LABELS
 from tests.training.test_resume import AUGMENT, COMMON, LORA, cut
@@ -49,11 +49,11 @@ def test_an_ingredient_stays_if_validation_does_not_lose_by_it(
 ) -> None:
     """Score by how near to 1 a weight is; 8 and 9 are so far off that only the loss tells them apart."""
 
-    def taste(weights: Weights) -> Taste:
+    def validate(weights: Weights) -> Validated:
         far = abs(float(weights["weight"]) - 1)
-        return Taste(1.0 - min(far, 2.0), -far)
+        return Validated(1.0 - min(far, 2.0), -far)
 
-    soup, tried = cook([number(value) for value in values], taste, lambda weights: weights)
+    soup, tried = greedy_soup([number(value) for value in values], validate, lambda weights: weights)
     assert float(soup["weight"]) == expected
     assert {each.number: each.kept for each in tried} == kept
     assert [each.alone for each in tried] == sorted((each.alone for each in tried), reverse=True)

@@ -17,7 +17,7 @@ from fuseline.records import Start, sha256_of
 from fuseline.tasks.classification import Classification
 from fuseline.tasks.ner import Ner
 from fuseline.training.pretrained import build_member
-from fuseline.training.warm import begin, find_misfit, take_over
+from fuseline.training.warm import begin, find_misfit, find_other, take_over
 from tests.conftest import liven
 
 Recipe, Build = Callable[..., Any], Callable[..., FusionModel]
@@ -74,7 +74,7 @@ def test_scores_of_steps_between_tags_that_both_know_are_kept(expert: Recipe, en
     assert torch.equal(model.crf.steps_CC[both][:, both], champion.crf.steps_CC[theirs][:, theirs])
     assert torch.equal(model.crf.end_C[both], champion.crf.end_C[theirs])
     assert not model.crf.steps_CC[1:3].any()
-    assert find_misfit(model, build_member(expert("text"), encoders, Ner(["a"], "bio"), 1)) == "has other crf"
+    assert find_misfit(model, build_member(expert("text"), encoders, Ner(["a"], "bio"), 1)) == "has another loss, of which only one is crf"
 
 
 def test_a_label_keeps_its_row_of_the_head_a_new_one_gets_a_fresh_one_and_a_lost_one_goes(
@@ -176,3 +176,12 @@ def test_a_champion_of_other_rows_or_weights_is_not_gone_on_from(
     assert beginning.version is None
     assert why in beginning.why
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
+
+
+def test_a_champion_from_before_a_key_is_gone_on_from_with_what_it_meant(start: Path, params: Params) -> None:
+    found = Start.read(start.with_name("start.json"))
+    assert found.encoders["image"].pop("several") is False
+    assert find_other(found, params, ["text", "image"]) is None
+    several = params.encoders.image.model_copy(update={"several": True})
+    params = params.model_copy(update={"encoders": params.encoders.model_copy(update={"image": several})})
+    assert find_other(found, params, ["text", "image"]) == "has another image encoder"

@@ -69,7 +69,10 @@ class ImageReader(Reader):
         files = [value] if isinstance(value, bytes) else list(value)
         if self.several is None:
             if len(files) > 1:
-                raise DataError(f"{len(files)} pictures are given; the model takes one of each row")
+                raise DataError(
+                    f"{len(files)} pictures are given; the model takes one of each row: leave one, or train with "
+                    "encoders.image.several"
+                )
             return decode_image(files[0])
         pictures = [self._decode(data, number, len(files)) for number, data in enumerate(files, start=1)]
         if len({picture.shape for picture in pictures}) > 1:

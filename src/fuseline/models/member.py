@@ -120,15 +120,17 @@ class FusionModel(EncodersModel):
             logits = yes_or_no(logits)
         if labels is None:
             return {"logits": logits}
-        there = labels[..., 0] != IGNORED
-        gamma = self.gamma if self.training else 0.0
-        if not there.any():
-            loss = logits.sum() * 0
-        elif self.crf is not None:
-            loss = self.crf(logits, labels.argmax(-1), there)
-        else:
-            loss = cross_entropy(logits[there], labels[there], gamma)
+        loss = self.loss(logits, labels)
         return {"loss": loss if fused.penalty is None else loss + fused.penalty, "logits": logits}
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss over the units that are there; shapes as in `forward`."""
+        there = labels[..., 0] != IGNORED
+        if not there.any():
+            return logits.sum() * 0
+        if self.crf is not None:
+            return self.crf(logits, labels.argmax(-1), there)  # type: ignore[no-any-return]
+        return cross_entropy(logits[there], labels[there], self.gamma if self.training else 0.0)
 
     def fuse(
         self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor], encoded: Mapping[str, Encoded]

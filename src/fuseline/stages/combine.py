@@ -21,7 +21,7 @@ from fuseline.training.combine import (
     choose_weights,
     fit_decoding,
     fit_temperature,
-    pool_steps,
+    pool_transitions,
     read_learned,
     read_validation,
     weigh_by_pattern,
@@ -47,7 +47,7 @@ def main(params: Params) -> None:
     decide, task = partial(fit_decoding, params.task, said), entry.task_of(params)
     learned = {name: read_learned(_folder(name, member)) for name, member in members.items()}
     plain = task.transitions if isinstance(task, Ner) else None
-    steps = None if plain is None else pool_steps(list(learned.values()), plain, weights, temperature)
+    transitions = None if plain is None else pool_transitions(list(learned.values()), plain, weights, temperature)
     combination = Combination(
         weights=dict(zip(names, weights, strict=True)),
         temperature=temperature,
@@ -56,7 +56,7 @@ def main(params: Params) -> None:
         patterns={} if table_PM is None else name_patterns(said, table_PM, names),
         stack=None if stack is None else Stack(weights=stack[0].tolist(), bias=stack[1].tolist()),
         held_out=held_out,
-        decoding=decide(logits_UC.softmax(1), said.usable_UM.any(1), steps),
+        decoding=decide(logits_UC.softmax(1), said.usable_UM.any(1), transitions),
         decodings={
             name: decide(said.log_probs_UMC[:, at].exp(), said.usable_UM[:, at], learned[name])
             for at, name in enumerate(names)

@@ -24,7 +24,7 @@ from fuseline.records import Decoding, Transitions, files_of
 from fuseline.training.thresholds import fit_thresholds
 
 Ints = NDArray[np.int64]
-STEPS = "transitions.json"
+TRANSITIONS = "transitions.json"
 """Where a member's scores of steps between tags are, if it learns any."""
 
 
@@ -141,20 +141,20 @@ def fit_stack(said: Said, base_UC: Tensor, penalty: float, seen_U: Tensor) -> tu
     return found[:-1].unflatten(0, (members, classes)), found[-1]
 
 
-def pool_steps(
-    steps: Sequence[Transitions | None], plain: Transitions, weights: Sequence[float], temperature: float
+def pool_transitions(
+    members: Sequence[Transitions | None], plain: Transitions, weights: Sequence[float], temperature: float
 ) -> Transitions | None:
     """Return an ensemble's scores of steps between tags: the members' weighted mean, as cool as their probabilities.
 
     With these and a geometric pool the ensemble is itself a CRF: the pool of its members' distributions over sequences.
 
     Args:
-        steps: each member's; None for one that learns none.
+        members: each one's; None for one that learns none.
         plain: theirs: what the scheme allows, alike.
     """
-    if all(each is None for each in steps):
+    if all(each is None for each in members):
         return None
-    parts = [each or plain for each in steps]
+    parts = [each or plain for each in members]
     means = {
         name: np.tensordot(weights, np.array([getattr(part, name) for part in parts]), 1) / temperature
         for name in type(plain).model_fields
@@ -164,20 +164,20 @@ def pool_steps(
 
 def read_learned(folder: Path) -> Transitions | None:
     """Read a member's scores of steps between tags, if it learned any."""
-    return Transitions.read(folder / STEPS) if (folder / STEPS).is_file() else None
+    return Transitions.read(folder / TRANSITIONS) if (folder / TRANSITIONS).is_file() else None
 
 
 def fit_decoding(
-    task: Task, said: Said, probs_UC: Tensor, seen_U: Tensor, steps: Transitions | None = None
+    task: Task, said: Said, probs_UC: Tensor, seen_U: Tensor, transitions: Transitions | None = None
 ) -> Decoding:
     """Find how a system's probabilities become an answer.
 
     Args:
         seen_U: the units of rows that it sees.
-        steps: its scores of steps between tags, where it has learned any.
+        transitions: its scores of steps between tags, where it has learned any.
     """
     if task.thresholds is None:
-        return Decoding(transitions=steps)
+        return Decoding(transitions=transitions)
     yes_NL, true_NL = (each[seen_U].reshape(-1, len(task.labels)).numpy() for each in (probs_UC[:, 1], said.labels_U))
     return Decoding(thresholds=fit_thresholds(yes_NL, true_NL, task.thresholds.shrink))
 

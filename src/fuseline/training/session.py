@@ -21,17 +21,17 @@ from fuseline.progress import say
 from fuseline.records import Epoch, History, Ingredient, Origin, files_of
 from fuseline.tasks.base import Task
 from fuseline.training import resume
-from fuseline.training.combine import STEPS
+from fuseline.training.combine import TRANSITIONS
 from fuseline.training.examples import Change, Collator, Examples
 from fuseline.training.features import encode
 from fuseline.training.lessons import Lessons
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.base import Modality
 from fuseline.training.predict import predict_log_probs
-from fuseline.training.soup import Taste, Weights, cook, copy_weights, refresh_norms
+from fuseline.training.soup import Validated, Weights, copy_weights, greedy_soup, refresh_norms
 from fuseline.training.steps import Replay, Steps
 from fuseline.training.targets import TrainingCollator, weigh_classes
-from fuseline.training.trainer import find_device, fit, is_first, read_steps, score_by, validate
+from fuseline.training.trainer import find_device, fit, is_first, read_transitions, score_by, validate
 from fuseline.training.tuning import merge, tune
 from fuseline.training.warm import Beginning
 
@@ -83,8 +83,8 @@ def train_member(
             model, history = work.make_soup(model, common, recipe.soup.seeds, origin)
         if is_first():
             _write(name, model, history, Examples(prepared / "val", modalities), plain, folder)
-            if (steps := read_steps(model, task)) is not None:
-                steps.write(folder / STEPS)
+            if (transitions := read_transitions(model, task)) is not None:
+                transitions.write(folder / TRANSITIONS)
 
 
 @dataclass(frozen=True)
@@ -143,18 +143,18 @@ class Work:
         steps = Steps(np.zeros(len(self.rows)), self.recipe.batch_size, common.seed)
         score = score_by(self.task, model)
 
-        def taste(weights: Weights) -> Taste:
+        def validated(weights: Weights) -> Validated:
             model.load_state_dict(weights)
             reached, loss = validate(model, self.recipe, score, common, self.rows, self.val, fed, self.checkpoints)
-            return Taste(reached, -loss)
+            return Validated(reached, -loss)
 
-        def mend(weights: Weights) -> Weights:
+        def refreshed(weights: Weights) -> Weights:
             model.load_state_dict(weights)
             torch.manual_seed(common.seed)
             refresh_norms(model, self._as_trained(steps, collate, model.device))
             return copy_weights(model)
 
-        soup, tried = cook(found, taste, mend)
+        soup, tried = greedy_soup(found, validated, refreshed)
         model.load_state_dict(soup)
         kept = [each for each in tried if each.kept]
         if is_first():

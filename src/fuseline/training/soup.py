@@ -19,7 +19,7 @@ Weights = Mapping[str, Tensor]
 """A member's, by name, its buffers too."""
 
 
-class Taste(NamedTuple):
+class Validated(NamedTuple):
     """What weights reach on validation; of two, the better one is greater."""
 
     score: float
@@ -33,31 +33,31 @@ class Tried(NamedTuple):
 
     number: int
     """Of the training."""
-    alone: Taste
-    soup: Taste
+    alone: Validated
+    soup: Validated
     """With it in."""
     kept: bool
 
 
-def cook(
-    ingredients: Sequence[Weights], taste: Callable[[Weights], Taste], mend: Callable[[Weights], Weights]
+def greedy_soup(
+    ingredients: Sequence[Weights], validate: Callable[[Weights], Validated], refresh: Callable[[Weights], Weights]
 ) -> tuple[Weights, list[Tried]]:
     """Average what was trained, the best first; each stays in only if validation does not lose by it.
 
     Args:
-        taste: validates weights.
-        mend: finds anew what no average gives, as norms' running numbers.
+        validate: scores weights on validation.
+        refresh: finds anew what no average gives, as norms' running numbers.
 
     Returns:
         The soup, and what was tried for it, in that order.
     """
-    alone = [taste(weights) for weights in ingredients]
+    alone = [validate(weights) for weights in ingredients]
     order = sorted(range(len(ingredients)), key=lambda number: alone[number], reverse=True)
     kept, soup, best = order[:1], ingredients[order[0]], alone[order[0]]
     tried = [Tried(order[0], best, best, True)]
     for number in order[1:]:
-        mixed = mend(average([ingredients[each] for each in [*kept, number]]))
-        reached = taste(mixed)
+        mixed = refresh(average([ingredients[each] for each in [*kept, number]]))
+        reached = validate(mixed)
         tried.append(Tried(number, alone[number], reached, reached >= best))
         if reached >= best:
             kept, soup, best = [*kept, number], mixed, reached

@@ -8,7 +8,7 @@ from fuseline.config import Distill, Fusion, Params
 from fuseline.records import Combination
 from fuseline.tasks.base import Task
 from fuseline.training.checkpoints import load_ensemble, read_combination, take_encoders
-from fuseline.training.combine import fit_decoding, fit_temperature, pool_steps, read_learned, read_validation
+from fuseline.training.combine import fit_decoding, fit_temperature, pool_transitions, read_learned, read_validation
 from fuseline.training.lessons import ask
 from fuseline.training.pretrained import build_member
 from fuseline.training.session import train_member
@@ -42,7 +42,7 @@ def train_student(
         logits_UC = said.log_probs_UMC[:, 0]
         temperature = fit_temperature(logits_UC, said.labels_U)
         learned, probs_UC = read_learned(place), (logits_UC / temperature).softmax(1)
-        steps = None if learned is None else pool_steps([learned], learned, [1.0], temperature)
-        decoding = fit_decoding(params.task, said, probs_UC, said.usable_UM[:, 0], steps)
+        transitions = None if learned is None else pool_transitions([learned], learned, [1.0], temperature)
+        decoding = fit_decoding(params.task, said, probs_UC, said.usable_UM[:, 0], transitions)
         combination = Combination(weights={NAME: 1.0}, temperature=temperature, pool="geometric", decoding=decoding)
         combination.write(folder / "combination.json")

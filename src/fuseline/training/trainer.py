@@ -178,8 +178,7 @@ class MemberTrainer(Trainer):
     ) -> Any:
         """Weigh a part's mean by its share of the step's units: the sum over parts is then the mean over the step.
 
-        Times the number of processes, over which gradients are averaged. In validation a batch's mean becomes its sum
-        over units by its rows, of which Trainer takes the mean over all rows.
+        Times the number of processes, over which gradients are averaged.
         """
         soft = inputs.pop("soft", None)
         outputs = model(**inputs)
@@ -187,26 +186,24 @@ class MemberTrainer(Trainer):
         if soft is not None:
             assert self.lessons is not None
             loss = self.lessons.blend(loss, outputs["logits"], soft, inputs["labels"])
-        labels = inputs["labels"]
         if model.training:
-            share = 1.0 if num_items_in_batch is None else (labels != IGNORED).sum() / num_items_in_batch
+            share = 1.0 if num_items_in_batch is None else (inputs["labels"] != IGNORED).sum() / num_items_in_batch
             loss = loss * share * self.args.world_size
-        else:
-            loss = loss * (_count_units(labels) / len(labels))
         return (loss, outputs) if return_outputs else loss
 
     def evaluation_loop(self, *args: Any, **options: Any) -> EvalLoopOutput:
-        """Validate; the loss is a mean over the units of all rows, however these are dealt to batches."""
+        """Validate; a member's loss is a mean over the units of all rows, in whatever batches and processes they were.
+
+        Trainer's own is a mean over batches, and counts twice what fills up the last ones of several processes.
+        """
         found = super().evaluation_loop(*args, **options)
-        labels = np.asarray(found.label_ids)
-        assert found.metrics is not None
-        found.metrics["eval_loss"] *= len(labels) / max(1, _count_units(labels))
+        if isinstance(self.model, FusionModel):
+            logits, labels = (torch.from_numpy(np.asarray(each)) for each in (found.predictions, found.label_ids))
+            with torch.inference_mode():
+                loss = self.model.loss(logits.double().to(self.model.device), labels.to(self.model.device))
+            assert found.metrics is not None
+            found.metrics["eval_loss"] = float(loss)
         return found
-
-
-def _count_units(labels: Any) -> int:
-    """Count the units that are there among labels [N, any, C]."""
-    return int((labels[..., 0] != IGNORED).sum())
 
 
 def set_up(common: Train) -> None:
@@ -324,13 +321,13 @@ def score_by(task: Task, model: FusionModel) -> Score:
         classes = labels.argmax(-1)
         found = [classes[row, there[row]].tolist() for row in range(len(labels))] if task.words else classes
         probs_UC = softmax(logits[there].astype(np.float64), axis=1)
-        learned = task.decided(Decoding(transitions=read_steps(model, task)))
+        learned = task.decided(Decoding(transitions=read_transitions(model, task)))
         return learned.score(probs_UC, task.assume_truth(found))[task.headline]
 
     return Score(task.headline, headline)
 
 
-def read_steps(model: FusionModel, task: Task) -> Transitions | None:
+def read_transitions(model: FusionModel, task: Task) -> Transitions | None:
     """Return the scores of steps between tags that a member has learned, if it learns any."""
     if model.crf is None or not isinstance(task, Ner):
         return None

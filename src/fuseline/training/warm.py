@@ -17,6 +17,8 @@ from fuseline.training.checkpoints import load_member
 
 HEAD = ("head.weight", "head.bias")
 """What has a row for each class."""
+BEFORE = {"image": {"several": False}}
+"""By modality, what keys meant of which an older champion's params say nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,19 @@ def find_other(start: Start, params: Params, modalities: Sequence[str]) -> str |
     if {key: start.prepare.get(key) for key in dealt_by} != dealt_by:
         return "was trained on rows that were dealt to the splits by another `prepare`"
     for modality in modalities:
-        if start.encoders.get(modality) != getattr(params.encoders, modality).model_dump(mode="json"):
+        theirs = BEFORE.get(modality, {}) | (start.encoders.get(modality) or {})
+        if theirs != getattr(params.encoders, modality).model_dump(mode="json"):
             return f"has another {modality} encoder"
     return None
 
 
 def find_misfit(model: FusionModel, champion: FusionModel) -> str | None:
     """Say why a champion's member cannot be gone on from; None if only its labels may differ."""
-    for what in ("modalities", "unit", "crf", "fusion", "fusion_options", "hidden"):
+    for what in ("modalities", "unit", "fusion", "fusion_options", "hidden"):
         if getattr(model.config, what) != getattr(champion.config, what):
             return f"has other {what.replace('_', ' ')}"
+    if model.config.crf != champion.config.crf:
+        return "has another loss, of which only one is crf"
     for modality in model.config.modalities:
         ours, theirs = (json.dumps(each.config.encoders[modality], sort_keys=True) for each in (model, champion))
         if ours != theirs:

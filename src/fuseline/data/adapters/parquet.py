@@ -95,7 +95,7 @@ def _batch_rows(group: pq.RowGroupMetaData, packed: pq.ParquetFile, number: int)
     for rows in packed.iter_batches(batch_size=1, row_groups=[number]):
         largest = max(largest, sum(map(_largest, rows.columns)))
         break
-    lists = [field.name for field in packed.schema_arrow if pa.types.is_list(field.type)]
+    lists = [field.name for field in packed.schema_arrow if _is_list(field.type)]
     for rows in packed.iter_batches(row_groups=[number], columns=lists) if lists else ():
         sizes = sum(map(_sizes, rows.columns), np.zeros(rows.num_rows, np.int64))
         largest = max(largest, int(sizes.max(initial=0)))
@@ -116,6 +116,10 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+
+
 def _spans(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Cut rows of these sizes where they come to TABLE_BYTES."""
     spans, start = [], 0
@@ -132,7 +136,7 @@ def _sizes(column: pa.Array) -> Any:
     """Return the bytes of each value of a column of texts, bytes, structs or lists of them; 0 for others."""
     if pa.types.is_struct(column.type):
         return sum((_sizes(part) for part in column.flatten()), np.zeros(len(column), np.int64))
-    if pa.types.is_list(column.type):
+    if _is_list(column.type):
         sizes = np.zeros(len(column), np.int64)
         np.add.at(sizes, pc.list_parent_indices(column).to_numpy(), _sizes(column.flatten()))
         return sizes
