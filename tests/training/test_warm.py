@@ -74,7 +74,10 @@ def test_scores_of_steps_between_tags_that_both_know_are_kept(expert: Recipe, en
     assert torch.equal(model.crf.steps_CC[both][:, both], champion.crf.steps_CC[theirs][:, theirs])
     assert torch.equal(model.crf.end_C[both], champion.crf.end_C[theirs])
     assert not model.crf.steps_CC[1:3].any()
-    assert find_misfit(model, build_member(expert("text"), encoders, Ner(["a"], "bio"), 1)) == "has another loss, of which only one is crf"
+    assert (
+        find_misfit(model, build_member(expert("text"), encoders, Ner(["a"], "bio"), 1))
+        == "has another loss, of which only one is crf"
+    )
 
 
 def test_a_label_keeps_its_row_of_the_head_a_new_one_gets_a_fresh_one_and_a_lost_one_goes(
