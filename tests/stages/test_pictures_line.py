@@ -25,7 +25,7 @@ from fuseline.records import Evaluation, Parity
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from tests.conftest import COLORS, LABELS, WORDS, paint, run_readme
-from tests.stages.test_ner_line import run
+from tests.stages.conftest import run
 
 pytestmark = pytest.mark.slow
 STAGES = ("validate", "prepare", "pretrain", "train", "fuse", "combine", "evaluate", "export", "benchmark")
@@ -74,8 +74,7 @@ def line(pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     assert (taken.accepted, taken.quarantined) == (96, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for stage in STAGES:
-            run(stage, pictures)
+        run(pictures, *STAGES)
     yield folder
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(1)
@@ -191,8 +190,7 @@ def test_a_row_with_one_picture_trains_the_same_to_the_last_bit(
             member["tuning"] = tuning if "modality" in member else member["tuning"] | {"image": tuning}
             if tuning == "frozen":
                 member["learning_rate"]["encoder" if "modality" in member else "image"] = None
-        for stage in ("train", "fuse"):
-            run(stage, changed)
+        run(changed, "train", "fuse")
         found[several] = {name: load_file(folder / f"build/train/{name}/model.safetensors") for name in
                           ("experts/image", "fusions/fusion")}  # fmt: skip
     for name, weights in found[False].items():
