@@ -69,6 +69,13 @@ def whole_line(folder: Path, document: dict[str, Any], rows: pa.Table) -> Iterat
     """Give a folder in which all stages have run on a data set of these rows."""
     task = document["task"]
     write_data_set(folder / "data", "tiny", task["kind"], task["labels"], [rows])
+    with line_on_data(folder, document):
+        yield folder
+
+
+@contextmanager
+def line_on_data(folder: Path, document: dict[str, Any]) -> Iterator[Path]:
+    """Give a folder in which all stages have run on the data set that is there."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run(document, *STAGES)

@@ -227,8 +227,7 @@ def test_a_member_with_the_loss_crf_learns_how_tags_follow_each_other_and_answer
     document = copy.deepcopy(tagging)
     document["members"]["experts"]["text"] |= {"loss": "crf", "epochs": 6}
     document["distill"] = None
-    for stage in ("train", "fuse", "combine", "distill", "evaluate", "export"):
-        run(document, stage)
+    run(document, "train", "fuse", "combine", "distill", "evaluate", "export")
     combination = Combination.read(Path("build/combine/combination.json"))
     learned = Transitions.read(Path("build/train/experts/text/transitions.json"))
     plain = Ner(LABELS, "bio").transitions

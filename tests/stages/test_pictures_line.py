@@ -25,10 +25,9 @@ from fuseline.records import Evaluation, Parity
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from tests.conftest import COLORS, LABELS, WORDS, paint, run_readme
-from tests.stages.conftest import run
+from tests.stages.conftest import line_on_data, run
 
 pytestmark = pytest.mark.slow
-STAGES = ("validate", "prepare", "pretrain", "train", "fuse", "combine", "evaluate", "export", "benchmark")
 CPU = ["CPUExecutionProvider"]
 GREYS = ((90, 90, 90), (140, 140, 140), (200, 200, 200))
 
@@ -72,12 +71,8 @@ def line(pictures: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     drafts = adapters.read(write_batch(folder / "batch"), "lines")
     taken = intake.take_in(folder / "data", drafts, "batch", params.task, params.validate_)
     assert (taken.accepted, taken.quarantined) == (96, 0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run(pictures, *STAGES)
-    yield folder
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(1)
+    with line_on_data(folder, pictures):
+        yield folder
 
 
 def read_split(line: Path, split: str) -> list[dict[str, Any]]:

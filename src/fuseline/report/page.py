@@ -139,24 +139,19 @@ def tiles(story: Story) -> list[Tile]:
 
 
 def _fusion_tile(evaluation: Evaluation, span: str) -> Tile:
-    gain = evaluation.fusion_gain[evaluation.headline]
-    return Tile(
-        "Fusion gain",
-        numbers.gain(gain.value),
-        f"{span} {numbers.interval(gain, signed=True)}",
-        f"over {evaluation.best_single}, the best single-modality member; {judge_gain(gain)}",
-    )
+    over = f"over {evaluation.best_single}, the best single-modality member"
+    return _gain_tile("Fusion gain", evaluation.fusion_gain[evaluation.headline], span, over)
 
 
 def _student_tile(evaluation: Evaluation, span: str) -> Tile:
     assert evaluation.student_gain is not None
-    gain = evaluation.student_gain[evaluation.headline]
-    return Tile(
-        "Student against ensemble",
-        numbers.gain(gain.value),
-        f"{span} {numbers.interval(gain, signed=True)}",
-        f"to the ensemble that it learnt from; {judge_gain(gain)}",
-    )
+    to = "to the ensemble that it learnt from"
+    return _gain_tile("Student against ensemble", evaluation.student_gain[evaluation.headline], span, to)
+
+
+def _gain_tile(label: str, gain: Estimate, span: str, against: str) -> Tile:
+    interval = f"{span} {numbers.interval(gain, signed=True)}"
+    return Tile(label, numbers.gain(gain.value), interval, f"{against}; {judge_gain(gain)}")
 
 
 def judge_gain(gain: Estimate) -> str:
