@@ -19,7 +19,7 @@ from fuseline.lineage.runs import Run
 from fuseline.lineage.workspace import Workspace
 from fuseline.progress import clock
 from fuseline.records import Evaluation, System, Verdict
-from fuseline.report.tables import METRICS
+from fuseline.report.tables import METRICS, tell_answer
 
 
 @dataclass
@@ -67,6 +67,11 @@ class Outcome:
         assert self.verdict is not None
         self.outcome, self.version, self.champion = "published", version, version
         self.why = f"All {len(self.verdict.rules)} rules passed; {name} {version} is the champion."
+        if accepted := self.verdict.accepted:
+            self.why = (
+                f"{name} {version} is the champion, though it cannot be compared with {accepted.champion}: "
+                f"{accepted.by} accepted that ({accepted.reason})."
+            )
         self.paths = {"champion": place, "report": place / "evidence" / "report.html"}
 
 
@@ -137,34 +142,41 @@ def tell_systems(evaluation: Evaluation, exported: System) -> Table:
         table.add_row(
             name,
             f"{evaluation.before[name][metric].value:.3f}",
-            f"{reached.value:.3f}  [{reached.low:.3f}, {reached.high:.3f}]",
+            f"{reached.value:.3f} {reached.brackets('.3f')}",
             f"{evaluation.weights[name]:.2f}",
         )
     systems: list[System] = ["ensemble"] if evaluation.student is None else ["ensemble", "student"]
     for system in systems:
         reached = evaluation.of(system)[metric]
         table.add_row(
-            system, "", f"{reached.value:.3f}  [{reached.low:.3f}, {reached.high:.3f}]", "",
+            system, "", f"{reached.value:.3f} {reached.brackets('.3f')}", "",
             style="bold" if system == exported else None,
         )  # fmt: skip
     gain = evaluation.fusion_gain[metric]
-    table.add_row(
-        "fusion gain", "", f"{gain.value:+.3f}  [{gain.low:+.3f}, {gain.high:+.3f}] over {evaluation.best_single}"
-    )
+    table.add_row("fusion gain", "", f"{gain.value:+.3f} {gain.brackets('+.3f')} over {evaluation.best_single}")
     return table
 
 
 def _rules(verdict: Verdict) -> Table:
+    halves = (f"{name} {'good' if good else 'not good'}" for name, good in _verdicts(verdict).items())
     word = "blessed" if verdict.blessed else "refused"
-    table = Table(title=f"Verdict: {word}", title_justify="left", box=None, title_style="bold")
+    table = Table(title=f"Verdict: {word} ({', '.join(halves)})", title_justify="left", box=None, title_style="bold")
     for name in ("", "rule", "value", "bound", "why"):
         table.add_column(name, justify="right" if name == "value" else "left")
     for rule in verdict.rules:
-        mark = Text("pass", style="green") if rule.passed else Text("FAIL", style="bold red")
+        style = "green" if rule.passed else "bold red"
         table.add_row(
-            mark, Text(rule.name), "–" if rule.value is None else f"{rule.value:.4g}", rule.bound, Text(rule.why)
+            Text(tell_answer(rule), style=style), Text(rule.name), _value(rule.value), rule.bound, Text(rule.why)
         )
     return table
+
+
+def _verdicts(verdict: Verdict) -> dict[str, bool]:
+    return {"quality": verdict.quality, "serving": verdict.serving}
+
+
+def _value(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
 
 
 def to_markdown(outcome: Outcome) -> str:
@@ -179,10 +191,13 @@ def to_markdown(outcome: Outcome) -> str:
         f"- evidence `{outcome.workspace.evidence}`",
     ]
     if outcome.verdict is not None:
-        lines += ["", "| rule | value | bound | passed | why |", "|---|---|---|---|---|"]
         lines += [
-            f"| {rule.name} | {'–' if rule.value is None else f'{rule.value:.4g}'} | {rule.bound} | "
-            f"{'yes' if rule.passed else '**no**'} | {rule.why} |"
+            f"- {name}: {'good' if good else '**not good**'}" for name, good in _verdicts(outcome.verdict).items()
+        ]
+        lines += ["", "| rule | value | bound | outcome | why |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {rule.name} | {_value(rule.value)} | {rule.bound} | "
+            f"{tell_answer(rule) if rule.passed else f'**{tell_answer(rule)}**'} | {rule.why} |"
             for rule in outcome.verdict.rules
         ]
     return "\n".join(lines)

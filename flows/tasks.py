@@ -26,6 +26,7 @@ from fuseline.lineage import champion, data, dvc, git, registry, runs, start
 from fuseline.lineage.publish import conclude
 from fuseline.lineage.workspace import Workspace, close_workspace, keep_validation, open_workspace, sweep
 from fuseline.progress import let_go_of_stdout, parse
+from fuseline.report.tables import tell_answer
 
 if TYPE_CHECKING:
     from fuseline.judge import Judgement
@@ -105,7 +106,8 @@ def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
     outcome.by_machine_alone = judgement.by_machine_alone
     outcome.paths["report"] = workspace.evidence / "report.html"
     rules = [
-        {"passed": "yes" if rule.passed else "NO", "rule": rule.name,
+        {"outcome": tell_answer(rule) if rule.passed else tell_answer(rule).upper(), "verdict": rule.kind,
+         "rule": rule.name,
          "value": "–" if rule.value is None else f"{rule.value:.4g}", "bound": rule.bound, "why": rule.why}
         for rule in verdict.rules
     ]  # fmt: skip

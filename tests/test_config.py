@@ -64,12 +64,17 @@ def put(path: str, value: Any) -> Edit:
     return edit
 
 
+def rule(metric: str = "evaluation.ensemble.accuracy", **keys: Any) -> Edit:
+    """Make the gate one rule."""
+    return put("gate", [{"name": "a rule", "metric": metric, **keys}])
+
+
 def test_the_shipped_params_load() -> None:
     params = load(SHIPPED)
     assert list(params.members.all()) == ["fusion", "image", "text"]
     assert params.members.modalities() == ["text", "image"]
     assert params.members.experts_on("image") == ["image"]
-    assert len(params.gate) >= 1
+    assert {rule.kind for rule in params.gate} == {"quality", "serving"}
 
 
 def test_params_are_frozen() -> None:
@@ -165,7 +170,10 @@ def test_a_rollback_needs_the_publish_section_alone_and_minds_not(old: str, new:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("publish:\n  name: Fusion\n", r"2 wrong\n  publish.name: String should match .*\n  publish.remote: missing"),
+        (
+            "publish:\n  name: Fusion\n",
+            r"3 wrong\n  publish.name: String should match .*\n  publish.remote: missing.*\n  publish.accept_inc",
+        ),
         ("task: {}\n", "publish: missing; add it"),
         ("", "the document"),
         ("- publish\n", "the document"),
@@ -259,12 +267,40 @@ WRONG = {
         "should match pattern",
     ),
     "experts are needed": (put("members", {"experts": {}, "fusions": {}}), "at least 1 item"),
-    "a rule needs a bound": (put("gate", [{"name": "a", "metric": "b"}]), "set exactly one of min, max and margin"),
+    "a rule needs a bound": (rule(), "set exactly one of min, max, margin and gap"),
+    "a rule's metric is of one of the two verdicts": (
+        rule(metric="loss", min=1), "begins with none of evaluation., drift., export.",
+    ),
+    "drift has few names": (rule(metric="drift.colour", max=1), "drift has labels, modalities, text_length"),
+    "a gap is between slices": (rule(gap=0.1), "a gap is one between slices; set slice"),
+    "a gap is not negative": (rule(gap=-0.1, slice={"by": "label", "min_rows": 5}), "greater than or equal to 0"),
+    "power is of margins": (rule(min=0.1, power=0.8), "power and test are of rules with a margin"),
+    "McNemar's test is of margins": (rule(max=0.1, test="mcnemar"), "power and test are of rules with a margin"),
+    "McNemar's test is of the accuracy": (
+        rule(metric="evaluation.ensemble.macro_f1", margin=0, test="mcnemar", confidence=0.9),
+        "takes a confidence, and the metric accuracy",
+    ),
+    "McNemar's test has a confidence": (rule(margin=0, test="mcnemar"), "takes a confidence, and the metric accuracy"),
+    "a speed has no interval": (rule(metric="benchmark.load_ms", max=1, confidence=0.9), "has no interval"),
+    "a confidence below one half is none": (rule(min=0.1, confidence=0.4), "greater than or equal to 0.5"),
+    "a speed has no slices": (
+        rule(metric="benchmark.load_ms", max=1, slice={"by": "label", "min_rows": 5}),
+        "slices have evaluation.ensemble. and evaluation.student. metrics",
+    ),
+    "a rule's slices are measured": (
+        rule(min=0.1, slice={"by": "meta.age", "min_rows": 5}), "'meta.age', which evaluate.slices does not list",
+    ),
+    "a slice is by something": (put("evaluate.slices", ["colour"]), "expected one of label, modalities, length"),
+    "a slice by meta names a column": (put("evaluate.slices", ["meta."]), "or meta.COLUMN"),
+    "a slice is listed once": (put("evaluate.slices", ["label", "label"]), "slices: one is listed twice"),
+    "who accepts says why": (
+        put("publish.accept_incomparable", {"champion": "v1.0.0", "by": "Ada"}), "accept_incomparable.reason: missing",
+    ),
     "a margin is to the champion's evaluation": (
         put("gate", [{"name": "a", "metric": "benchmark.load_ms", "margin": 0}]),
         "with the champion's, not 'benchmark.load_ms'",
     ),
-    "a rule has one bound": (put("gate.0.max", 1), "set exactly one of min, max and margin"),
+    "a rule has one bound": (put("gate.0.max", 1), "set exactly one of min, max, margin and gap"),
     "a learning rate of zero is not null": (put("members.experts.text.learning_rate.encoder", 0), "greater than 0"),
     "the head is never frozen": (put("members.experts.text.learning_rate.head", None), "valid number"),
     "a frozen encoder has no learning rate": (
@@ -341,6 +377,11 @@ def test_config_says_that(case: str, refuse: Callable[[Edit], str]) -> None:
 RIGHT = {
     "no fusion member": put("members.fusions", {}),
     "no gate rule": put("gate", []),
+    "a paired test of non-inferiority": rule(margin=-0.02, confidence=0.95, test="mcnemar", power=0.8),
+    "a margin in each slice": rule(margin=-0.2, confidence=0.8, slice={"by": "label", "min_rows": 20}),
+    "a gap between slices": rule(gap=0.1, confidence=0.8, slice={"by": "label", "min_rows": 20}),
+    "slices by meta": put("evaluate.slices", ["label", "meta.age group"]),
+    "a decision": put("publish.accept_incomparable", {"champion": "v1.0.0", "by": "Ada", "reason": "X was split"}),
     "a fusion member that starts as loaded": put(f"{FUSION}.start", {}),
     "a student": teach(),
     "weights by pattern": put("combine.patterns", {"pull": 50.0}),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fuseline.config import Evaluate, Rule
@@ -21,7 +22,8 @@ from fuseline.records import Bundle, RuleOutcome, Verdict
 from fuseline.runtime.predictor import Predictor
 from fuseline.tasks.classification import Classification
 
-SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10, probe_penalty=20.0, probe_steps=300)
+SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10, probe_penalty=20.0, probe_steps=300, slices=[],
+                    slice_values=20)  # fmt: skip
 TRUTH = [0, 1, 2] * 3
 KNOWN = ["shard-00000-a.parquet"]
 
@@ -34,6 +36,7 @@ def clone(tmp_path: Path, bundle: Path, prepared: Path) -> Path:
     shutil.copytree(prepared, build / "prepare")
     wrong = [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]] * 3
     columns = {
+        "id": [f"row {number}" for number in range(9)],
         "group": list("aabbccdde"),
         "shard": ["shard-00000-a.parquet"] * 4 + ["shard-00001-b.parquet"] * 5,
         "label": TRUTH,
@@ -54,8 +57,11 @@ def test_a_champion_that_answers_alike_is_neither_better_nor_worse_whatever_torc
     clone: Path, bundle: Path
 ) -> None:
     comparison = compare("v1.0.0", bundle, clone, SETTINGS)
-    assert comparison.gain is not None
-    assert [gain.value for gain in comparison.gain.values()] == pytest.approx([0.0] * 5, abs=1e-6)
+    assert comparison.against is not None
+    assert comparison.why_not == ""
+    gains = comparison.against.overall.gain.values()
+    assert [gain.value for gain in gains] == pytest.approx([0.0] * 5, abs=1e-6)
+    assert (comparison.against.better.count, comparison.against.worse.count) == (0, 0)
 
 
 def test_labels_in_another_order_are_compared_by_name(clone: Path, bundle: Path, tmp_path: Path) -> None:
@@ -65,9 +71,9 @@ def test_labels_in_another_order_are_compared_by_name(clone: Path, bundle: Path,
     probs = answer(Predictor(bundle), clone / "build/prepare/test", 9, "anybody")
     rows = task.assume_truth(TRUTH), np.array(list("aabbccdde"))
     expected = estimate_gain(task, probs, probs[:, [1, 2, 0]], *rows, SETTINGS.resamples, SETTINGS.confidence)
-    assert comparison.gain is not None
+    assert comparison.against is not None
     for name, gain in expected.items():
-        assert comparison.gain[name].model_dump() == pytest.approx(gain.model_dump(), abs=1e-6)
+        assert comparison.against.overall.gain[name].model_dump() == pytest.approx(gain.model_dump(), abs=1e-6)
     assert expected["nll"].value != 0
 
 
@@ -76,9 +82,9 @@ def test_a_champion_of_other_labels_is_not_compared_but_asked_what_it_knows(
 ) -> None:
     champion = describe(Path(shutil.copytree(bundle, tmp_path / "other")), labels=["red", "green", "other"])
     comparison = compare("v1.0.0", champion, clone, SETTINGS, KNOWN)
-    assert comparison.gain is None
-    assert "has other labels (the two differ in blue, other)" in comparison.why_not
-    assert "take the margin rules out" in comparison.why_not
+    assert comparison.why_not == "has other labels (the two differ in blue, other)"
+    assert comparison.against is not None
+    assert comparison.against.per_class["blue"]["recall"].champion == 0.0
     assert comparison.forgetting is not None
     blue = [recall["blue"] for recall in comparison.forgetting.recall.values()]
     assert {each.champion for each in blue} == {0.0}
@@ -104,10 +110,27 @@ def test_old_rows_and_new_ones_are_counted_apart_for_champion_and_challenger(
     assert everything.forgetting.overall.keys() == {"old"}
 
 
+def test_what_flipped_is_told_by_slice_and_by_row(clone: Path, bundle: Path, tmp_path: Path) -> None:
+    turned = describe(Path(shutil.copytree(bundle, tmp_path / "turned")), labels=["blue", "red", "green"])
+    path = clone / "build" / "evaluate" / "predictions.parquet"
+    table = pq.read_table(path)
+    halves = pa.array([["first"]] * 4 + [["second"]] * 5)
+    write_table(table.append_column("slice.meta.half", halves), path)
+    against = compare("v1.0.0", turned, clone, SETTINGS).against
+    assert against is not None
+    ours = answer(Predictor(bundle), clone / "build/prepare/test", 9, "anybody").argmax(1)
+    theirs = np.array([2, 0, 1])[ours]
+    better = [f"row {row}" for row in range(9) if ours[row] == TRUTH[row] != theirs[row]]
+    assert sorted(flip.id for flip in against.better.shown) == better
+    parts = against.slices["meta.half"]
+    assert {name: part.rows for name, part in parts.items()} == {"first": 4, "second": 5}
+    assert sum(part.better for part in parts.values()) == against.overall.better == len(better)
+
+
 def test_a_champion_of_other_modalities_is_not_compared(clone: Path, bundle: Path) -> None:
     describe(clone / "build/export/bundle", modalities=["text"])
     comparison = compare("v1.0.0", bundle, clone, SETTINGS)
-    assert comparison.gain is None
+    assert comparison.against is None
     assert "has other modalities (the two differ in image)" in comparison.why_not
 
 
@@ -127,6 +150,13 @@ def test_a_champion_that_cannot_be_read_is_told_with_the_ways_on(
     monkeypatch.setattr("fuseline.lineage.champion.fetch", fetch)
     with pytest.raises(BundleError, match=r"champion v1\.0\.0 .* of format 2\. If that .*promote.* delete the tags"):
         fetch_champion(workspace, "fusion")
+
+
+def say(rule: Rule, passed: bool) -> RuleOutcome:
+    return RuleOutcome(
+        name=rule.name, metric=rule.metric, kind=rule.kind, answer="passed" if passed else "failed", value=0.5,
+        bound="", passed=passed, why="",
+    )  # fmt: skip
 
 
 FAST = Rule(name="fast", metric="benchmark.batches.batch_1.p95_ms", max=1)
@@ -150,10 +180,8 @@ GOOD_ON_GPU = GOOD.model_copy(update={"device": "gpu"})
 def test_a_refusal_that_another_machine_might_not_repeat_is_told_apart(
     rules: list[tuple[Rule, bool]], alone: bool
 ) -> None:
-    answers = [
-        RuleOutcome(name=rule.name, metric=rule.metric, value=0.5, bound="", passed=passed, why="")
-        for rule, passed in rules
-    ]
-    none = RuleOutcome(name="at least one rule", metric="gate", value=0, bound="≥ 1", passed=False, why="")
-    verdict = Verdict(blessed=False, champion=None, rules=answers or [none])
+    answers = [say(rule, passed) for rule, passed in rules]
+    none = RuleOutcome(name="at least one", metric="gate", kind="quality", answer="failed", value=0, bound="≥ 1",
+                       passed=False, why="")  # fmt: skip
+    verdict = Verdict(blessed=False, quality=False, serving=False, champion=None, rules=answers or [none])
     assert refused_by_machine_alone([rule for rule, _ in rules], verdict) is alone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,9 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fuseline.config import Evaluate, Params, Rule, load
+from fuseline.data.drift import find_drift
 from fuseline.errors import BundleError, LineageError
-from fuseline.evaluation.gate import Comparison, judge
-from fuseline.evaluation.metrics import estimate_gain, find_forgetting
+from fuseline.evaluation import slices
+from fuseline.evaluation.against import Answered, Rows, set_against
+from fuseline.evaluation.gate import judge
+from fuseline.evaluation.margins import Comparison
+from fuseline.evaluation.metrics import find_forgetting
 from fuseline.lineage import champion, registry, start
 from fuseline.lineage.dvc import data_digest
 from fuseline.lineage.git import git
@@ -29,7 +33,6 @@ from fuseline.records import (
     Bundle,
     DataManifest,
     Evaluation,
-    Forgetting,
     History,
     Leakage,
     Parity,
@@ -74,14 +77,19 @@ class Evidence:
             histories,
         )
 
-    def verdict(self, comparison: Comparison | None) -> Verdict:
-        """Hold the gate's rules against the evidence."""
+    def verdict(self, comparison: Comparison | None, drift: Mapping[str, float]) -> Verdict:
+        """Hold the gate's rules against the evidence.
+
+        Args:
+            drift: of the data set from the champion's.
+        """
         documents = {
             "evaluation": self.evaluation.model_dump(),
+            "drift": drift,
             "export": self.parity.model_dump(),
             "benchmark": self.benchmark.model_dump(),
         }
-        return judge(self.params.gate, documents, comparison)
+        return judge(self.params.gate, documents, comparison, self.params.publish.accept_incomparable)
 
 
 @dataclass(frozen=True)
@@ -103,24 +111,28 @@ def judge_run(workspace: Workspace) -> Judgement:
     """Score the champion again on today's test rows, answer the gate's rules, write the evidence."""
     clone, evidence = workspace.clone, Evidence.read(workspace.clone)
     name = evidence.params.publish.name
-    fetched, comparison, forgetting = fetch_champion(workspace, name), None, None
+    fetched, comparison, drift = fetch_champion(workspace, name), None, {}
     if fetched is not None:
         version, bundle = fetched
         known = start.known_shards(clone, version, f"{name}@{version}")
         comparison = compare(version, bundle, clone, evidence.params.evaluate, known)
-        forgetting = comparison.forgetting
-    verdict = evidence.verdict(comparison)
+        drift = find_drift(clone / "data", known)
+    verdict = evidence.verdict(comparison, drift)
     planned = registry.next_version(workspace.repo, name) if verdict.blessed else None
     lineage = {"data": data_digest(clone), "commit": workspace.commit, "branch": workspace.branch}
-    write_evidence(workspace, evidence, verdict, planned, lineage, forgetting)
+    write_evidence(workspace, evidence, verdict, planned, lineage, comparison)
     by_machine = refused_by_machine_alone(evidence.params.gate, verdict)
     return Judgement(name, verdict, evidence.evaluation, evidence.benchmark.system, planned, by_machine)
 
 
 def refused_by_machine_alone(rules: Sequence[Rule], verdict: Verdict) -> bool:
     """Tell whether nothing but this machine's speed or lack of a GPU refused: no verdict on data, params and code."""
-    failed = [rule for rule, outcome in zip(rules, verdict.rules, strict=False) if not outcome.passed]
-    return bool(failed) and all(rule.metric.startswith("benchmark.") or rule.device == "gpu" for rule in failed)
+    answered = zip(rules, verdict.rules, strict=False)
+    by_machine = [
+        rule for rule, outcome in answered
+        if not outcome.passed and (rule.metric.startswith("benchmark.") or rule.device == "gpu")
+    ]  # fmt: skip
+    return bool(by_machine) and len(by_machine) == sum(not outcome.passed for outcome in verdict.rules)
 
 
 def fetch_champion(workspace: Workspace, name: str) -> tuple[str, Path] | None:
@@ -161,27 +173,23 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate, known: 
     """
     theirs, ours = Predictor(bundle), Predictor(clone / "build" / "export" / "bundle")
 
-    def refuse(why_not: str, forgetting: Forgetting | None = None) -> Comparison:
-        remedy = "to accept that, take the margin rules out of params.yaml for one run"
-        told = f"champion {version} {why_not}, so it cannot be compared; {remedy}"
-        return Comparison(version, None, told, forgetting)
-
     if why_not := find_difference(theirs.bundle, ours.bundle) or find_other_words(theirs, ours):
-        return refuse(why_not)
-    rows = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
+        return Comparison(version, None, why_not)
+    table = pq.read_table(clone / "build" / "evaluate" / "predictions.parquet")
     test = clone / "build" / "prepare" / "test"
-    after_UC = answer(ours, test, rows.num_rows, "challenger")
-    before_UC = answer(theirs, test, rows.num_rows, f"champion {version}")
+    after_UC = answer(ours, test, table.num_rows, "challenger")
+    before_UC = answer(theirs, test, table.num_rows, f"champion {version}")
     than, before_UC = ours.task.adopt(theirs.task, before_UC)
-    shown = [rows[name].to_pylist() for name in ("target", "text")] if ours.task.words else [[], []]
-    truth, groups_N = ours.task.find_truth(rows["label"].to_pylist(), *shown), np.array(rows["group"].to_pylist())
-    drawn = settings.resamples, settings.confidence
-    old_N = np.isin(rows["shard"].to_pylist(), list(known))
+    texts = table["text"].to_pylist() if ours.task.words else [None] * table.num_rows
+    targets = table["target"].to_pylist() if ours.task.words else []
+    truth = ours.task.find_truth(table["label"].to_pylist(), targets, texts)
+    old_N = np.isin(table["shard"].to_pylist(), list(known))
     forgetting = find_forgetting(ours.task, than, version, before_UC, after_UC, truth, old_N)
-    if why_not := find_other(theirs.bundle, ours.bundle, "labels"):
-        return refuse(why_not, forgetting)
-    gain = estimate_gain(ours.task, after_UC, before_UC, truth, groups_N, *drawn, than)
-    return Comparison(version, gain, forgetting=forgetting)
+    rows = Rows(table["id"].to_pylist(), np.array(table["group"].to_pylist()), texts, truth, slices.read(table))
+    against = set_against(
+        version, Answered(than, before_UC), Answered(ours.task, after_UC), rows, settings.resamples, settings.confidence
+    )
+    return Comparison(version, against, find_other(theirs.bundle, ours.bundle, "labels") or "", forgetting)
 
 
 def find_difference(theirs: Bundle, ours: Bundle) -> str | None:
@@ -222,19 +230,22 @@ def answer(predictor: Predictor, test: Path, rows: int, who: str) -> NDArray[np.
 
 def write_evidence(
     workspace: Workspace, evidence: Evidence, verdict: Verdict, version: str | None, lineage: dict[str, str],
-    forgetting: Forgetting | None,
+    comparison: Comparison | None,
 ) -> None:  # fmt: skip
-    """Write verdict, evaluation, benchmark, parity, leakage and forgetting .json, and report.html.
+    """Write verdict, evaluation, benchmark, parity, leakage, against and forgetting .json, and report.html.
 
     Args:
         version: what the bundle will be registered as, None if it was refused.
-        forgetting: None where there is no champion to compare with.
+        comparison: None where there is no champion; the last two are of it.
     """
     folder, clone = workspace.evidence, workspace.clone
     folder.mkdir(parents=True, exist_ok=True)
     verdict.write(folder / "verdict.json")
+    forgetting, against = (comparison.forgetting, comparison.against) if comparison else (None, None)
     if forgetting is not None:
         forgetting.write(folder / "forgetting.json")
+    if against is not None:
+        against.write(folder / "against.json")
     for name in ("evaluate/evaluation.json", "benchmark/benchmark.json", "export/parity.json", "prepare/leakage.json"):
         shutil.copy(clone / "build" / name, folder)
     story = Story(

@@ -14,8 +14,13 @@ from fuseline.lineage.workspace import Workspace
 from fuseline.records import Estimate, Evaluation, RuleOutcome, System, Verdict
 
 SLOW = RuleOutcome(
-    name="fast", metric="benchmark.batches.batch_1.p95_ms", value=3, bound="≤ 1", passed=False, why="3 misses ≤ 1"
-)
+    name="fast", metric="benchmark.batches.batch_1.p95_ms", kind="serving", answer="failed", value=3, bound="≤ 1",
+    passed=False, why="3 misses ≤ 1",
+)  # fmt: skip
+
+
+def refuse(champion: str | None) -> Verdict:
+    return Verdict(blessed=False, quality=True, serving=False, champion=champion, rules=[SLOW])
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def test_inputs_that_were_published_are_told_with_the_way_back_where(
 
 
 def test_inputs_that_were_refused_are_told_with_the_rules_and_the_way_out(workspace: Workspace) -> None:
-    before = Outcome(workspace, "d", verdict=Verdict(blessed=False, champion=None, rules=[SLOW]))
+    before = Outcome(workspace, "d", verdict=refuse(None))
     before.refused()
     told = Outcome.unchanged(workspace, run("refused", None, before.why), None).why
     assert "which was refused. 1 rule failed: fast (3 misses ≤ 1)." in told
@@ -53,7 +58,7 @@ def test_inputs_that_were_refused_are_told_with_the_rules_and_the_way_out(worksp
 
 
 def test_a_refusal_by_this_machine_alone_says_that_the_next_run_measures_again(workspace: Workspace) -> None:
-    verdict = Verdict(blessed=False, champion="v1.0.0", rules=[SLOW])
+    verdict = refuse("v1.0.0")
     outcome = Outcome(workspace, "d", champion="v1.0.0", verdict=verdict, by_machine_alone=True)
     outcome.refused()
     assert outcome.why.endswith(

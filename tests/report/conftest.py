@@ -33,12 +33,15 @@ from fuseline.report.page import Story
 LABELS = ["activities", "animals", "flags", "food", "objects", "people", "symbols", "travel"]
 GATE = [
     RuleOutcome(name="accurate", metric="evaluation.ensemble.accuracy", value=0.871, bound="≥ 0.8", passed=True,
+                kind="quality", answer="passed", rows=301,
                 why="0.871 meets the bound ≥ 0.8"),
     RuleOutcome(name="no worse", metric="evaluation.ensemble.accuracy", value=0.021, bound="≥ champion -0.01",
-                passed=True, why="gain over champion v1.1.0 is +0.0210 [-0.0043, +0.0460], at least -0.01",
+                passed=True, kind="quality", answer="passed",
+                why="gain over champion v1.1.0 is +0.0210 [-0.0043, +0.0460], at least -0.01",
                 gain=Estimate(value=0.021, low=-0.0043, high=0.046)),
     RuleOutcome(name="fast on a GPU", metric="benchmark.batches.batch_1.p95_ms", value=None, bound="≤ 20",
-                passed=False, why="asks for a GPU's number, but this is: CPU, no GPU found"),
+                passed=False, kind="serving", answer="not answered",
+                why="asks for a GPU's number, but this is: CPU, no GPU found"),
 ]  # fmt: skip
 
 
@@ -139,7 +142,7 @@ def tell(labels: list[str] | None = None, **changes: Any) -> Story:
         "version": "v1.2.0",
         "run": "2026-11-23-quiet-otter",
         "created": "2026-11-23T20:43:00+00:00",
-        "verdict": Verdict(blessed=True, champion="v1.1.0", rules=GATE[:2]),
+        "verdict": Verdict(blessed=True, quality=True, serving=True, champion="v1.1.0", rules=GATE[:2]),
         "evaluation": evaluation(names),
         "benchmark": benchmark(),
         "parity": Parity(

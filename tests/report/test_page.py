@@ -63,6 +63,11 @@ class Page(HTMLParser):
         return sum(name == tag for name, _ in self.tags)
 
 
+def judged(rules: list[RuleOutcome], champion: str | None = None, blessed: bool = True) -> Verdict:
+    """Give a verdict; what is refused is so for how it is served."""
+    return Verdict(blessed=blessed, quality=True, serving=blessed, champion=champion, rules=rules)
+
+
 def test_a_blessed_run_says_so_in_words_and_names_what_it_replaces(story: Tell) -> None:
     page = Page(render(story()))
     assert "Blessed" in page.texts
@@ -70,13 +75,13 @@ def test_a_blessed_run_says_so_in_words_and_names_what_it_replaces(story: Tell) 
 
 
 def test_a_refused_run_names_the_failed_rules_and_what_stays(story: Tell, gate: list[RuleOutcome]) -> None:
-    page = Page(render(story(verdict=Verdict(blessed=False, champion="v1.1.0", rules=gate), version=None)))
+    page = Page(render(story(verdict=judged(gate, "v1.1.0", blessed=False), version=None)))
     assert "Refused" in page.texts
     assert "1 of 3 rules failed (fast on a GPU); champion v1.1.0 stays." in page.texts
 
 
 def test_a_first_champion_is_called_one(story: Tell, gate: list[RuleOutcome]) -> None:
-    assert "is the first champion." in render(story(verdict=Verdict(blessed=True, champion=None, rules=gate[:1])))
+    assert "is the first champion." in render(story(verdict=judged(gate[:1])))
 
 
 def test_a_blessed_bundle_without_a_version_is_not_called_champion(story: Tell) -> None:
@@ -92,9 +97,10 @@ def test_hostile_labels_are_shown_as_text(story: Tell, label: str) -> None:
 
 def test_hostile_strings_are_escaped_everywhere_else(story: Tell) -> None:
     evil = "<script>alert(1)</script>\"'&"
-    rule = RuleOutcome(name=evil, metric=evil, value=1.0, bound=f"≥ champion {evil}", passed=True, why=evil)
+    rule = RuleOutcome(name=evil, metric=evil, value=1.0, bound=f"≥ champion {evil}", passed=True, why=evil,
+                       kind="quality", answer="passed")  # fmt: skip
     told = story(name=evil, version=evil, run=evil, created=evil, histories={evil: [EPOCH]}, lineage={evil: evil},
-                 verdict=Verdict(blessed=True, champion=evil, rules=[rule]))  # fmt: skip
+                 verdict=judged([rule], evil))  # fmt: skip
     benchmark = told.benchmark.model_copy(update={"device": evil, "cpu": evil, "gpu": evil, "platform": evil})
     page = Page(render(dataclasses.replace(told, benchmark=benchmark)))
     assert page.count("script") == 0
@@ -131,14 +137,15 @@ def test_every_chart_is_an_image_with_a_title_and_a_description(story: Tell) -> 
 
 
 def test_a_rule_without_a_number_shows_a_dash(story: Tell, gate: list[RuleOutcome]) -> None:
-    text = render(story(verdict=Verdict(blessed=False, champion="v1.1.0", rules=gate), version=None))
+    text = render(story(verdict=judged(gate, "v1.1.0", blessed=False), version=None))
     assert f'<td class="number"><bdi>{numbers.DASH}</bdi></td>' in text
 
 
 def test_a_margin_without_a_champion_says_why_and_boasts_no_gain(story: Tell) -> None:
     rule = RuleOutcome(name="no worse", metric="evaluation.ensemble.accuracy", value=None, bound="≥ champion -0.01",
-                       passed=True, why="there is no champion yet to compare with")  # fmt: skip
-    page = Page(render(story(verdict=Verdict(blessed=True, champion=None, rules=[rule]))))
+                       passed=True, kind="quality", answer="passed",
+                       why="there is no champion yet to compare with")  # fmt: skip
+    page = Page(render(story(verdict=judged([rule]))))
     assert "Gain over champion" not in page.texts
     assert rule.why in page.texts
 

@@ -78,6 +78,15 @@ def read_labels(target: str) -> list[str] | None:
     return found if fits else None
 
 
+def names_in(task: str, target: str | None) -> list[str]:
+    """Name what a target has of labels: its own, those of its list, of its spans; nothing where it is broken."""
+    if task == "multilabel":
+        return read_labels(target or "") or []
+    if task == "ner":
+        return [str(label) for _, _, label in _list_of(target or "", 3) or []]
+    return [] if target is None else [target]
+
+
 def _parse(target: str) -> Any:
     try:
         return json.loads(target)

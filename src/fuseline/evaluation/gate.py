@@ -1,136 +1,106 @@
-"""The gate: rules and evidence in, a verdict out. What cannot be answered refuses."""
+"""The gate: rules and evidence in, two verdicts out. What cannot be answered refuses.
+
+Rules on evaluation. and drift. give the verdict on quality, those on export. and benchmark. that on serving; a blessing
+needs both, and neither can be had without a rule.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from fuseline.config import Rule
-from fuseline.records import Forgetting, Metrics, RuleOutcome, Verdict
-
-COMPARED = ("evaluation.ensemble.", "evaluation.student.")
-TOLERANCE = 1e-9
-"""0.72 - 0.70 falls short of 0.02 in floats: a bound counts as met within this much."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The challenger against the champion on the same test rows."""
-
-    version: str
-    gain: Metrics | None
-    """Challenger minus champion, positive is better; None where the two cannot be compared."""
-    why_not: str = ""
-    forgetting: Forgetting | None = None
-    """On old rows and on new ones; None where the two cannot be asked the same."""
+from fuseline.config import QUALITY, SERVING, Acceptance, Rule
+from fuseline.evaluation.answers import bound_of, meets, one_sided, outcome, percent, refuse, wave_through
+from fuseline.evaluation.lookup import find_estimate, look_up
+from fuseline.evaluation.margins import Comparison, answer_margin
+from fuseline.evaluation.sliced import answer_slices
+from fuseline.records import Accepted, Estimate, Kind, RuleOutcome, Verdict
 
 
-def judge(rules: Sequence[Rule], evidence: Mapping[str, Any], comparison: Comparison | None) -> Verdict:
-    """Answer every rule; blessed are those that pass them all, and an empty list blesses nobody.
+def judge(
+    rules: Sequence[Rule], evidence: Mapping[str, Any], comparison: Comparison | None,
+    accepts: Acceptance | None = None,
+) -> Verdict:  # fmt: skip
+    """Answer every rule; blessed are those that pass them all, and without rules of both kinds nobody is.
 
     Args:
-        evidence: the records `evaluation`, `export` and `benchmark` as JSON documents.
+        evidence: the records `evaluation`, `export` and `benchmark` as JSON documents, and the numbers of `drift`.
         comparison: None while there is no champion.
+        accepts: a human decision on a champion that cannot be compared.
     """
-    outcomes = [answer(rule, evidence, comparison) for rule in rules]
-    if not outcomes:
-        outcomes = [
-            _outcome(
-                Rule(name="at least one rule", metric="gate", min=1),
-                0,
-                "≥ 1",
-                False,
-                "params.yaml has no gate rules, and no rule means no blessing",
-            )
-        ]
+    accepted = _accept(accepts, comparison)
+    outcomes = [answer(rule, evidence, comparison, accepted) for rule in rules]
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    outcomes += [_no_rule(kind) for kind in kinds if not any(outcome.kind == kind for outcome in outcomes)]
+    quality, serving = (all(one.passed for one in outcomes if one.kind == kind) for kind in kinds)
     return Verdict(
-        blessed=all(outcome.passed for outcome in outcomes),
+        blessed=quality and serving, quality=quality, serving=serving,
         champion=comparison.version if comparison else None,
-        rules=outcomes,
-    )
+        accepted=accepted if any(one.answer == "incomparable" for one in outcomes) else None, rules=outcomes,
+    )  # fmt: skip
 
 
-def answer(rule: Rule, evidence: Mapping[str, Any], comparison: Comparison | None) -> RuleOutcome:
+def _accept(accepts: Acceptance | None, comparison: Comparison | None) -> Accepted | None:
+    if accepts is None or comparison is None or accepts.champion != comparison.version:
+        return None
+    return Accepted(champion=accepts.champion, by=accepts.by, reason=accepts.reason)
+
+
+def _no_rule(kind: Kind) -> RuleOutcome:
+    names = " or ".join(QUALITY if kind == "quality" else SERVING)
+    return RuleOutcome(
+        name=f"at least one rule on {kind}", metric="gate", kind=kind, answer="failed", passed=False, value=0,
+        bound="≥ 1", why=f"params.yaml has no gate rule on {names}, and no rule means no blessing",
+    )  # fmt: skip
+
+
+def answer(
+    rule: Rule, evidence: Mapping[str, Any], comparison: Comparison | None, accepted: Accepted | None = None
+) -> RuleOutcome:
     """Answer one rule."""
-    if rule.device == "gpu" and not (evidence.get("benchmark") or {}).get("gpu"):
-        device = (evidence.get("benchmark") or {}).get("device", "no benchmark")
-        return _outcome(rule, None, _bound(rule), False, f"asks for a GPU's number, but this is: {device}")
-    if rule.margin is not None:
-        return _answer_margin(rule, look_up(evidence, rule.metric), comparison)
+    benchmark = evidence.get("benchmark") or {}
+    if rule.device == "gpu" and not benchmark.get("gpu"):
+        return refuse(rule, f"asks for a GPU's number, but this is: {benchmark.get('device', 'no benchmark')}")
+    if rule.metric.startswith("drift.") and comparison is None:
+        return wave_through(rule)
     value, problem = look_up(evidence, rule.metric)
-    if rule.metric.startswith("benchmark.") and value is not None:
-        return _with_device(_compare(rule, value), evidence["benchmark"]["device"])
-    if value is None:
-        return _outcome(rule, None, _bound(rule), False, problem)
-    return _compare(rule, value)
-
-
-def _answer_margin(rule: Rule, found: tuple[float | None, str], comparison: Comparison | None) -> RuleOutcome:
-    assert rule.margin is not None
-    value, problem = found
     if value is None:  # without a champion too: a name that means nothing must not pass the first time
-        return _outcome(rule, None, _bound(rule), False, problem)
-    metric = rule.metric.rpartition(".")[2]
-    if comparison is None:
-        return _outcome(rule, None, _bound(rule), True, "there is no champion yet to compare with")
-    if comparison.gain is None:
-        return _outcome(rule, None, _bound(rule), False, comparison.why_not)
-    gain = comparison.gain.get(metric)
-    if gain is None or not math.isfinite(gain.value):
-        return _outcome(
-            rule,
-            None,
-            _bound(rule),
-            False,
-            f"{rule.metric} cannot be compared with a champion; "
-            f"expected {COMPARED[0]} and one of {', '.join(comparison.gain)}",
-        )
-    passed = gain.value >= rule.margin - TOLERANCE
-    why = (
-        f"gain over champion {comparison.version} is {gain.value:+.4f} "
-        f"[{gain.low:+.4f}, {gain.high:+.4f}], {'at least' if passed else 'below'} {rule.margin:+g}"
-    )
-    return _outcome(rule, gain.value, _bound(rule), passed, why).model_copy(update={"gain": gain})
+        return refuse(rule, problem)
+    if rule.margin is not None:
+        return answer_margin(rule, comparison, accepted)
+    if rule.slice is not None:
+        return answer_slices(rule, rule.slice, evidence)
+    found = _answer_bound(rule, value, evidence)
+    return _with_device(found, benchmark["device"]) if rule.metric.startswith("benchmark.") else found
 
 
-def look_up(evidence: Mapping[str, Any], path: str) -> tuple[float | None, str]:
-    """Return the finite number at a dotted path, or None and why there is none."""
-    node: Any = evidence
-    for step in path.split("."):
-        if not isinstance(node, Mapping) or step not in node:
-            options = ", ".join(sorted(node)) if isinstance(node, Mapping) else "nothing below it"
-            return None, f"there is no {path}: {step!r} was not found among {options}"
-        node = node[step]
-    if isinstance(node, Mapping) and "value" in node:
-        node = node["value"]
-    if isinstance(node, bool) or not isinstance(node, int | float):
-        return None, f"{path} is not a number"
-    if not math.isfinite(node):
-        return None, f"{path} is {node}, not a finite number"
-    return float(node), ""
+def _answer_bound(rule: Rule, value: float, evidence: Mapping[str, Any]) -> RuleOutcome:
+    estimate = find_estimate(evidence, rule.metric)
+    held = value if rule.confidence is None else one_sided(rule, estimate, rule.confidence)
+    if held is None:
+        return refuse(rule, f"confidence {rule.confidence:g} asks for an interval, and {_no_interval(rule, estimate)}")
+    passed = meets(rule, held)
+    what = f"{value:.6g}" if rule.confidence is None else (
+        f"{value:.4f} is {'at most' if rule.max is not None else 'at least'} {held:.4f} at {percent(rule.confidence)}, "
+        "which"
+    )  # fmt: skip
+    return outcome(
+        rule, "passed" if passed else "failed", f"{what} {'meets' if passed else 'misses'} the bound {bound_of(rule)}",
+        value=value, held=None if rule.confidence is None else held, interval=estimate,
+        rows=_rows_of(evidence) if estimate else None,
+    )  # fmt: skip
+
+
+def _no_interval(rule: Rule, estimate: Estimate | None) -> str:
+    if estimate is None or estimate.groups is None:
+        return f"{rule.metric} has none"
+    return "it cannot be told: all rows are of one group"
+
+
+def _rows_of(evidence: Mapping[str, Any]) -> int | None:
+    rows = (evidence.get("evaluation") or {}).get("rows")
+    return rows if isinstance(rows, int) else None
 
 
 def _with_device(outcome: RuleOutcome, device: str) -> RuleOutcome:
     return outcome.model_copy(update={"why": f"{outcome.why} ({device})"})
-
-
-def _compare(rule: Rule, value: float) -> RuleOutcome:
-    low = -math.inf if rule.min is None else rule.min
-    high = math.inf if rule.max is None else rule.max
-    passed = low - TOLERANCE <= value <= high + TOLERANCE
-    why = f"{value:.6g} {'meets' if passed else 'misses'} the bound {_bound(rule)}"
-    return _outcome(rule, value, _bound(rule), passed, why)
-
-
-def _bound(rule: Rule) -> str:
-    if rule.min is not None:
-        return f"≥ {rule.min:,.10g}"
-    if rule.max is not None:
-        return f"≤ {rule.max:,.10g}"
-    return f"≥ champion {rule.margin:+g}"
-
-
-def _outcome(rule: Rule, value: float | None, bound: str, passed: bool, why: str) -> RuleOutcome:
-    return RuleOutcome(name=rule.name, metric=rule.metric, value=value, bound=bound, passed=passed, why=why)

@@ -6,7 +6,7 @@ goes by the order of scores takes the same counts as weights of the rows.
 
 Whole groups are drawn, not rows (cluster bootstrap, Davison and Hinkley 1997, section 3.8): rows of one group
 resemble each other, which is why no group straddles a split, and drawn singly they would pass for more evidence
-than they are. With one group the interval is a point.
+than they are. intervals.py makes intervals of what the draws tell.
 Shape letters: N rows, U units, G groups, C classes, R resamples.
 """
 
@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fuseline.evaluation import intervals
+from fuseline.evaluation.intervals import SHARES
 from fuseline.records import Estimate, Evaluation, Forgetting, Metrics, Versus
 from fuseline.tasks.base import Floats, Task, Truth
 
@@ -71,9 +73,16 @@ def _counts(groups: int, resamples: int, seed: int, width: int) -> Iterator[Floa
 def estimate(
     task: Task, probs_UC: Floats, truth: Truth, groups_N: Groups, resamples: int, confidence: float
 ) -> Metrics:
-    """Return each metric with its percentile bootstrap interval."""
-    draws = resample(task, probs_UC, truth, groups_N, resamples)
-    return {name: _interval(value, draws[name], confidence) for name, value in task.score(probs_UC, truth).items()}
+    """Return each metric with its interval."""
+    draws, groups = resample(task, probs_UC, truth, groups_N, resamples), len(np.unique(groups_N))
+    return {
+        name: _not_negative(intervals.estimate(value, draws[name], groups, confidence, name in SHARES))
+        for name, value in task.score(probs_UC, truth).items()
+    }
+
+
+def _not_negative(found: Estimate) -> Estimate:
+    return found if found.low is None else found.model_copy(update={"low": max(0.0, found.low)})
 
 
 def estimate_gain(
@@ -85,21 +94,15 @@ def estimate_gain(
     Args:
         than: the problem as `before` answers it, where that is otherwise.
     """
-    systems = (task, after_UC), (than or task, before_UC)
+    systems, groups = ((task, after_UC), (than or task, before_UC)), len(np.unique(groups_N))
     after, before = (each.score(probs_UC, truth) for each, probs_UC in systems)
     draws_after, draws_before = (resample(*system, truth, groups_N, resamples) for system in systems)
     gains = {}
     for name in after:
         sign = -1 if name in LOWER_IS_BETTER else 1
         draws_R = sign * (draws_after[name] - draws_before[name])
-        gains[name] = _interval(sign * (after[name] - before[name]), draws_R, confidence)
+        gains[name] = intervals.estimate(sign * (after[name] - before[name]), draws_R, groups, confidence)
     return gains
-
-
-def _interval(value: float, draws_R: Floats, confidence: float) -> Estimate:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(draws_R, [tail, 1 - tail])
-    return Estimate(value=value, low=float(low), high=float(high))
 
 
 def best_of(systems: Mapping[str, Metrics], metric: str) -> str:

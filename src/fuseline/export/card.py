@@ -247,5 +247,5 @@ def _row(title: str, metrics: Metrics, shown: Sequence[str]) -> str:
     cells = []
     for name in shown:
         estimate = metrics[name]
-        cells.append(f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]")
+        cells.append(f"{estimate.value:.3f}{estimate.brackets('.3f')}")
     return f"| {title} | {' | '.join(cells)} |\n"

@@ -34,7 +34,8 @@ def forest(groups: Mapping[str, Sequence[Dot]], reference: float, title: str) ->
     """Draw estimates with their intervals in named groups, and a dashed line at `reference`."""
     dots = [dot for rows in groups.values() for dot in rows]
     estimates = [estimate for dot in dots for estimate in (dot.now, dot.before) if estimate]
-    marks = svg.ticks(min(e.low for e in estimates), max(e.high for e in estimates))
+    ends = [end for e in estimates for end in (e.low, e.value, e.high) if end is not None]
+    marks = svg.ticks(min(ends), max(ends))
     x = svg.scale((marks[0], marks[-1]), (3, 97))
     bottom = 27 * len(groups) + sum(_height(dot) for dot in dots) + 4
     desc = "; ".join(f"{dot.label} {numbers.metric(dot.now.value)} {numbers.interval(dot.now)}" for dot in dots)
@@ -78,7 +79,8 @@ def _draw_dot(root: ET.Element, dot: Dot, x: svg.Scale, top: int) -> None:
 
 def _draw_estimate(root: ET.Element, estimate: Estimate, x: svg.Scale, y: int, css: str) -> None:
     group = svg.add(root, "g", css=css)
-    svg.add(group, "line", x1=f"{x(estimate.low):.2f}%", x2=f"{x(estimate.high):.2f}%", y1=y, y2=y)
+    if estimate.low is not None and estimate.high is not None:
+        svg.add(group, "line", x1=f"{x(estimate.low):.2f}%", x2=f"{x(estimate.high):.2f}%", y1=y, y2=y)
     svg.add(group, "circle", cx=f"{x(estimate.value):.2f}%", cy=y, r=5 if css == "now" else 4)
 
 

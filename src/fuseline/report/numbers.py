@@ -30,6 +30,8 @@ def interval(estimate: Estimate | None, signed: bool = False) -> str:
     """Format the bounds of an estimate; a line never breaks between them."""
     if estimate is None:
         return DASH
+    if estimate.low is None:
+        return "cannot be told"
     form = gain if signed else metric
     return f"[{form(estimate.low)},\N{NO-BREAK SPACE}{form(estimate.high)}]"
 

@@ -108,6 +108,11 @@ def explain(story: Story) -> str:
     if not verdict.blessed:
         stays = f"champion {verdict.champion} stays" if verdict.champion else "there is still no champion"
         return f"{len(failed)} of {count} rule{'' if count == 1 else 's'} failed ({', '.join(failed)}); {stays}."
+    if verdict.accepted:
+        return (
+            f"{story.name} {story.version} takes over from champion {verdict.champion}, with which it cannot be "
+            f"compared: {verdict.accepted.by} accepted that."
+        )
     passed = f"{({1: 'The only rule', 2: 'Both rules'}).get(count, f'All {count} rules')} passed"
     if story.version is None:
         return f"{passed}; the bundle has not been published under a version."
@@ -156,6 +161,8 @@ def _gain_tile(label: str, gain: Estimate, span: str, against: str) -> Tile:
 
 def judge_gain(gain: Estimate) -> str:
     """Say on which side of zero the interval lies."""
+    if gain.low is None or gain.high is None:
+        return "all rows are of one group"
     if gain.low > 0:
         return "the interval is above zero"
     return "the interval is below zero" if gain.high < 0 else "the interval includes zero"

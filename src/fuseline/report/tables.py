@@ -16,6 +16,7 @@ from fuseline.records import (
     Metrics,
     Origin,
     Preparation,
+    RuleOutcome,
     Validation,
     Verdict,
     Versus,
@@ -41,21 +42,69 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
+ANSWERS = {"passed": "Passed", "failed": "Failed", "not answered": "Not answered", "incomparable": "Incomparable",
+           "too small": "Too small"}  # fmt: skip
+
+
 def rules(verdict: Verdict) -> Table:
-    """List the gate's rules with their outcomes."""
+    """List the gate's rules with their outcomes, those of each verdict together."""
     rows = [
-        [rule.name, "Passed" if rule.passed else "Failed", numbers.plain(rule.value), rule.bound, rule.why, rule.metric]
-        for rule in verdict.rules
+        [
+            rule.name,
+            rule.kind,
+            tell_answer(rule),
+            numbers.plain(rule.value),
+            numbers.interval(rule.interval) if rule.interval else numbers.DASH,
+            rule.bound,
+            numbers.DASH if rule.rows is None else f"{rule.rows:,}",
+            rule.why,
+            rule.metric,
+        ]
+        for rule in sorted(verdict.rules, key=lambda rule: rule.kind)
     ]
     return Table(
         "Rules of the gate",
         (
             ("Rule", "text"),
+            ("Verdict", "text"),
             ("Outcome", "outcome"),
             ("Value", "number"),
+            ("Interval", "number"),
             ("Bound", "number"),
+            ("Rows", "number"),
             ("Why", "prose"),
             ("Metric", "code"),
+        ),
+        rows,
+    )
+
+
+def tell_answer(rule: RuleOutcome) -> str:
+    """Say in a word what became of a rule."""
+    return "Accepted" if rule.answer == "incomparable" and rule.passed else ANSWERS[rule.answer]
+
+
+def rule_slices(rule: RuleOutcome) -> Table:
+    """List the slices that a rule was held in, the worst first, those that were too small last."""
+    rows = [
+        [
+            one.slice,
+            f"{one.rows:,}",
+            ANSWERS[one.answer],
+            *_value_and_interval(one.estimate, signed=rule.gain is not None or "champion" in rule.bound),
+            numbers.DASH if one.confidence is None else f"{numbers.metric(one.held)} at {100 * one.confidence:.4g} %",
+        ]
+        for one in sorted(rule.slices, key=lambda one: (one.answer == "too small", one.slice != rule.worst))
+    ]
+    return Table(
+        f"{rule.name}, slice by slice",
+        (
+            ("Slice", "text"),
+            ("Rows", "number"),
+            ("Outcome", "outcome"),
+            ("Value", "number"),
+            ("Interval", "number"),
+            ("Held against the bound", "number"),
         ),
         rows,
     )

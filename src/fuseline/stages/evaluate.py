@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from fuseline.config import Encoders, Modality, Params
 from fuseline.data.shards import write_table
+from fuseline.evaluation import slices
 from fuseline.evaluation.metrics import best_of, disagreement, estimate, estimate_gain, headline
 from fuseline.models.combine import number_patterns
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
-from fuseline.records import Combination, Decoding, Evaluation, Metrics, write_json
+from fuseline.records import Combination, Decoding, Evaluation, Metrics, Slice, write_json
 from fuseline.stages import entry
 from fuseline.tasks.base import Task, Truth
 from fuseline.training.checkpoints import build_combiner, load_ensemble, load_readers, read_combination
@@ -43,6 +44,8 @@ class Predicted:
     shards: list[str]
     texts: list[str | None]
     targets: list[str]
+    slices: dict[str, slices.Names]
+    """By each cut of the config, the slices that each row is in."""
     truth: Truth
     unseen: int
     """Words, where these are scored, that no member saw."""
@@ -71,7 +74,7 @@ def main(params: Params) -> None:
     metric = evaluation.headline
     reached, gain = evaluation.ensemble[metric], evaluation.fusion_gain[metric]
     say(
-        f"evaluate: the ensemble's {metric} {reached.value:.3f} [{reached.low:.3f}, {reached.high:.3f}], "
+        f"evaluate: the ensemble's {metric} {reached.value:.3f}{reached.brackets('.3f')}, "
         f"fusion gain {gain.value:+.3f} over {evaluation.best_single}"
     )
     if evaluation.student is not None:
@@ -91,13 +94,15 @@ def predict(params: Params, combination: Combination) -> Predicted:
     read = partial(Examples, modalities=build_modalities(params.encoders, used, task.words), only=task.wanted(used))
     test = read(entry.PREPARE / "test")
     ensemble_UC, members_UMC = predict_ensemble(ensemble, test, collate)
-    texts, targets = test.column("text"), test.column("target")
+    texts, targets, settings = test.column("text"), test.column("target"), params.evaluate
+    told = task, targets, test.present(), texts, test.column("source"), test.column("meta")
     return Predicted(
         ids=list(test.column("id")),
         groups_N=np.array(list(test.column("group"))),
         shards=test.files.tolist(),
         texts=texts,
         targets=targets,
+        slices={by: slices.limit(slices.cut(by, *told), settings.slice_values) for by in settings.slices},
         truth=task.find_truth(test.column("label"), targets, texts),
         unseen=count_unseen(test, collate) if task.words else 0,
         present=test.present(),
@@ -172,6 +177,9 @@ def to_table(predicted: Predicted, several: bool) -> pa.Table:
         "label": truth.by_row(truth.labels_U) if several else truth.labels_U,
         "probabilities": [probs.ravel() for probs in truth.by_row(predicted.ensemble_UC)],
     }
+    columns |= {
+        f"{slices.COLUMN}{by}": pa.array(names, pa.list_(pa.string())) for by, names in predicted.slices.items()
+    }
     if predicted.student_UC is not None:
         columns["student"] = [probs.ravel() for probs in truth.by_row(predicted.student_UC)]
     return pa.table(columns | ({"text": predicted.texts, "target": predicted.targets} if several else {}))
@@ -233,6 +241,17 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
             for name, without_UC in _leave_out(combination, predicted, seen_units).items()
         },
         disagreement=disagreement(predicted.members, seen_units),
+        slices={
+            by: {
+                name: Slice(
+                    rows=int(rows.sum()),
+                    ensemble=estimate_on(rows, predicted.ensemble_UC),
+                    student=None if student_UC is None else estimate_on(rows, student_UC, student),
+                )
+                for name, rows in slices.masks(names).items()
+            }
+            for by, names in predicted.slices.items()
+        },
     )
 
 

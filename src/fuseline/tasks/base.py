@@ -133,6 +133,22 @@ class Task(ABC):
         found: Ints = probs_UC.argmax(1)
         return found
 
+    def answers(self, probs_UC: Floats, truth: Truth) -> Ints:
+        """Return the class that each unit is answered by, in the sequence that it is part of."""
+        return self.decide(probs_UC)
+
+    def labels_in(self, target: str) -> list[str]:
+        """Name the labels that a row's target has."""
+        return [target]
+
+    def name_unit(self, place: int, truth: Truth, row: int, text: str | None) -> str | None:
+        """Name a row's unit; None where it is the row.
+
+        Args:
+            place: which of the row's units.
+        """
+        return None
+
     @abstractmethod
     def summands(self, probs_UC: Floats, truth: Truth) -> dict[str, Floats]:
         """Return, row by row, what the metrics are made of by summing: [N] or [N, any] each."""

@@ -84,6 +84,14 @@ class MultiLabel(Task):
     def decide(self, probs_UC: Floats) -> Ints:
         return self.find(probs_UC).ravel().astype(np.int64)
 
+    def labels_in(self, target: str) -> list[str]:
+        """Name a row's labels, NO_LABEL for none."""
+        return json.loads(target) or [NO_LABEL]
+
+    def name_unit(self, place: int, truth: Truth, row: int, text: str | None) -> str:
+        """Name the label."""
+        return self.labels[place]
+
     def _yes(self, probs_UC: Floats) -> Floats:
         return probs_UC[:, 1].reshape(-1, len(self.labels))
 

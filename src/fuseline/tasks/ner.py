@@ -110,6 +110,19 @@ class Ner(Task):
         """Return the best sound sequence of tags for one text's words."""
         return decode(np.log(np.clip(probs_UC, LEAST, 1)), self.transitions)
 
+    def answers(self, probs_UC: Floats, truth: Truth) -> Ints:
+        tags = [tag for probs in truth.by_row(probs_UC) for tag in self.find(probs)]
+        return np.array(tags, dtype=np.int64)
+
+    def labels_in(self, target: str) -> list[str]:
+        """Name the labels of a row's entities, NO_ENTITY for none."""
+        return sorted({label for _, _, label in json.loads(target)}) or [NO_ENTITY]
+
+    def name_unit(self, place: int, truth: Truth, row: int, text: str | None) -> str:
+        """Give the word, and where it stands."""
+        start, end = truth.bounds[row][place]
+        return f"{(text or '')[start:end]} [{start}:{end}]"
+
     def find_truth(self, labels: Sequence[Any], targets: Sequence[str], texts: Sequence[str | None]) -> Truth:
         spans = [[(start, end, label) for start, end, label in json.loads(target)] for target in targets]
         return Truth(*_flat(labels), [split_words(text or "") for text in texts], spans)
@@ -162,9 +175,8 @@ class Ner(Task):
         """Count words by the label of the entity that they are part of."""
         names = [NO_ENTITY, *self.labels]
         kind_C = np.array([names.index(tag.partition("-")[2] or NO_ENTITY) for tag in self.tags])
-        guessed = [tag for probs in truth.by_row(probs_UC) for tag in self.find(probs)]
         counts = np.zeros((len(names), len(names)), dtype=np.int64)
-        np.add.at(counts, (kind_C[truth.labels_U], kind_C[np.array(guessed, dtype=int)]), 1)
+        np.add.at(counts, (kind_C[truth.labels_U], kind_C[self.answers(probs_UC, truth)]), 1)
         return names, counts.tolist()
 
     def answer(self, text: str | None, probs: Floats) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""Rules with a margin to the champion, on the same test rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from fuseline.config import Rule, Slices
+from fuseline.evaluation.answers import TOLERANCE, meets, outcome, percent, refuse, wave_through
+from fuseline.evaluation.intervals import bound, mcnemar, power, student, tango
+from fuseline.evaluation.sliced import Part, answer_parts, too_small
+from fuseline.records import Accepted, Against, Compared, Estimate, Forgetting, Power, RuleOutcome
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The challenger against the champion on the same test rows."""
+
+    version: str
+    against: Against | None
+    """None where the two cannot be asked the same."""
+    why_not: str = ""
+    """Why a margin between the two means nothing, if so."""
+    forgetting: Forgetting | None = None
+    """On old rows and on new ones; None where the two cannot be asked the same."""
+
+
+def answer_margin(rule: Rule, comparison: Comparison | None, accepted: Accepted | None) -> RuleOutcome:
+    """Answer a rule with a margin.
+
+    Args:
+        comparison: None while there is no champion.
+        accepted: a human decision on this champion.
+    """
+    if comparison is None:
+        return wave_through(rule)
+    if comparison.why_not or comparison.against is None:
+        return _answer_incomparable(rule, comparison, accepted)
+    against = comparison.against
+    if rule.slice is not None:
+        return _answer_margin_by_slice(rule, rule.slice, against)
+    gain, problem = _gain(rule, against, against.overall)
+    if gain is None:
+        return refuse(rule, problem)
+    held = _held_gain(rule, against.overall, gain, rule.confidence)
+    if held is None:
+        return refuse(rule, "how sure the gain is cannot be told: all rows are of one group")
+    told, rows = _power(rule, [gain], against, against.overall.rows), against.overall.rows
+    if too_weak := _cannot_tell(rule, told, rows):
+        return refuse(rule, too_weak, value=gain.value, interval=gain, rows=rows, power=told)
+    passed = meets(rule, held)
+    return outcome(
+        rule, "passed" if passed else "failed", _tell_gain(rule, gain, held, against, passed, told), value=gain.value,
+        held=None if rule.confidence is None else held, interval=gain, rows=rows, power=told,
+    ).model_copy(update={"gain": gain})  # fmt: skip
+
+
+def _answer_incomparable(rule: Rule, comparison: Comparison, accepted: Accepted | None) -> RuleOutcome:
+    told = f"champion {comparison.version} {comparison.why_not}, so it cannot be compared; "
+    if accepted:
+        told += f"{accepted.by} accepted that: {accepted.reason}"
+    else:
+        told += f"to publish all the same, record who decides so and why as publish.accept_incomparable, for champion {comparison.version}"  # noqa: E501
+    return outcome(rule, "incomparable", told).model_copy(update={"passed": accepted is not None})
+
+
+def _gain(rule: Rule, against: Against, compared: Compared) -> tuple[Estimate | None, str]:
+    metric = rule.metric.rpartition(".")[2]
+    gain = compared.gain.get(metric)
+    if gain is None or not math.isfinite(gain.value):
+        system = ".".join(rule.metric.split(".")[:2])
+        return None, (
+            f"{rule.metric} cannot be compared with a champion; expected {system}. and one of "
+            f"{', '.join(compared.gain)}"
+        )
+    return gain, ""
+
+
+def _held_gain(rule: Rule, compared: Compared, gain: Estimate, confidence: float | None) -> float | None:
+    """Return what is held against the margin: the gain, or its lower bound; None where that cannot be told."""
+    if confidence is None:
+        return gain.value
+    if rule.test == "bootstrap" or gain.standard_error is None or gain.groups is None:
+        return bound(gain, confidence, upper=False)
+    times = design_effect(compared, gain)
+    z = student(gain.groups, confidence)
+    return tango(compared.better / times, compared.worse / times, compared.rows / times, z)[0]
+
+
+def design_effect(compared: Compared, gain: Estimate) -> float:
+    """Return how many rows count as one, as rows of a group resemble each other (Kish 1965); at least 1."""
+    assert gain.standard_error is not None
+    rows, better, worse = compared.rows, compared.better, compared.worse
+    singly = (better + worse - (better - worse) ** 2 / rows) / rows**2
+    return max(1.0, gain.standard_error**2 / singly) if singly and gain.groups != rows else 1.0
+
+
+def _power(rule: Rule, gains: Sequence[Estimate], against: Against, rows: int) -> Power | None:
+    assert rule.margin is not None
+    return power(gains, rule.margin, rule.confidence, against.confidence, rows, rule.power)
+
+
+def _cannot_tell(rule: Rule, told: Power | None, rows: int) -> str:
+    """Say so where the test split is smaller than the rule asks; empty where it is not."""
+    if rule.power is None:
+        return ""
+    if told is None:
+        return "cannot tell: all rows are of one group"
+    if told.equal_passes >= rule.power - TOLERANCE:
+        return ""
+    enough = "no number of rows is" if told.needed_rows is None else f"about {told.needed_rows:,} rows of this kind are"
+    return (
+        "cannot tell: a model as good as the champion would pass with a probability of "
+        f"{told.equal_passes:.2f} on these {rows:,} rows, and the rule asks for {rule.power:g}; {enough} enough"
+    )
+
+
+def _tell_gain(
+    rule: Rule, gain: Estimate, held: float, against: Against, passed: bool, told: Power | None
+) -> str:  # fmt: skip
+    short = f"{'at least' if passed else 'below'} {rule.margin:+g}"
+    found = f"gain over champion {against.champion} is {gain.value:+.4f}{gain.brackets('+.4f')}"
+    if rule.confidence is not None:
+        found += f", at least {held:+.4f} at {percent(rule.confidence)}"
+    return f"{found}, {short}{_tell_test(rule, against)}{tell_power(told)}"
+
+
+def _tell_test(rule: Rule, against: Against) -> str:
+    if rule.test != "mcnemar":
+        return ""
+    better, worse = against.overall.better, against.overall.worse
+    return (
+        f" ({better:,} newly right, {worse:,} newly wrong; Tango's score interval, McNemar's exact p "
+        f"{mcnemar(better, worse):.3f})"
+    )
+
+
+def tell_power(told: Power | None) -> str:
+    """Say what these rows could have shown, as the rest of a sentence; empty where that cannot be told."""
+    if told is None:
+        return ""
+    if not told.standard_error:
+        return "; both answer alike"
+    worse = f", one worse by {told.worse:g} with {told.worse_passes:.2f}" if told.worse else ""
+    return (
+        f"; a true difference of {told.visible:.3f} would have shown, an equal model passes with a probability of "
+        f"{told.equal_passes:.2f}{worse}"
+    )
+
+
+def _answer_margin_by_slice(rule: Rule, slices: Slices, against: Against) -> RuleOutcome:
+    parts, small = [], []
+    for name, compared in against.slices.get(slices.by, {}).items():
+        gain, problem = _gain(rule, against, compared)
+        if gain is None:
+            return refuse(rule, f"slice {name}: {problem}")
+        if compared.rows < slices.min_rows:
+            small.append(too_small(name, compared.rows, gain))
+        else:
+            hold = partial(_held_gain, rule, compared, gain)
+            parts.append(Part(name, compared.rows, gain, hold))
+    rows = sum(part.rows for part in parts)
+    told = _power(rule, [part.estimate for part in parts], against, rows)
+    if parts and (too_weak := _cannot_tell(rule, told, rows)):
+        return refuse(rule, too_weak, power=told, rows=rows, slices=small)
+    found = answer_parts(rule, slices, parts, small)
+    return found.model_copy(update={"power": told, "why": f"{found.why}{tell_power(told) if parts else ''}"})
