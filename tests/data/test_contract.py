@@ -16,7 +16,8 @@ from fuseline.config import Task, Validate
 from fuseline.data import contract
 from fuseline.data.contract import SCALARS, Report, build_rules, check, describe
 from fuseline.data.facts import find_facts
-from fuseline.data.shards import FILES, SCHEMA
+from fuseline.data.rewrite import complete
+from fuseline.data.shards import FILES, WIDE
 from fuseline.errors import DataError
 
 LABELS = ["red", "green", "blue"]
@@ -34,7 +35,7 @@ def rules(**changes: Any) -> Validate:
 
 
 def hold(rows: list[dict[str, Any]], task: Task = TASK, starts: Sequence[int] = (), **changes: Any) -> Report:
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=WIDE)
     return check(describe(table.select(SCALARS), find_facts(table), task), task, rules(**changes), starts)
 
 
@@ -63,12 +64,11 @@ def sound(picture: Callable[..., bytes]) -> Callable[..., dict[str, Any]]:
 
 
 def test_a_clean_table_passes_every_rule(examples: pa.Table) -> None:
-    report = check(
-        describe(examples.select(SCALARS), find_facts(examples), TASK), TASK, rules(max_text_chars=200), starts=[32]
-    )
+    frame = describe(complete(examples, WIDE).select(SCALARS), find_facts(examples), TASK)
+    report = check(frame, TASK, rules(max_text_chars=200), starts=[32])
     assert report.reasons == {}
     assert report.broken == []
-    assert len(report.expectations) == len(build_rules(rules())) + 7 == 26
+    assert len(report.expectations) == len(build_rules(rules())) + 7 == 27
     assert all(expectation.passed and expectation.failed_rows == 0 for expectation in report.expectations)
 
 
@@ -90,6 +90,7 @@ BROKEN = {
     "audio": ({"audio": b"RIFF no sound"}, "audio cannot be decoded"),
     "audio_length": ({"audio": wav(1.5)}, "recording lasts 1.50 s; expected 0.1 to 1"),
     "audio_rate": ({"audio": wav(rate=4000)}, "recording has 4,000 samples a second; at least 8,000 are expected"),
+    "boxes": ({"boxes": "[[0, 9, 1, 1, 2, 2]]"}, "boxes, entry 1 of 1: start 0 and end 9 are no stretch of a text"),
     "meta": ({"meta": "[1]"}, "meta is not a JSON object"),
 }  # fmt: skip
 
@@ -297,7 +298,9 @@ def test_a_drift_that_newer_rows_outweigh_is_history(sound: Callable[..., dict[s
 
 
 def test_a_rule_that_cannot_be_computed_is_not_taken_for_one_that_is_met(examples: pa.Table) -> None:
-    frame = contract.describe(examples.select(SCALARS), find_facts(examples), TASK).drop(columns="long_side")
+    frame = contract.describe(complete(examples, WIDE).select(SCALARS), find_facts(examples), TASK).drop(
+        columns="long_side"
+    )
     with pytest.raises(DataError, match="could not be computed"):
         check(frame, TASK, rules())
 

@@ -118,6 +118,13 @@ def to_target(value: Any) -> str:
     return to_json(value) if isinstance(value, dict | list) else _written(value)
 
 
+def to_boxes(value: Any) -> str | None:
+    """Return boxes as JSON, whatever is wrong with them: the contract says; None where there are none."""
+    if is_missing(value) or value in ("", []):
+        return None
+    return value if isinstance(value, str) else to_json(value)
+
+
 def to_split(value: Any) -> str | None:
     """Return train, val or test, or None where no split is given.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fuseline.data.files import clip
 from fuseline.data.shards import FILES
 from fuseline.errors import DataError
+from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import MORE
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -23,6 +24,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "file": ("file_name",),  # a picture or a sound, by its suffix
     "target": ("target", "label"),
     "split": ("split",),
+    BOXES: (BOXES,),
 }
 """Names under which a field is known without being told; the first that a row has gives it."""
 CONTENT = ("text", "text_pair", *FILES, MORE, "file")

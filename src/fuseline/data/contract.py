@@ -21,6 +21,7 @@ from fuseline.data.duplicates import mix
 from fuseline.data.facts import KEYS, PICTURES, meta_error
 from fuseline.data.targets import LABELLED, read_labels, target_error
 from fuseline.errors import DataError
+from fuseline.inputs.boxes import BOXES, boxes_error
 from fuseline.records import Expectation
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read at import: no call home from a training run
@@ -29,7 +30,7 @@ import great_expectations as gx
 import great_expectations.expectations as gxe
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
-SCALARS = ("id", "group", "text", "text_pair", "target", "split", "meta")
+SCALARS = ("id", "group", "text", "text_pair", "target", "split", "meta", BOXES)
 """Columns of an example that the contract reads; of the files it needs their facts alone."""
 MEASURES = ("text_chars", "text_odd", "short_side", "long_side", "audio_seconds", "audio_rate")
 FACTS = (*KEYS, *MEASURES, "image_error", "audio_error", PICTURES)
@@ -90,6 +91,8 @@ def describe(examples: pa.Table, facts: pa.Table, task: Task) -> pd.DataFrame:
     _measure_pictures(frame, facts[PICTURES])
     for name in ("image_error", "audio_error"):
         frame[name] = pc.if_else(pc.equal(facts[name], ""), None, facts[name]).to_pandas()
+    frame["placed"] = examples[BOXES].is_valid().to_numpy()
+    frame["boxes_error"] = _sparse(examples.num_rows, _boxes_errors(examples, given[1]))
     frame["meta_error"] = _sparse(examples.num_rows, _meta_errors(examples["meta"]))
     frame["target_error"] = _sparse(examples.num_rows, _target_errors(examples, task))
     return frame
@@ -137,6 +140,14 @@ def _meta_errors(column: pa.ChunkedArray) -> dict[int, str | None]:
     rows = np.flatnonzero(given.to_numpy())
     cells = column.take(pa.array(rows)).to_pylist()
     return {row: meta_error(cell) for row, cell in zip(rows.tolist(), cells, strict=True)}
+
+
+def _boxes_errors(examples: pa.Table, pictured: np.ndarray) -> dict[int, str | None]:
+    rows = np.flatnonzero(examples[BOXES].is_valid().to_numpy())
+    cells = (examples[name].take(pa.array(rows)).to_pylist() for name in (BOXES, "text"))
+    return {
+        row: boxes_error(cell, text, bool(pictured[row])) for row, cell, text in zip(rows.tolist(), *cells, strict=True)
+    }
 
 
 def _target_errors(examples: pa.Table, task: Task) -> dict[int, str | None]:
@@ -247,6 +258,7 @@ def build_rules(rules: Validate) -> list[Rule]:
              between(column="audio_rate", min_value=rules.min_audio_rate),
              lambda v: f"recording has {v:,.0f} samples a second; at least {rules.min_audio_rate:,} are expected",
              soft=True),
+        Rule("boxes", "boxes are of stretches of the text, in the picture", no(column="boxes_error"), str),
         Rule("meta", "meta is a JSON object", no(column="meta_error"), str),
     ]  # fmt: skip
 

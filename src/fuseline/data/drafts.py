@@ -14,12 +14,14 @@ import pyarrow as pa
 
 from fuseline.data.shards import BATCH_ROWS, FILES
 from fuseline.data.shards import SCHEMA as SHARD
+from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import MORE
 
 FIELDS = tuple(name for name in SHARD.names if name != "source")
 DRAFT = pa.schema([
     *((name, pa.binary() if name in FILES else pa.string()) for name in (*FIELDS, "where", "problem")),
     (MORE, pa.list_(pa.binary())),
+    (BOXES, pa.string()),
 ])  # fmt: skip
 
 TABLE_BYTES = 64 << 20

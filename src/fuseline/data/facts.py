@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rensa import RMinHash
 
-from fuseline.data.shards import WIDE, check_file, iter_shard
+from fuseline.data.shards import OPTIONAL, WIDE, check_file, iter_shard
 from fuseline.errors import DataError
+from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import MORE, decode_image
 from fuseline.records import Shard
 
@@ -128,12 +129,15 @@ def digests(examples: pa.Table) -> list[bytes]:
     """Digest all that each row holds, but its id and where it came from; a group that is the id says nothing."""
     groups = pc.if_else(pc.equal(examples["group"], examples["id"]), None, examples["group"])
     examples = examples.set_column(examples.column_names.index("group"), "group", groups)
-    cells = [_measured(examples[name]) for name in examples.column_names if name not in ("id", "source", MORE)]
+    apart = ("id", "source", *OPTIONAL)
+    cells = [_measured(examples[name]) for name in examples.column_names if name not in apart]
     if not any(isinstance(cell, pa.ChunkedArray) for cell in cells):  # joined, scalars alone would be one row
         cells[0] = pa.repeat(cells[0], examples.num_rows)
     rows = pc.binary_join_element_wise(*cells, pa.scalar(b"", pa.large_binary())).to_pylist()
     for row, files in _more(examples).items():  # after all else: a row without any has the digest that it always had
         rows[row] += b"".join(b"\0" if data is None else b"%d:%b" % (len(data), data) for data in files)
+    for row, boxes in _boxes(examples).items():
+        rows[row] += b"boxes%d:%b" % (len(boxes), boxes)
     return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
 
 
@@ -143,6 +147,13 @@ def _more(examples: pa.Table) -> dict[int, list[bytes | None]]:
         return {}
     cells = zip(range(examples.num_rows), examples[MORE].to_pylist(), strict=True)
     return {row: [file and file["bytes"] for file in files] for row, files in cells if files}
+
+
+def _boxes(examples: pa.Table) -> dict[int, bytes]:
+    """Return, of the rows that say where words stand, what they say."""
+    if BOXES not in examples.column_names or examples[BOXES].null_count == examples.num_rows:
+        return {}
+    return {row: cell.encode() for row, cell in enumerate(examples[BOXES].to_pylist()) if cell is not None}
 
 
 SHOWN = ("digest", *KEYS, "image_error", "audio_error")

@@ -34,8 +34,10 @@ from fuseline.data.shards import (
     open_writer,
     read_manifest,
     read_shard,
+    schema_with,
 )  # fmt: skip
 from fuseline.errors import DataError
+from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import MORE
 from fuseline.records import DataManifest, Shard
 
@@ -215,7 +217,7 @@ def _read(part: Path, drafts: Iterable[pa.Table], source: str, task: Task) -> Ba
             problems += draft["problem"].to_pylist()
             where += draft["where"].to_pylist()
             writer.write_table(rows)
-    empty = pa.Table.from_pylist([], SCHEMA)
+    empty = WIDE.empty_table()
     frames = frames or [describe(empty.select(SCALARS), fact.SCHEMA.empty_table(), task)]
     return Batch(part, pd.concat(frames, ignore_index=True), pa.concat_tables(facts or [fact.SCHEMA.empty_table()]),
                  problems, where, unnamed)  # fmt: skip
@@ -227,6 +229,7 @@ def _to_examples(draft: pa.Table, source: str) -> pa.Table:
         for name in SCHEMA.names
         if name != "source"
     }
+    columns[BOXES] = draft[BOXES] if BOXES in draft.column_names else pa.nulls(len(draft), pa.string())
     columns["source"] = pa.repeat(pa.scalar(source, pa.string()), draft.num_rows)
     if "source" in draft.column_names:  # it came before, from somewhere else
         columns["source"] = pc.coalesce(draft["source"], columns["source"])
@@ -395,8 +398,8 @@ def _write(
     """Write the accepted rows, their facts, and the quarantined rows."""
     keep, bad = (fate == NEW) | (fate == NEWER), fate == BAD
     shard_part, bad_part = folder / "shard.part", folder / "quarantine.part"
-    several = batch.facts[fact.PICTURES].is_valid().to_numpy()
-    schema = WIDE if several[keep].any() else SCHEMA
+    needed = {MORE: batch.facts[fact.PICTURES].is_valid().to_numpy(), BOXES: batch.frame["placed"].to_numpy()}
+    schema = schema_with([name for name, rows in needed.items() if rows[keep].any()])
     offset = 0
     with open_writer(shard_part, schema) as accepted, open_writer(bad_part, QUARANTINE) as refused:
         for rows in iter_file(pq.ParquetFile(batch.file, pre_buffer=False)):

@@ -22,6 +22,7 @@ from fuseline.data.intake import READING, Taken, held_rows, take_in
 from fuseline.data.rewrite import QUARANTINE, TOLD, complete, drop_unlisted, keep_quarantined
 from fuseline.data.shards import FILES, SCHEMA, WIDE, check_file, iter_file, read_manifest
 from fuseline.errors import DataError
+from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import MORE
 
 
@@ -152,4 +153,5 @@ def _to_draft(quarantined: pa.Table) -> pa.Table:
     columns[MORE] = pa.array(
         [files and [file["bytes"] for file in files] for files in quarantined[MORE].to_pylist()], pa.list_(pa.binary())
     )
+    columns[BOXES] = quarantined[BOXES]
     return pa.table({**columns, "where": quarantined["where"], "problem": pa.array(unread, pa.string())})

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from fuseline.data import facts as fact
 from fuseline.data.shards import (
-    SCHEMA,
     WIDE,
     check_file,
     iter_file,
@@ -19,7 +18,10 @@ from fuseline.data.shards import (
     open_writer,
     read_manifest,
     read_shard,
+    schema_with,
 )
+from fuseline.inputs.boxes import BOXES
+from fuseline.inputs.image import MORE
 from fuseline.records import DataFile, DataManifest, Shard, sha256_of
 
 QUARANTINE = pa.schema([*WIDE, pa.field("where", pa.string()), pa.field("rules", pa.list_(pa.string())),
@@ -33,8 +35,10 @@ def keep_accepted(folder: Path, number: int, shard: Shard, keep: pa.ChunkedArray
     """Write a shard and its facts anew with the rows to keep."""
     facts = fact.read_facts(folder, shard).filter(keep)
     part = folder / "shard.part"
-    several = facts[fact.PICTURES].null_count < facts.num_rows
-    _copy(folder / shard.file, part, WIDE if several else SCHEMA, keep)
+    boxes = read_shard(folder, shard, [BOXES])[BOXES].filter(keep)
+    needed = {MORE: facts[fact.PICTURES], BOXES: boxes}
+    given = [name for name, cells in needed.items() if cells.null_count < len(cells)]
+    _copy(folder / shard.file, part, schema_with(given), keep)
     kept = name_shard(part, number, facts.num_rows)
     return shard.model_copy(update={
         "file": kept.file, "sha256": kept.sha256, "rows": kept.rows, "facts": write_facts(folder, number, facts),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from datasets import Audio, Features, Image, List, Value
 
 from fuseline.errors import DataError, FuselineError
+from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import MORE
 from fuseline.records import DataFile, DataManifest, Shard, digest_of, sha256_of
 
@@ -36,8 +37,21 @@ REQUIRED = ("id", "group", "target")
 """Columns that every shard holds; any other may be left out, which reads as null in all rows."""
 FILES = ("image", "image_pair", "audio", "audio_pair")
 """Columns that hold encoded files."""
-WIDE: pa.Schema = Features({**FEATURES, MORE: List(Image())}).arrow_schema
-"""SCHEMA and MORE. A file of which no row has several pictures goes without MORE, as if there were no such thing."""
+_OPTIONAL = {
+    MORE: List(Image()),
+    BOXES: Value("string"),  # a JSON list of inputs.boxes.KEYS; see contract.py
+}
+OPTIONAL = tuple(_OPTIONAL)
+"""Columns that a file has only where some row needs them; others go without, as if there were no such thing."""
+
+
+def schema_with(columns: Collection[str]) -> pa.Schema:
+    """Return SCHEMA and some of OPTIONAL."""
+    return Features({**FEATURES, **{name: _OPTIONAL[name] for name in OPTIONAL if name in columns}}).arrow_schema
+
+
+WIDE = schema_with(OPTIONAL)
+"""SCHEMA and all of OPTIONAL."""
 BATCH_ROWS = 4096
 """Rows that are held in memory at once where a data set is gone through."""
 BATCH_BYTES = 64 << 20
@@ -208,8 +222,8 @@ def _schema(columns: Sequence[str]) -> pa.Schema:
 
 
 def schema_of(folder: Path, shard: Shard) -> pa.Schema:
-    """Return the schema of a shard's rows: WIDE if some have several pictures, else SCHEMA."""
-    return WIDE if MORE in open_shard(folder, shard).schema_arrow.names else SCHEMA
+    """Return the schema of a shard's rows, with what of OPTIONAL some of them need."""
+    return schema_with(open_shard(folder, shard).schema_arrow.names)
 
 
 def _check_schema(path: Path, found: pa.Schema) -> None:

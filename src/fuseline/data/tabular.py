@@ -19,6 +19,7 @@ from fuseline.data.files import AUDIO_SUFFIXES, MAX_RECORD_BYTES, MAX_SHOWN, suf
 from fuseline.data.shards import FILES
 from fuseline.data.urls import hide_secrets
 from fuseline.errors import DataError
+from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import MORE
 
 BLOCK_BYTES = 16 << 20
@@ -152,6 +153,7 @@ class Reader:
             "text_pair": _convert(block, "text_pair", cells.to_text),
             "target": list(targets) if targets is not None else _targets(block),
             "split": [split or self.split for split in _convert(block, "split", cells.to_split)],
+            BOXES: _convert(block, BOXES, cells.to_boxes),
             "meta": _metas(block),
             "where": block.wheres,
             "problem": block.problems,
