@@ -241,6 +241,7 @@ def fusion() -> Callable[..., config.Fusion]:
         own = {
             "modalities": ["text", "image"], "fusion": "concat", "hidden": 12, "modality_dropout": 0.0, "start": {},
             "tuning": {"text": "full", "image": "full"}, "learning_rate": {"text": 1e-3, "image": 2e-3, "head": 1e-2},
+            "layout": False,
         }  # fmt: skip
         return config.Fusion.model_validate(COMMON | own | changes)
 

@@ -205,6 +205,14 @@ WRONG = {
         put("members.experts.text.augment", EXPERTS["image"]["augment"]),
         "augment.image: the member does not use image; remove it",
     ),
+    "layout is of a text in a picture": (
+        teach(modalities=["text", "audio"], start={}, tuning={"text": "full", "audio": "full"}, augment={}, layout=True,
+              learning_rate={"text": 1e-4, "audio": 1e-4, "head": 1e-3}),
+        "layout is true, but modalities are text, audio; it is of text and image",
+    ),
+    "words that move are not where their boxes say": (
+        put(f"{FUSION}.layout", True), "layout is true, and augment.text moves words away from where their boxes say",
+    ),
     "a picture expert has no words to change": (
         put("members.experts.image.augment", {"text": {"drop": 0.1, "swap": 0.1}}),
         "augment.text: the member does not use text; remove it",
@@ -389,6 +397,7 @@ RIGHT = {
     "a soup": put("members.experts.text.soup", {"seeds": 3}),
     "a member that goes on": put("members.experts.text.warm_start", {"replay": 0.2}),
     "no augmentation": put("members.experts.image.augment", {}),
+    "places of words": put(FUSION, MEMBERS["fusions"]["fusion"] | {"layout": True, "augment": {}}),
     "words and pictures that change": put(f"{FUSION}.augment.text", {"drop": 0.1, "swap": 0.1}),
     "plain gradient descent": put("members.experts.text.optimizer", {"momentum": 0.0, "nesterov": False}),
     "restarts": put("members.experts.text.schedule", {"cycles": 2}),

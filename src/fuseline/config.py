@@ -637,6 +637,11 @@ class Expert(Recipe):
         return [self.modality]
 
     @property
+    def layout(self) -> bool:
+        """Where a text stands in a picture is nothing to a member on one of them."""
+        return False
+
+    @property
     def tunings(self) -> dict[Modality, Tuning]:
         """Tuning by modality."""
         return {self.modality: self.tuning}
@@ -740,11 +745,28 @@ class Fusion(Recipe, OnSeveral):
     where it goes on from the champion's member, which `warm_start` asks for."""
     tuning: dict[Modality, Tuning]
     """By modality, one for each of the member's."""
+    layout: bool
+    """Whether the text encoder sees where tokens stand in the picture, of rows that say so (`boxes`). It learns that at
+    the head's rate. Rows without their picture show none of it."""
 
     @model_validator(mode="after")
     def _modalities_are_distinct(self) -> Self:
         if len(set(self.modalities)) != len(self.modalities):
             raise ValueError("a modality is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _layout_fits(self) -> Self:
+        if self.layout and not {"text", "image"} <= set(self.modalities):
+            raise ValueError(
+                f"layout is true, but modalities are {', '.join(self.modalities)}; it is of text and image: set it to "
+                "false, or add what lacks"
+            )
+        if self.layout and self.augment.text is not None:
+            raise ValueError(
+                "layout is true, and augment.text moves words away from where their boxes say; set one of them to "
+                "false or null"
+            )
         return self
 
     @model_validator(mode="after")

@@ -465,10 +465,10 @@ class Parity(Record):
     """The same share, for the graph and what was evaluated."""
 
 
-BUNDLE_FORMAT = 4
+BUNDLE_FORMAT = 5
 """What is read. It rises with a change that an older reader must not overlook, and a bundle is written as the lowest
 format that says all of it: 1 has a label for each row, 2 a tag for each word, 3 a yes or no for each label; 4 may have
-any of these, and rows with several pictures."""
+any of these, and rows with several pictures; 5 also where words stand in the picture."""
 
 
 class Lasting(Record):

@@ -46,6 +46,12 @@ def test_a_picture_may_be_a_list_of_them(write: Callable[..., Path], picture: Ca
     assert rows == [Row(None, [picture(), picture()]), Row("b")]
 
 
+def test_boxes_come_along(write: Callable[..., Path]) -> None:
+    lines = '{"text": "b", "boxes": [[0, 1, 2, 3, 4, 5]]}', '{"text": "b", "boxes": []}', '{"text": "b", "boxes": null}'
+    rows = [row for _, row in read_jsonl(write(*lines))]
+    assert rows == [Row("b", boxes=[[0, 1, 2, 3, 4, 5]]), Row("b"), Row("b")]
+
+
 def test_empty_lines_pass_but_count(write: Callable[..., Path]) -> None:
     file = write("", '{"text": "b"}', "   ", "{}")
     with pytest.raises(DataError, match=r"rows\.jsonl, line 4: none of text, image, audio is given"):
@@ -57,6 +63,12 @@ def test_empty_lines_pass_but_count(write: Callable[..., Path]) -> None:
     [
         ("{", "not JSON"),
         ("plain words", "not JSON"),
+        (
+            '{"text": "b", "boxes": [[0, 2, 2, 3, 4, 5]]}',
+            "boxes, entry 1 of 1: start 0 and end 2 are no stretch of a text",
+        ),
+        ('{"image": "a.png", "boxes": [[0, 2, 2, 3, 4, 5]]}', "boxes is given without a text"),
+        ('{"text": "b", "boxes": "left"}', "boxes is no list"),
         ("[1, 2]", r"expected an object such as .* found \[1, 2\]"),
         ('"text"', "expected an object"),
         ("{}", "none of text, image, audio is given"),

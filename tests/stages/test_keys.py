@@ -45,7 +45,7 @@ STUDENT = [
     "modalities", "fusion", "hidden", "modality_dropout", "warm_start", "soup", "dropout",
     "weight_decay", "max_grad_norm", "epochs", "batch_size", "accumulation", "warmup", "schedule", "loss",
     "class_weights", "label_smoothing", "patience", "optimizer.betas", "optimizer.eps", "tuning.text", "tuning.image",
-    "learning_rate.text", "learning_rate.image", "learning_rate.head",
+    "layout", "learning_rate.text", "learning_rate.image", "learning_rate.head",
     *(f"augment.image.{key}" for key in ("flip", "degrees", "translate", "scale", "color", "erase", "mixup")),
 ]  # fmt: skip
 ELSEWHERE = {
@@ -104,6 +104,7 @@ ELSEWHERE = {
     },
     "distill.encoders": "test_a_student_has_the_encoders_that_are_given_for_it, below",
     "export.system": "tests/stages/test_distill.py",
+    "members.fusions.fusion.layout": "tests/stages/test_layout_line.py: the rows here say nothing of places",
     **{f"distill.student.{key}": "as for fusions: its recipe is one, trained as one" for key in STUDENT},
     "members.experts.image.augment.image.flip": "tests/training/test_augment.py: the pictures here are symmetric",
     "members.fusions.fusion.augment.image.flip": "as for image",

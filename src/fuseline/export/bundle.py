@@ -12,7 +12,6 @@ from typing import Any
 import fuseline
 from fuseline.export.card import render_card
 from fuseline.export.graph import OUTPUTS, write_graph
-from fuseline.inputs import inputs_of
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
@@ -61,21 +60,20 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
     write_graph(ensemble, contents.opset, folder / "model.onnx")
     for reader in readers.values():
         reader.save(folder)
-    (folder / "README.md").write_text(
-        render_card(contents.name, contents.task, contents.evaluation, modalities, contents.system, ensemble.several),
-        encoding="utf-8",
-    )
+    card = render_card(
+        contents.name, contents.task, contents.evaluation, modalities, contents.system, ensemble.several,
+        ensemble.layout,
+    )  # fmt: skip
+    (folder / "README.md").write_text(card, encoding="utf-8")
     bundle = Bundle(
-        format=4 if ensemble.several else {"row": 1, "word": 2, "label": 3}[contents.task.unit],
+        format=find_format(ensemble, contents.task.unit),
         name=contents.name,
         task=contents.task.kind,
         labels=contents.task.labels,
         modalities=modalities,
         members=contents.members,
         max_tokens=contents.max_tokens,
-        inputs={
-            name: each.describe() for name, each in inputs_of(modalities, ensemble.words, ensemble.several).items()
-        },
+        inputs={name: each.describe() for name, each in ensemble.inputs.items()},
         outputs=describe_outputs(contents.task.unit),
         **decoding(contents.task),
         versions={"fuseline": fuseline.__version__, "opset": str(contents.opset)}
@@ -89,6 +87,13 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
     )
     bundle.write(folder / "bundle.json")
     return bundle
+
+
+def find_format(ensemble: Ensemble, unit: Unit) -> int:
+    """Return the lowest format that says all of a bundle."""
+    if ensemble.layout:
+        return 5
+    return 4 if ensemble.several else {"row": 1, "word": 2, "label": 3}[unit]
 
 
 def decoding(task: Task) -> dict[str, Any]:

@@ -43,6 +43,16 @@ inputs["attention_mask"] = np.array([encoding.attention_mask or [0]])
 inputs["has_text"] = np.array([TEXT is not None])
 """
 
+LAYOUT_LINES = """\
+stretches, places, at = sorted(BOXES), [], 0  # of each token, the box of the first stretch that it has a part in
+for start, end in encoding.offsets:
+    while at < len(stretches) and stretches[at][1] <= start:
+        at += 1
+    placed = at < len(stretches) and stretches[at][0] < end
+    places.append(stretches[at][2:] if placed else [-1] * 4)
+inputs["boxes"] = np.array([places or [[-1] * 4]])
+"""
+
 IMAGE_LINES = """\
 picture = Image.new("RGB", (1, 1))  # stands in where there is none; scale 16-bit grey to 8 bits beforehand
 if IMAGE is not None:
@@ -69,6 +79,10 @@ if len({one.size for one in pictures}) > 1:  # pictures of one call are of one s
 inputs["pixels"] = np.stack([np.asarray(one) for one in pictures])[None]
 inputs["picture_counts"] = np.array([len(IMAGES)])
 inputs["has_image"] = np.array([len(IMAGES) > 0])
+"""
+
+LAYOUT_CONSTANT = """\
+BOXES = []  # of the text's stretches: [start, end, left, top, right, bottom], thousandths of the picture's sides
 """
 
 WORD_LINES = """\
@@ -145,13 +159,14 @@ TITLES = {
 
 def render_card(
     name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str], system: System = "ensemble",
-    several: bool = False,
+    several: bool = False, layout: bool = False,
 ) -> str:  # fmt: skip
     """Write the model card in Markdown.
 
     Args:
         system: what the bundle holds: the ensemble, or the student that learnt from it.
         several: whether rows may have several pictures.
+        layout: whether it sees where words stand in the picture.
     """
     shown = [metric for metric in TITLES if metric in evaluation.ensemble]
     needs = {"text": " tokenizers", "image": " pillow", "audio": " soundfile scipy"}
@@ -171,7 +186,7 @@ def render_card(
                 labels=", ".join(task.labels),
                 needs="".join(needs[m] for m in modalities),
             ),
-            snippet(modalities, task.unit, several),
+            snippet(modalities, task.unit, several, layout),
             "```\n",
         ]
     )
@@ -201,12 +216,13 @@ def describe(modalities: Sequence[str], members: int, needs: Sequence[str] = ())
     )
 
 
-def snippet(modalities: Sequence[str], unit: Unit = "row", several: bool = False) -> str:
-    """Return the Python code that answers one row; TEXT, IMAGE (or IMAGES) and AUDIO are its inputs.
+def snippet(modalities: Sequence[str], unit: Unit = "row", several: bool = False, layout: bool = False) -> str:
+    """Return the Python code that answers one row; TEXT, BOXES, IMAGE (or IMAGES) and AUDIO are its inputs.
 
     Args:
         unit: what is scored.
         several: whether rows may have several pictures.
+        layout: whether it sees where words stand in the picture.
     """
     words = unit == "word"
     imports = ["import json\n", "import numpy as np\nimport onnxruntime as ort\n"]
@@ -215,7 +231,8 @@ def snippet(modalities: Sequence[str], unit: Unit = "row", several: bool = False
         imports.append(f"from tokenizers import {'Regex, ' if words else ''}Tokenizer\n")
         imports.append("from tokenizers.pre_tokenizers import Split\n" if words else "")
         constants.append('TEXT = "a text"\n' if words else 'TEXT = "a text, or None"\n')
-        steps.append(TEXT_LINES + (WORD_LINES if words else ""))
+        constants.append(LAYOUT_CONSTANT if layout else "")
+        steps.append(TEXT_LINES + (LAYOUT_LINES if layout else "") + (WORD_LINES if words else ""))
     if "image" in modalities:
         imports.append("from PIL import Image, ImageOps\n")
         constants.append(

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fuseline.errors import ExportError
-from fuseline.inputs import inputs_of
 from fuseline.inputs.base import Input
 from fuseline.models.ensemble import Ensemble
 
@@ -26,7 +25,7 @@ def write_graph(ensemble: Ensemble, opset: int, path: Path) -> None:
     Raises:
         ExportError: the exporter or the checker refused, or gave another opset than asked for.
     """
-    inputs = inputs_of(ensemble.modalities, ensemble.words, ensemble.several)
+    inputs = ensemble.inputs
     example = {name: example_input(each) for name, each in inputs.items()}
     shapes = {
         name: {number: axis for number, axis in enumerate(each.axes) if isinstance(axis, str)}

@@ -14,20 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseline.inputs.base import Array, Input, Reader
+from fuseline.inputs.boxes import BOXES, SIDE, Placed, place_tokens, stack_places
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 TOKENIZER = "tokenizer.json"
 WORDS = "words.json"
+LAYOUT = "layout.json"
+"""What a reader with layout leaves beside the graph."""
 
 
 class TextReader(Reader):
-    """Tokenizes; an item is the text itself.
+    """Tokenizes; an item is the text itself, or Placed.
 
     Args:
         tokenizer: with cutting and padding set.
         pattern: what a word is, of a task that scores words; the inputs are then joined by `words`.
+        layout: whether tokens are placed in the picture; the inputs are then joined by `boxes`.
     """
 
     name = "text"
@@ -38,16 +42,22 @@ class TextReader(Reader):
     )
     files = (TOKENIZER,)
 
-    def __init__(self, tokenizer: Tokenizer, pattern: str | None = None) -> None:
-        self.tokenizer, self.pattern = tokenizer, pattern
+    def __init__(self, tokenizer: Tokenizer, pattern: str | None = None, layout: bool = False) -> None:
+        self.tokenizer, self.pattern, self.layout = tokenizer, pattern, layout
 
-    def read(self, value: str) -> str:
+    def read(self, value: str | Placed) -> str | Placed:
         return value
 
-    def collate(self, items: Sequence[str | None]) -> dict[str, Array]:
-        encodings = self.tokenizer.encode_batch([text or "" for text in items])
+    def collate(self, items: Sequence[str | Placed | None]) -> dict[str, Array]:
+        texts = [item.text if isinstance(item, Placed) else item for item in items]
+        encodings = self.tokenizer.encode_batch([text or "" for text in texts])
         ids_BS, mask_BS = stack(encodings, (self.tokenizer.padding or {}).get("pad_id", 0))
-        return {"input_ids": ids_BS, "attention_mask": mask_BS} | self._words(items, encodings)
+        inputs = {"input_ids": ids_BS, "attention_mask": mask_BS}
+        if self.layout:
+            boxes = [item.boxes if isinstance(item, Placed) else () for item in items]
+            places = [place_tokens(own, each.offsets) for own, each in zip(boxes, encodings, strict=True)]
+            inputs[BOXES] = stack_places(places)
+        return inputs | self._words(texts, encodings)
 
     def _words(self, items: Sequence[str | None], encodings: Sequence[Encoding]) -> dict[str, Array]:
         if self.pattern is None:
@@ -73,6 +83,8 @@ class TextReader(Reader):
         if self.pattern is not None:
             document = json.dumps({"pattern": self.pattern}, ensure_ascii=False, indent=2)
             (folder / WORDS).write_text(document + "\n", encoding="utf-8")
+        if self.layout:
+            (folder / LAYOUT).write_text(json.dumps({"side": SIDE}, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -80,10 +92,10 @@ class TextReader(Reader):
 
         words = folder / WORDS
         pattern = json.loads(words.read_text(encoding="utf-8"))["pattern"] if words.is_file() else None
-        return cls(Tokenizer.from_file(str(folder / TOKENIZER)), pattern)
+        return cls(Tokenizer.from_file(str(folder / TOKENIZER)), pattern, (folder / LAYOUT).is_file())
 
     def describe(self) -> str:
-        return str(self.tokenizer.to_str()) + (self.pattern or "")
+        return str(self.tokenizer.to_str()) + (self.pattern or "") + (" layout" if self.layout else "")
 
 
 def stack(encodings: Sequence[Encoding], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

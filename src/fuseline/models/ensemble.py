@@ -12,8 +12,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from fuseline.inputs import READERS, own_inputs
-from fuseline.inputs.base import flag
+from fuseline.inputs import READERS, inputs_of, own_inputs
+from fuseline.inputs.base import Input, flag
 from fuseline.models.combine import Combiner, number_patterns, usable
 from fuseline.models.encoders.base import Encoded
 from fuseline.models.member import FusionModel, run_encoder
@@ -52,6 +52,16 @@ class Ensemble(nn.Module):
         """Whether rows may have several pictures; members share their encoders, and are alike in this."""
         encoders = [member.config.encoders for member in self.members]  # type: ignore[union-attr]
         return any(each.get("image", {}).get("several", False) for each in encoders)  # type: ignore[union-attr, operator]
+
+    @property
+    def layout(self) -> bool:
+        """Whether any member sees where tokens stand in the picture."""
+        return any(member.config.layout for member in self.members)
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """What it takes, by name."""
+        return inputs_of(self.modalities, self.words, self.several, self.layout)
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Score every class; inputs as in FusionModel, of all modalities that any member uses.
@@ -107,6 +117,8 @@ def find_owners(members: Sequence[FusionModel]) -> list[list[Owner]]:
 
 def _are_same(one: FusionModel, other: FusionModel, modality: str) -> bool:
     if one.config.encoders[modality] != other.config.encoders[modality]:
+        return False
+    if modality == "text" and one.config.layout:  # what it gives is a matter of the picture too
         return False
     first, second = (member.encoders[modality].state_dict() for member in (one, other))
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)

@@ -16,6 +16,7 @@ from transformers import PretrainedConfig
 
 from fuseline.inputs import own_inputs
 from fuseline.inputs.base import flag, vectors
+from fuseline.inputs.boxes import BOXES, NOWHERE
 from fuseline.models.crf import Crf
 from fuseline.models.encoders import build_encoder
 from fuseline.models.encoders.base import Encoded
@@ -63,6 +64,11 @@ class FusionConfig(PretrainedConfig):
     def words(self) -> bool:
         """Whether words are scored."""
         return self.unit == "word"
+
+    @property
+    def layout(self) -> bool:
+        """Whether it is seen where tokens stand in the picture."""
+        return bool(self.encoders.get("text", {}).get("layout", False))
 
 
 class FusionModel(EncodersModel):
@@ -112,6 +118,8 @@ class FusionModel(EncodersModel):
         present = hide_some(given, self.config.modality_dropout if self.training else 0.0)
         if self.config.words:
             present["text"] = given["text"]  # without it, words are told apart by nothing
+        if self.config.layout and BOXES in inputs:
+            inputs[BOXES] = hide_boxes(inputs[BOXES], present["image"])
         fused = self.fuse(inputs, present, encoded or {})
         logits = self.head(self.dropout(fused.vector_BD))
         if self.config.words:
@@ -173,6 +181,11 @@ class FusionModel(EncodersModel):
         else:
             there = Encoded(*(part[present_B] for part in encoded))
         return spread(there, present_B, missing_D)
+
+
+def hide_boxes(boxes_BS4: Tensor, present_B: Tensor) -> Tensor:
+    """Take the places of tokens from rows whose picture is missing: they are a part of what it shows."""
+    return torch.where(present_B[:, None, None], boxes_BS4, torch.full_like(boxes_BS4, NOWHERE[0]))
 
 
 def fill_absent(encoded: Encoded, present_B: Tensor, missing_D: Tensor) -> Encoded:

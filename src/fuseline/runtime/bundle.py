@@ -6,8 +6,9 @@ from pathlib import Path
 
 from fuseline.errors import BundleError, ConfigError, FuselineError
 from fuseline.inputs import READERS
+from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import COUNTS, SETTINGS
-from fuseline.inputs.text import WORDS
+from fuseline.inputs.text import LAYOUT, WORDS
 from fuseline.records import BUNDLE_FORMAT, Bundle, BundleFormat, Decoding, sha256_of
 from fuseline.tasks import build_task
 from fuseline.tasks.base import Task
@@ -29,7 +30,9 @@ def read_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(unknown))} is no modality known here: update Fuseline")
     words = [WORDS] if task_of(bundle).words else []
     several = [SETTINGS] if COUNTS.name in bundle.inputs else []
-    expected = {MODEL, *words, *several, *(name for modality in bundle.modalities for name in READERS[modality].files)}
+    layout = [LAYOUT] if BOXES in bundle.inputs else []
+    always = [name for modality in bundle.modalities for name in READERS[modality].files]
+    expected = {MODEL, *words, *several, *layout, *always}
     if missing := expected - set(bundle.files):
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(missing))} is not listed, so it cannot be verified")
     for name, file in bundle.files.items():

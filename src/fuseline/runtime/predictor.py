@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fuseline.errors import BundleError, DataError
 from fuseline.inputs import READERS
 from fuseline.inputs.base import collate
+from fuseline.inputs.boxes import BOXES, Placed, Stretch
 from fuseline.inputs.image import COUNTS
 from fuseline.inputs.words import PADDING
 from fuseline.records import Bundle
@@ -41,6 +42,8 @@ class Row:
     image: bytes | Sequence[bytes] | None = None
     """An empty list is no picture."""
     audio: bytes | None = None
+    boxes: Sequence[Stretch] = ()
+    """Where stretches of the text stand in the picture, as `inputs.boxes.find_error` lets pass."""
     where: str = field(default="a row", compare=False)
     """Where it comes from, for errors."""
 
@@ -87,6 +90,11 @@ class Predictor:
         """Whether rows may have several pictures."""
         return COUNTS.name in self.bundle.inputs
 
+    @property
+    def layout(self) -> bool:
+        """Whether it is seen where words stand in the picture."""
+        return BOXES in self.bundle.inputs
+
     def predict(self, rows: Iterable[Row], batch_size: int = 32, run: Run | None = None) -> Iterator[Answer]:
         """Answer rows one by one, in order, computed in batches; only a batch is held in memory.
 
@@ -124,6 +132,8 @@ class Predictor:
         values = {
             name: None if isinstance(value, list | tuple) and not value else value for name, value in given.items()
         }
+        if self.layout and row.text is not None:
+            values["text"] = Placed(row.text, row.boxes)
         wanted = self.task.wanted(self.bundle.modalities)
         if all(values[name] is None for name in wanted):
             raise BundleError(f"{row.where} has none of {', '.join(wanted)}; expected at least one")

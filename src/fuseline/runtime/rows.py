@@ -9,6 +9,7 @@ from typing import Any
 
 from fuseline.errors import DataError
 from fuseline.inputs import READERS
+from fuseline.inputs.boxes import BOXES, find_error, parse_boxes
 from fuseline.inputs.image import MORE, pictures_of
 from fuseline.records import files_of
 from fuseline.runtime.predictor import Row
@@ -33,19 +34,22 @@ def read_parquet(
     for file in files_of(split):
         prepared = pq.ParquetFile(file, pre_buffer=False)
         more = [MORE] if several and "image" in modalities and MORE in prepared.schema_arrow.names else []
-        for batch in prepared.iter_batches(batch_size=BATCH_ROWS, columns=[*modalities, *more]):
+        placed = [BOXES] if "text" in modalities and BOXES in prepared.schema_arrow.names else []
+        for batch in prepared.iter_batches(batch_size=BATCH_ROWS, columns=[*modalities, *more, *placed]):
             for row in batch.to_pylist():
                 if any(row[name] is not None for name in needed):
                     pictures = {"image": pictures_of(row)} if more else {}
                     values = {name: row[name] for name in modalities} | pictures
-                    yield Row(**{name: v["bytes"] if isinstance(v, dict) else v for name, v in values.items()})
+                    given = {name: v["bytes"] if isinstance(v, dict) else v for name, v in values.items()}
+                    yield Row(**given, boxes=parse_boxes(row.get(BOXES)))
 
 
 def read_jsonl(file: Path) -> Iterator[tuple[dict[str, Any], Row]]:
     """Yield each line of a JSON Lines file as it stands, and as a row.
 
     A line is an object with any of `text`, `image` and `audio`, the last two as paths relative to the file's folder,
-    `image` as a list of paths where a row has several; other keys pass.
+    `image` as a list of paths where a row has several, and `boxes` where it is known where words stand; other keys
+    pass.
 
     Raises:
         DataError: naming file and line, for anything else.
@@ -82,8 +86,11 @@ def _parse(line: str, where: str, folder: Path) -> tuple[dict[str, Any], Row]:
     text = given.pop("text")
     if text is not None and not _is_unicode(text):
         raise DataError(f"{where}: text holds half a surrogate pair, which is no character")
+    boxes = document.get(BOXES) or ()
+    if boxes and (why := find_error(boxes, text)):
+        raise DataError(f"{where}: {why}")
     files = {key: _read_files(folder, path, key, where) for key, path in given.items() if path is not None}
-    return document, Row(text, **files, where=where)
+    return document, Row(text, **files, boxes=boxes, where=where)
 
 
 def _read_files(folder: Path, given: str | list[str], key: str, where: str) -> Any:

@@ -91,7 +91,8 @@ def predict(params: Params, combination: Combination) -> Predicted:
     task, ensemble = entry.task_of(params), load_ensemble(entry.TRAIN, combination)
     used = params.members.modalities()
     collate = Collator(load_readers(entry.TRAIN, ensemble), len(task.classes), words=task.words)
-    read = partial(Examples, modalities=build_modalities(params.encoders, used, task.words), only=task.wanted(used))
+    modalities = build_modalities(params.encoders, used, task.words, ensemble.layout)
+    read = partial(Examples, modalities=modalities, only=task.wanted(used))
     test = read(entry.PREPARE / "test")
     ensemble_UC, members_UMC = predict_ensemble(ensemble, test, collate)
     texts, targets, settings = test.column("text"), test.column("target"), params.evaluate
@@ -117,7 +118,7 @@ def predict(params: Params, combination: Combination) -> Predicted:
 def _predict_student(params: Params, encoders: Encoders | None, used: Sequence[Modality]) -> Floats:
     """Run the student over the same test rows."""
     task, student = entry.task_of(params), load_ensemble(entry.DISTILL, read_combination(entry.DISTILL))
-    modalities = build_modalities(encoders or params.encoders, used, task.words)
+    modalities = build_modalities(encoders or params.encoders, used, task.words, student.layout)
     test = Examples(entry.PREPARE / "test", modalities, only=task.wanted(used))
     collate = Collator(load_readers(entry.DISTILL, student), len(task.classes), words=task.words)
     return predict_ensemble(student, test, collate)[0]

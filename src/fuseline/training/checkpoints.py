@@ -62,7 +62,7 @@ def take_encoders(model: FusionModel, start: Mapping[Modality, str], experts: Pa
     """
     for modality, name in start.items():
         expert = load_member(experts / name)
-        model.encoders[modality].load_state_dict(expert.encoders[modality].state_dict())
+        model.encoders[modality].take(expert.encoders[modality].state_dict())  # type: ignore[operator]
 
 
 def read_combination(folder: Path) -> Combination:
@@ -92,9 +92,13 @@ def build_combiner(combination: Combination) -> Combiner:
 
 
 def load_readers(folder: Path, ensemble: Ensemble) -> dict[str, Reader]:
-    """Load the readers that the members were trained with: by modality, for all members share them."""
+    """Load the readers that the members were trained with: by modality, for all members share them.
+
+    Only of texts they may differ: the reader of members with layout gives the others' inputs too.
+    """
     readers: dict[str, Reader] = {}
-    for name, member in zip(ensemble.names, ensemble.members, strict=True):
+    members = zip(ensemble.names, ensemble.members, strict=True)
+    for name, member in sorted(members, key=lambda each: bool(each[1].config.layout)):
         for modality in member.config.modalities:  # type: ignore[union-attr]
             readers[modality] = READERS[modality].open(find_checkpoint(folder, name))
     return {modality: readers[modality] for modality in ensemble.modalities}

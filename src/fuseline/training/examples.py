@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from fuseline import cache
 from fuseline.inputs.base import Reader, collate, flag, vectors
+from fuseline.inputs.boxes import BOXES, Placed, parse_boxes
 from fuseline.inputs.image import MORE, pictures_of
 from fuseline.models.member import IGNORED
 from fuseline.records import digest_of, files_of
@@ -97,6 +98,8 @@ class Examples(Dataset[dict[str, Any]]):
         modality = self.modalities[name]
         if not isinstance(modality, FileModality):
             item = self._columns.value(name, number)
+            if modality.layout and item is not None:
+                item = Placed(item, parse_boxes(self._columns.value(BOXES, number)))
         else:
             kept = self._kept[name].value(name, number)
             item = None if kept is None else modality.restore(kept)
@@ -181,14 +184,20 @@ def _fetch_columns(file: Path) -> Path:
 
 
 def _write_columns(file: Path, target: Path) -> None:
-    """Write all columns but the files, as they are."""
+    """Write all columns but the files, as they are; BOXES in any case, for all files are read as one table."""
     prepared = pq.ParquetFile(file, pre_buffer=False)
-    schema = pa.schema(
-        field for field in prepared.schema_arrow if not pa.types.is_struct(field.type) and field.name != MORE
-    )
+    held = [
+        field
+        for field in prepared.schema_arrow
+        if not pa.types.is_struct(field.type) and field.name not in (MORE, BOXES)
+    ]
+    schema = pa.schema([*held, pa.field(BOXES, pa.string())])
+    given = [name for name in schema.names if name in prepared.schema_arrow.names]
     with pa.OSFile(str(target), "wb") as out, pa.ipc.new_file(out, schema) as writer:
-        for batch in prepared.iter_batches(columns=schema.names):
-            writer.write_batch(pa.RecordBatch.from_arrays([batch[name] for name in schema.names], schema=schema))
+        for batch in prepared.iter_batches(columns=given):
+            none = pa.nulls(len(batch), pa.string())
+            columns = [batch[name] if name in given else none for name in schema.names]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
 
 
 def _fetch_kept(file: Path, modality: FileModality) -> Path:

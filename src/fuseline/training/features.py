@@ -66,6 +66,7 @@ def encode(model: FusionModel, modality: str, examples: Examples, collate: Colla
     Args:
         collate: makes the encoder's inputs.
     """
+    assert modality != "text" or not model.config.layout, "with layout, a text's vector is a matter of its picture too"
     how, parts = _describe_encoder(model, modality, collate), []
     files = list(examples.by_file(modality))
     progress = Progress(f"encode {modality}", len(files))

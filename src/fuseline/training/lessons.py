@@ -63,7 +63,8 @@ def ask(ensemble: Ensemble, folder: Path, prepared: Path, encoders: Encoders, ta
         encoders: the members'.
     """
     wanted: Sequence[str] = task.wanted(ensemble.modalities)
-    train = Examples(prepared / "train", build_modalities(encoders, ensemble.modalities, task.words), only=wanted)
+    modalities = build_modalities(encoders, ensemble.modalities, task.words, ensemble.layout)
+    train = Examples(prepared / "train", modalities, only=wanted)
     collate = Collator(load_readers(folder, ensemble), len(task.classes), words=task.words)
     probs_UC, _ = predict_ensemble(ensemble, train, collate)
     soft_UC = softmax(np.log(np.clip(probs_UC, 1e-12, 1)) / settings.temperature, axis=1)

@@ -19,7 +19,7 @@ def build_member(recipe: Member, encoders: Encoders, task: Task, seed: int) -> F
         ModelError: an encoder is unknown or its weights cannot be loaded.
     """
     torch.manual_seed(seed)
-    modalities = build_modalities(encoders, recipe.modalities)
+    modalities = build_modalities(encoders, recipe.modalities, layout=recipe.layout)
     config = FusionConfig(
         modalities=list(recipe.modalities),
         labels=task.labels if task.unit == "label" else task.classes,

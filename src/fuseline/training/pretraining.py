@@ -62,7 +62,7 @@ def start_encoders(model: FusionModel, folder: Path) -> None:
     """Put the encoders that pre-training left in `folder`, where it did, into a member."""
     for name, encoder in model.encoders.items():
         if (path := folder / f"{name}{SUFFIX}").is_file():
-            encoder.load_state_dict(load_file(path))
+            encoder.take(load_file(path))  # type: ignore[operator]
 
 
 class _Unlabelled(Collator):

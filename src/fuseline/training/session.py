@@ -56,7 +56,7 @@ def train_member(
     Raises:
         DataError: a split has no row with one of the member's modalities.
     """
-    modalities = build_modalities(encoders, recipe.modalities, task.words)
+    modalities = build_modalities(encoders, recipe.modalities, task.words, recipe.layout)
     readers = {each: modality.reader for each, modality in modalities.items()}
     train, val = (_read(prepared / split, modalities, task) for split in ("train", "val"))
     train.changes, train.seed = build_changes(modalities, recipe.augment), common.seed
@@ -240,8 +240,8 @@ def encode_still(model: FusionModel, recipe: Member, collate: Collator, splits: 
     changing = {name for split in splits for name in split.changes}
     if recipe.augment.image is not None and recipe.augment.image.mixup:
         changing.add("image")
-    if model.config.words:
-        changing.add("text")  # a text's vector says nothing of its words
+    if model.config.words or model.config.layout:
+        changing.add("text")  # a text's vector says nothing of its words, and nothing of where they stand
     for name, tuning in recipe.tunings.items():
         if tuning == "frozen" and name not in changing:
             for split in splits:

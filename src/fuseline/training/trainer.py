@@ -299,6 +299,8 @@ def build_optimizer(model: Trained, recipe: Member | Pretrain) -> torch.optim.Op
 def rates_by_name(model: Trained, recipe: Member | Pretrain) -> dict[str, float]:
     """Return the peak learning rate of each encoder parameter that has one, by its name in the model.
 
+    What a text encoder has for layout begins with nothing, as the head does, and learns at the head's rate.
+
     Layer-wise decay: Howard and Ruder 2018 (discriminative fine-tuning), by a factor from layer to layer.
     """
     found: dict[str, float] = {}
@@ -308,7 +310,8 @@ def rates_by_name(model: Trained, recipe: Member | Pretrain) -> dict[str, float]
             depth, layers = depths(encoder.backbone)  # type: ignore[arg-type]
             own = {f"backbone.{name}": rate.top * rate.decay ** max(0, layers - at) for name, at in depth.items()}
         else:
-            own = {} if rate is None else {name: rate for name, _ in encoder.named_parameters()}
+            named = [name for name, _ in encoder.named_parameters() if not name.startswith("layout.")]
+            own = {} if rate is None else dict.fromkeys(named, rate)
         found |= {f"encoders.{modality}.{name}": each for name, each in own.items()}
     return found
 

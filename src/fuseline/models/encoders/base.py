@@ -6,6 +6,7 @@ Shape letters: B batch, T tokens (words, patches, frames), D feature size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 import torch
@@ -45,6 +46,10 @@ class Encoder(nn.Module, ABC):
 
     size: int
     """D."""
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of an encoder of the same kind; what only this one has, stays as it is."""
+        self.load_state_dict(weights)
 
     @abstractmethod
     def forward(self, **inputs: Tensor) -> Encoded:

@@ -6,6 +6,7 @@ Shape letters: B batch, S tokens, D feature size.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,12 +14,17 @@ from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModel
 
 from fuseline.models.encoders.base import Encoded, Encoder, mean_over
+from fuseline.models.layout import Layout
 
 
 class TextEncoder(Encoder):
-    """A Hugging Face encoder or decoder with pooling."""
+    """A Hugging Face encoder or decoder with pooling.
 
-    def __init__(self, architecture: dict[str, Any], pooling: str) -> None:
+    Args:
+        layout: whether it sees where tokens stand in a picture.
+    """
+
+    def __init__(self, architecture: dict[str, Any], pooling: str, layout: bool = False) -> None:
         super().__init__()
         options = dict(architecture)
         config = AutoConfig.for_model(options.pop("model_type"), **options)
@@ -27,11 +33,22 @@ class TextEncoder(Encoder):
         self.pooling = pooling
         self.numbered = is_causal(config) and "position_ids" in inspect.signature(self.backbone.forward).parameters
         self.size: int = config.hidden_size
+        self.layout = Layout(self.backbone.get_input_embeddings().embedding_dim) if layout else None
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Encoded:  # type: ignore[override]
-        """Encode token ids, int64 [B, S], and their mask."""
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        own = self.state_dict()
+        super().take({name: tensor for name, tensor in own.items() if name.startswith("layout.")} | dict(weights))
+
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor, boxes: Tensor | None = None
+    ) -> Encoded:
+        """Encode token ids, int64 [B, S], and their mask; with layout, also `boxes` [B, S, 4], as in inputs.boxes."""
         extra = {"position_ids": (attention_mask.cumsum(1) - 1).clamp(min=0)} if self.numbered else {}
-        states_BSD = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
+        if self.layout is None or boxes is None:
+            words = {"input_ids": input_ids}
+        else:
+            words = {"inputs_embeds": self.backbone.get_input_embeddings()(input_ids) + self.layout(boxes)}
+        states_BSD = self.backbone(**words, attention_mask=attention_mask, **extra).last_hidden_state
         return Encoded(pool(states_BSD, attention_mask, self.pooling), states_BSD, attention_mask.bool())
 
 

@@ -29,6 +29,8 @@ class Modality(ABC):
     name: ClassVar[str]
     words = False
     """Whether words are scored, not rows."""
+    layout = False
+    """Whether texts come with where their stretches stand in the picture."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings

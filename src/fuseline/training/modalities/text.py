@@ -29,10 +29,10 @@ class Text(Modality):
     settings: config.TextEncoder
 
     def build_reader(self) -> TextReader:
-        return TextReader(load_tokenizer(self.settings), PATTERN if self.words else None)
+        return TextReader(load_tokenizer(self.settings), PATTERN if self.words else None, self.layout)
 
     def architecture(self) -> dict[str, Any]:
-        return _text_config(self.settings)
+        return _text_config(self.settings) | ({"layout": True} if self.layout else {})
 
     def load(self, encoder: Encoder) -> None:
         backbone: Any = encoder.backbone

@@ -1,0 +1,164 @@
+"""What places of tokens add: nothing at first, nothing without the picture, and the same in the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor
+
+from fuseline.config import Expert, Fusion
+from fuseline.models.ensemble import Ensemble
+from fuseline.models.layout import Layout
+from fuseline.models.member import FusionModel
+from fuseline.training.checkpoints import load_member, take_encoders
+from fuseline.training.trainer import build_optimizer
+from fuseline.training.tuning import tune
+from tests.conftest import combiner_of, liven
+
+Build = Callable[..., FusionModel]
+Batch = dict[str, Tensor]
+KINDS = {"gated": "gated", "cross-attention": {"heads": 2, "layers": 1}}
+
+
+@pytest.fixture
+def placed(batch: Batch) -> Batch:
+    """The batch, with boxes of all tokens but each row's first."""
+    random = torch.Generator().manual_seed(0)
+    corners = torch.randint(0, 500, (*batch["input_ids"].shape, 2), generator=random)
+    boxes = torch.cat([corners, corners + torch.randint(0, 500, corners.shape, generator=random)], dim=2)
+    boxes[:, 0] = -1
+    return {name: tensor for name, tensor in batch.items() if name != "labels"} | {"boxes": boxes}
+
+
+def wake(model: FusionModel, seed: int = 0) -> FusionModel:
+    """Move every weight off its starting value, those of places too, which are zeros."""
+    liven(model, seed)
+    layout = model.encoders["text"].layout
+    if layout is not None:
+        torch.nn.init.normal_(layout.weight, 0, 0.3, generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type, union-attr]
+    return model
+
+
+def logits(model: FusionModel, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        return model(**batch)["logits"]
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["in evaluation", "in training"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_member_begins_as_without_layout_to_the_last_bit(
+    kind: str, training: bool, build: Build, fusion: Callable[..., Fusion], placed: Batch
+) -> None:
+    found = []
+    for layout in (False, True):
+        model = build(fusion(fusion=KINDS[kind], layout=layout, modality_dropout=0.3)).train(training)
+        torch.manual_seed(1)
+        found.append(logits(model, placed))
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["in evaluation", "in training"])
+def test_places_count_where_there_is_a_picture(
+    training: bool, build: Build, fusion: Callable[..., Fusion], placed: Batch
+) -> None:
+    model = wake(build(fusion(layout=True), still=True)).train(training)
+    moved = placed | {"boxes": torch.where(placed["boxes"] < 0, placed["boxes"], 1000 - placed["boxes"])}
+    with_norms_at_rest(model)
+    changed = (logits(model, placed) - logits(model, moved)).abs().amax(1) > 1e-6
+    assert torch.equal(changed, placed["has_image"] & placed["has_text"])
+
+
+def with_norms_at_rest(model: FusionModel) -> None:
+    """Keep rows apart: a batch norm would let each see the others."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+
+def test_a_token_without_a_box_gets_nothing() -> None:
+    layout = Layout(3)
+    torch.nn.init.ones_(layout.bias)
+    boxes = torch.tensor([[[-1, -1, -1, -1], [0, 0, 1000, 1000]]])
+    assert layout(boxes).tolist() == [[[0.0] * 3, [1.0] * 3]]
+
+
+@pytest.mark.parametrize(
+    "tuning", ["full", "frozen", {"rank": 2, "alpha": 4.0, "dropout": 0.0, "targets": "attention"}], ids=str
+)
+def test_places_are_learned_at_the_heads_rate_whatever_else_is(
+    tuning: Any, build: Build, fusion: Callable[..., Fusion], placed: Batch
+) -> None:
+    rate = None if tuning == "frozen" else 1e-3
+    recipe = fusion(
+        layout=True, tuning={"text": tuning, "image": "full"},
+        learning_rate={"text": rate, "image": 2e-3, "head": 1e-2},
+    )  # fmt: skip
+    model = build(recipe)
+    tune(model, recipe)
+    optimizer = build_optimizer(model, recipe)
+    own = {id(parameter) for parameter in model.encoders["text"].layout.parameters()}  # type: ignore[union-attr]
+    rates = {group["lr"] for group in optimizer.param_groups for each in group["params"] if id(each) in own}
+    assert (len(own), rates) == (2, {1e-2})
+    model.train()(**placed)["logits"].sum().backward()
+    assert all(each.grad.abs().max() > 0 for each in model.encoders["text"].layout.parameters())  # type: ignore[union-attr]
+
+
+def test_a_member_starts_from_an_expert_that_knows_no_places(
+    build: Build, expert: Callable[..., Expert], fusion: Callable[..., Fusion], tmp_path: Path
+) -> None:
+    text = liven(build(expert("text")), 3)
+    text.save_pretrained(tmp_path / "text")
+    model = build(fusion(layout=True))
+    take_encoders(model, {"text": "text"}, tmp_path)
+    state, theirs = model.encoders["text"].state_dict(), text.encoders["text"].state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in theirs.items())
+    assert state.keys() - theirs.keys() == {"layout.weight", "layout.bias"}
+
+
+def test_a_saved_member_answers_as_before(
+    build: Build, fusion: Callable[..., Fusion], placed: Batch, tmp_path: Path
+) -> None:
+    model = wake(build(fusion(layout=True)))
+    model.save_pretrained(tmp_path)
+    assert load_member(tmp_path).config.layout
+    assert torch.equal(logits(load_member(tmp_path), placed), logits(model, placed))
+
+
+@pytest.fixture(scope="module")
+def joined(build: Build, expert: Callable[..., Any], fusion: Callable[..., Any]) -> Ensemble:
+    recipes = [expert("text"), *(fusion(fusion=kind, layout=True) for kind in KINDS.values()), fusion()]
+    members = {str(seed): wake(build(recipe, seed, side=64), seed) for seed, recipe in enumerate(recipes)}
+    return Ensemble(members, combiner_of([0.25] * 4, 0.8)).eval()
+
+
+def test_the_graph_places_tokens_as_torch_does(joined: Ensemble, export: Callable[..., Path], tmp_path: Path) -> None:
+    folder = export(tmp_path / "bundle", joined)
+    session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(0)
+    for rows, tokens in [(1, 1), (2, 7), (5, 12)]:
+        corners = random.integers(0, 500, (rows, tokens, 2))
+        boxes = np.concatenate([corners, corners + random.integers(0, 500, corners.shape)], axis=2)
+        boxes[random.random((rows, tokens)) < 0.3] = -1
+        feeds = {
+            "input_ids": random.integers(2, 9, (rows, tokens)), "boxes": boxes,
+            "attention_mask": np.ones((rows, tokens), dtype=np.int64), "has_text": np.ones(rows, dtype=np.bool_),
+            "pixels": random.integers(0, 256, (rows, 30, 40, 3), dtype=np.uint8),
+            "has_image": np.arange(rows) % 2 == 0,
+        }  # fmt: skip
+        with torch.no_grad():
+            expected = joined(**{name: torch.from_numpy(array) for name, array in feeds.items()})
+        for found, tensor in zip(session.run(["probabilities", "logits", "members"], feeds), expected, strict=True):
+            np.testing.assert_allclose(found, tensor.numpy(), atol=1e-4)
+
+
+def test_members_with_layout_run_their_encoders_themselves(build: Build, fusion: Callable[..., Any]) -> None:
+    for layout in (False, True):
+        members = {name: build(fusion(layout=layout)) for name in "ab"}
+        owners = Ensemble(members, combiner_of([0.5, 0.5]))._owners
+        assert owners[1] == [(1 if layout else 0, "text"), (0, "image")]
