@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fuseline.models.ensemble import Ensemble
+from fuseline.models.layout import Layout
 from fuseline.models.member import FusionConfig, FusionModel
 from fuseline.training.checkpoints import load_member
 from tests.conftest import combiner_of
@@ -74,6 +75,18 @@ def test_a_text_alone_scores_as_in_a_batch(member: FusionModel, side: str) -> No
     together = logits(member, padded(side, TOKENS))
     for row, tokens in enumerate(TOKENS):
         torch.testing.assert_close(logits(member, padded(side, [tokens]))[0], together[row], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_places_of_tokens_add_to_their_words(kind: str) -> None:
+    plain, placed = (build(kind, "last").encoders["text"] for _ in range(2))
+    placed.layout = Layout(16)
+    given = {name: tensor for name, tensor in padded("left", TOKENS).items() if name != "has_text"}
+    boxes = torch.randint(0, 500, (*given["input_ids"].shape, 4), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(placed(**given, boxes=boxes).vector_BD, plain(**given).vector_BD)
+        placed.layout.weight.normal_(0, 30.0, generator=torch.Generator().manual_seed(0))
+        assert (placed(**given, boxes=boxes).vector_BD - plain(**given).vector_BD).abs().amin(0).max() > 1e-4
 
 
 def test_the_order_of_words_counts(member: FusionModel) -> None:

@@ -41,7 +41,7 @@ def wake(model: FusionModel, seed: int = 0) -> FusionModel:
     liven(model, seed)
     layout = model.encoders["text"].layout
     if layout is not None:
-        torch.nn.init.normal_(layout.weight, 0, 0.3, generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type, union-attr]
+        torch.nn.init.normal_(layout.weight, 0, 30.0, generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type, union-attr]
     return model
 
 

@@ -19,6 +19,7 @@ from fuseline.training import features
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.features import encode
 from fuseline.training.modalities import build_modalities
+from fuseline.training.session import encode_still
 
 Read, Build = Callable[..., Examples], Callable[..., FusionModel]
 
@@ -135,3 +136,18 @@ def test_a_head_makes_no_difference(
     torch.nn.init.ones_(model.head.weight)
     encode(model, "text", read("val"), collate)
     assert len(runs) == 2
+
+
+def test_a_text_s_features_are_not_kept_where_they_are_a_matter_of_its_picture(
+    read: Read, build: Build, fusion: Callable[..., Any], encoders: Any, runs: list[int]
+) -> None:
+    still = {
+        "tuning": {"text": "frozen", "image": "frozen"},
+        "learning_rate": {"text": None, "image": None, "head": 1e-2},
+    }
+    for layout, kept in ((False, {"text", "image"}), (True, {"image"})):
+        recipe = fusion(layout=layout, **still)
+        readers = {n: m.reader for n, m in build_modalities(encoders, ["text", "image"], layout=layout).items()}
+        assert set(encode_still(build(recipe), recipe, Collator(readers, 3), [read("val")])) == kept
+    with pytest.raises(AssertionError, match="with layout, a text's vector is a matter of its picture too"):
+        encode(build(recipe), "text", read("val"), Collator(readers, 3))

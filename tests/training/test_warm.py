@@ -103,6 +103,7 @@ def test_a_label_keeps_its_row_of_the_head_a_new_one_gets_a_fresh_one_and_a_lost
         pytest.param("fusion", {"fusion": "gated"}, 32, "has other fusion", id="fused in another way"),
         pytest.param("fusion", {"hidden": 7}, 32, "has other hidden", id="of another width"),
         pytest.param("fusion", {}, 24, "has another image encoder", id="of another picture size"),
+        pytest.param("fusion", {"layout": True}, 32, "has another text encoder", id="without places of words"),
         pytest.param("fusion", {"dropout": 0.5, "modality_dropout": 0.2}, 32, None, id="trained with other dropout"),
     ],
 )  # fmt: skip
