@@ -13,7 +13,7 @@ import pytest
 from fuseline.config import Evaluate, Rule
 from fuseline.data.shards import write_table
 from fuseline.errors import BundleError
-from fuseline.evaluation.metrics import estimate_gain
+from fuseline.evaluation.metrics import Scored, estimate_gain
 from fuseline.judge import answer, compare, fetch_champion, refused_by_machine_alone
 from fuseline.lineage import registry
 from fuseline.lineage.git import git
@@ -69,8 +69,9 @@ def test_labels_in_another_order_are_compared_by_name(clone: Path, bundle: Path,
     comparison = compare("v1.0.0", turned, clone, SETTINGS)
     task = Classification(["red", "green", "blue"])
     probs = answer(Predictor(bundle), clone / "build/prepare/test", 9, "anybody")
-    rows = task.assume_truth(TRUTH), np.array(list("aabbccdde"))
-    expected = estimate_gain(task, probs, probs[:, [1, 2, 0]], *rows, SETTINGS.resamples, SETTINGS.confidence)
+    after, before = (Scored.of(task, each, task.assume_truth(TRUTH)) for each in (probs, probs[:, [1, 2, 0]]))
+    groups = np.array(list("aabbccdde"))
+    expected = estimate_gain(after, before, groups, SETTINGS.resamples, SETTINGS.confidence)
     assert comparison.against is not None
     for name, gain in expected.items():
         assert comparison.against.overall.gain[name].model_dump() == pytest.approx(gain.model_dump(), abs=1e-6)

@@ -183,12 +183,11 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate, known: 
     texts = table["text"].to_pylist() if ours.task.words else [None] * table.num_rows
     targets = table["target"].to_pylist() if ours.task.words else []
     truth = ours.task.find_truth(table["label"].to_pylist(), targets, texts)
+    before, after = Answered.of(than, before_UC, truth), Answered.of(ours.task, after_UC, truth)
     old_N = np.isin(table["shard"].to_pylist(), list(known))
-    forgetting = find_forgetting(ours.task, than, version, before_UC, after_UC, truth, old_N)
-    rows = Rows(table["id"].to_pylist(), np.array(table["group"].to_pylist()), texts, truth, slices.read(table))
-    against = set_against(
-        version, Answered(than, before_UC), Answered(ours.task, after_UC), rows, settings.resamples, settings.confidence
-    )
+    forgetting = find_forgetting(version, before.scored, after.scored, old_N)
+    rows = Rows(table["id"].to_pylist(), np.array(table["group"].to_pylist()), texts, slices.read(table))
+    against = set_against(version, before, after, rows, settings.resamples, settings.confidence)
     return Comparison(version, against, find_other(theirs.bundle, ours.bundle, "labels") or "", forgetting)
 
 

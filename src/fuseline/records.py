@@ -233,6 +233,8 @@ class Estimate(Record):
     standard_error: float | None = None
     """By the bootstrap over groups."""
     groups: int | None = None
+    rarest: int | None = None
+    """Of a mean over labels: groups that hold the label which the fewest hold."""
     effective_rows: float | None = None
     """Of a share: independent rows that would tell as much; None of other numbers."""
 

@@ -15,12 +15,12 @@ from fuseline.evaluation.margins import Comparison
 from fuseline.records import Against, Compared, Estimate, Flips, RuleOutcome
 
 
-def estimate(value: float, error: float | None = 0.02, share: bool = True) -> dict[str, Any]:
+def estimate(value: float, error: float | None = 0.02, share: bool = True, **keys: Any) -> dict[str, Any]:
     """Give an estimate; without an error all its rows are of one group."""
     rows = None if error is None or not share else value * (1 - value) / error**2
     low, high = (None, None) if error is None else (value - 2 * error, value + 2 * error)
     return {"value": value, "low": low, "high": high, "standard_error": error,
-            "groups": 1 if error is None else 300, "effective_rows": rows}  # fmt: skip
+            "groups": 1 if error is None else 300, "effective_rows": rows} | keys  # fmt: skip
 
 
 def part(rows: int, value: float, error: float | None = 0.02) -> dict[str, Any]:
@@ -33,6 +33,8 @@ EVIDENCE: dict[str, Any] = {
         "ensemble": {
             "accuracy": estimate(0.72), "ece": {"value": math.nan, "low": 0, "high": 1},
             "brier": estimate(0.2, 0.02, share=False), "alone": estimate(0.9, None),
+            "few": estimate(0.9, groups=19), "enough": estimate(0.9, groups=20),
+            "rare": estimate(0.9, rarest=9), "common": estimate(0.9, rarest=10),
         },
         "fusion_gain": {"accuracy": estimate(0.72 - 0.70, 0.01, share=False)},
         "labels": ["a", "b"],
@@ -56,9 +58,11 @@ def rule(metric: str = ACCURACY, **keys: Any) -> Rule:
     return Rule(name="a rule", metric=metric, **keys)
 
 
-def compared(gain: float, error: float | None = 0.01, rows: int = 400, better: int = 8, worse: int = 4) -> Compared:
+def compared(
+    gain: float, error: float | None = 0.01, rows: int = 400, better: int = 8, worse: int = 4, **keys: Any
+) -> Compared:
     """Give a comparison whose gain has a standard error; None is that of one group."""
-    found = Estimate.model_validate(estimate(gain, error, share=False))
+    found = Estimate.model_validate(estimate(gain, error, share=False, **keys))
     numbers = {"accuracy": 0.7}
     return Compared(rows=rows, units=rows, better=better, worse=worse, champion=numbers, challenger=numbers,
                     gain={"accuracy": found})  # fmt: skip
@@ -92,6 +96,13 @@ PASSES = {
     "parity is a number": (rule("export.max_logit_difference", max=1e-4), EVIDENCE, None),
     "robustness is a number": (rule("evaluation.robustness.blurred.accuracy", min=0.6), EVIDENCE, None),
     "a lower bound above the minimum passes": (rule(min=0.68, confidence=0.95), EVIDENCE, None),
+    "twenty groups are enough for a bound": (
+        rule("evaluation.ensemble.enough", min=0.8, confidence=0.95), EVIDENCE, None,
+    ),
+    "ten groups of each label are enough for a mean over them": (
+        rule("evaluation.ensemble.common", min=0.8, confidence=0.95), EVIDENCE, None,
+    ),
+    "few groups still have an estimate": (rule("evaluation.ensemble.few", min=0.9), EVIDENCE, None),
     "an upper bound below the maximum passes": (
         rule("evaluation.ensemble.brier", max=0.235, confidence=0.95), EVIDENCE, None,
     ),
@@ -161,7 +172,7 @@ NOT_ANSWERED = {
         rule("export.big", min=0), {"export": {"big": math.inf}}, None, "is inf, not a finite number",
     ),
     "a metric that is not there is refused": (
-        rule("evaluation.ensemble.auc", min=0), EVIDENCE, None, "'auc' was not found among accuracy, alone, brier, ece",
+        rule("evaluation.ensemble.auc", min=0), EVIDENCE, None, "'auc' was not found among accuracy, alone, brier,",
     ),
     "a document that is not there is refused": (
         rule("export.loss", max=1), {"evaluation": {}}, None, "'export' was not found among evaluation",
@@ -186,12 +197,25 @@ NOT_ANSWERED = {
         rule("evaluation.ensemble.auc", margin=0), EVIDENCE, None, "'auc' was not found among accuracy, alone",
     ),
     "a margin without evidence is refused, champion or not": (rule(margin=0), {}, None, "was not found"),
-    "a plain number has no bound": (rule("evaluation.rows", min=1, confidence=0.9), EVIDENCE, None, "has none"),
+    "a plain number has no bound": (
+        rule("evaluation.rows", min=1, confidence=0.9), EVIDENCE, None, "it has no interval",
+    ),
     "one group has no bound": (
-        rule("evaluation.ensemble.alone", min=0.1, confidence=0.9), EVIDENCE, None, "all rows are of one group",
+        rule("evaluation.ensemble.alone", min=0.1, confidence=0.9), EVIDENCE, None, "all its rows are of one group",
+    ),
+    "few groups have no bound": (
+        rule("evaluation.ensemble.few", min=0.1, confidence=0.9), EVIDENCE, None,
+        "its rows are of 19 groups, and 20 are the least",
+    ),
+    "a mean over labels has no bound where one of them is rare": (
+        rule("evaluation.ensemble.rare", min=0.1, confidence=0.9), EVIDENCE, None,
+        "is in 9 groups of rows, and 10 are the least",
+    ),
+    "a gain on few groups has no bound": (
+        rule(margin=-1, confidence=0.9), EVIDENCE, champion(0.5, groups=19), "its rows are of 19 groups",
     ),
     "one group has no bound of its gain": (
-        rule(margin=-1, confidence=0.9), EVIDENCE, champion(0.5, None), "cannot be told: all rows are of one group",
+        rule(margin=-1, confidence=0.9), EVIDENCE, champion(0.5, None), "cannot be told: all its rows are of one group",
     ),
     "one group has no power": (rule(margin=-1, power=0.1), EVIDENCE, champion(0.5, None), "cannot tell: all rows"),
     "a test split that is too small cannot tell, however good the gain": (
@@ -219,7 +243,8 @@ NOT_ANSWERED = {
         rule(min=0, confidence=0.9, slice={"by": "meta.age", "min_rows": 3}), EVIDENCE, None, "how sure slice old is",
     ),
     "a gap with a slice of one group has no bound": (
-        rule(gap=1, confidence=0.9, slice={"by": "meta.age", "min_rows": 3}), EVIDENCE, None, "how sure the gap is",
+        rule(gap=1, confidence=0.9, slice={"by": "meta.age", "min_rows": 3}), EVIDENCE, None,
+        "how sure slice old is cannot be told: all its rows are of one group; with min_rows above 50 it is not judged",
     ),
     "a slice does not have what nobody has": (
         rule("evaluation.ensemble.brier", min=0, slice=BY_LABEL), EVIDENCE, None,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from fuseline.evaluation import metrics
-from fuseline.evaluation.metrics import best_of, disagreement, headline
+from fuseline.evaluation.metrics import Scored, best_of, disagreement, headline
 from fuseline.records import Estimate, Evaluation, Metrics
 from fuseline.tasks.base import Truth
 from fuseline.tasks.classification import Classification
@@ -35,19 +35,24 @@ def score(probs: Floats, labels: Ints) -> dict[str, float]:
     return classify(probs).score(probs, truth_of(labels))
 
 
+def scored(probs: Floats, labels: Ints) -> Scored:
+    """Score a classification, row by row."""
+    return Scored.of(classify(probs), probs, truth_of(labels))
+
+
 def resample(probs: Floats, labels: Ints, groups: NDArray[Any], **options: Any) -> dict[str, Floats]:
     """Resample a classification."""
-    return metrics.resample(classify(probs), probs, truth_of(labels), groups, **options)
+    return metrics.draw([scored(probs, labels)], groups, **options).draws[0]
 
 
 def estimate(probs: Floats, labels: Ints, groups: NDArray[Any], **options: Any) -> Metrics:
     """Estimate how well a classification does."""
-    return metrics.estimate(classify(probs), probs, truth_of(labels), groups, **options)
+    return metrics.estimate(scored(probs, labels), groups, **options)
 
 
 def estimate_gain(after: Floats, before: Floats, labels: Ints, groups: NDArray[Any], **options: Any) -> Metrics:
     """Estimate by how much one classification is better than another."""
-    return metrics.estimate_gain(classify(after), after, before, truth_of(labels), groups, **options)
+    return metrics.estimate_gain(scored(after, labels), scored(before, labels), groups, **options)
 
 
 def draw(rows: int = 200, classes: int = 4, seed: int = 0, skill: float = 1.5) -> tuple[Floats, Ints]:
@@ -182,6 +187,26 @@ def test_a_resample_holds_whole_groups_of_any_size() -> None:
     draws = [(a, b, 3 - a - b) for a in range(4) for b in range(4 - a)]
     possible = {round((a + 2 * b) / (a + 2 * b + 3 * c), 9) for a, b, c in draws}
     assert {round(value, 9) for value in accuracies} == possible
+
+
+def test_many_groups_in_pools_have_the_standard_error_that_they_have_singly(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = in_fours(rows=4000)
+    singly = estimate(*rows, resamples=1000, confidence=0.95)
+    monkeypatch.setattr(metrics, "POOLS", 500)
+    pooled = estimate(*rows, resamples=1000, confidence=0.95)
+    for name in ALL:
+        assert pooled[name].value == pytest.approx(singly[name].value, abs=1e-12)
+        assert pooled[name].groups == 1000
+        assert pooled[name].standard_error == pytest.approx(singly[name].standard_error, rel=0.15)
+        assert pooled[name].standard_error != singly[name].standard_error
+
+
+def test_a_mean_over_labels_knows_how_many_groups_hold_the_rarest() -> None:
+    labels, groups = np.array([0, 0, 0, 0, 1, 1, 1]), np.array(list("abcdaab"))
+    found = estimate(np.eye(3)[labels], labels, groups, resamples=10, confidence=0.9)
+    assert {name: one.rarest for name, one in found.items()} == {
+        "accuracy": None, "macro_f1": 2, "nll": None, "brier": None, "ece": None,
+    }  # fmt: skip
 
 
 def test_the_order_of_the_rows_does_not_change_the_intervals() -> None:

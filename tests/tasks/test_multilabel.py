@@ -62,14 +62,17 @@ def test_metrics_are_those_of_scikit_learn(seed: int) -> None:
         assert said == pytest.approx((line["precision"], line["recall"], line["f1-score"], line["support"]), abs=1e-9)
 
 
-def test_weights_of_rows_count_as_if_these_stood_there_so_often() -> None:
-    yes_NL, true_NL = draw(1)
-    counts = np.random.default_rng(0).integers(0, 3, (2, len(yes_NL)))
-    found = average_precision(yes_NL[:, 0], true_NL[:, 0], counts.astype(float))
-    for value, weights in zip(found, counts, strict=True):
-        rows = np.repeat(np.arange(len(yes_NL)), weights)
-        expected = reference.average_precision_score(true_NL[rows, 0], yes_NL[rows, 0])
-        assert value == pytest.approx(expected, abs=1e-9)
+@pytest.mark.parametrize("values", [5, 1000], ids=["many rows of one score", "all scores differ"])
+def test_the_influence_of_a_row_is_how_average_precision_moves_with_its_weight(values: int) -> None:
+    random = np.random.default_rng(0)
+    scores, true = random.integers(values, size=40) / values, random.integers(2, size=40)
+    value, influence = average_precision(scores, true)
+    assert value == pytest.approx(reference.average_precision_score(true, scores), abs=1e-9)
+    for row in range(40):
+        more, less = (1 + step * np.eye(40)[row] for step in (1e-5, -1e-5))
+        moved = [reference.average_precision_score(true, scores, sample_weight=weights) for weights in (more, less)]
+        assert influence[row] == pytest.approx((moved[0] - moved[1]) / 2e-5, abs=1e-7)
+    assert influence.sum() == pytest.approx(0, abs=1e-12)
 
 
 def test_a_label_that_no_row_has_is_left_out_of_the_mean() -> None:

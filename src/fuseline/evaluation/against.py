@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fuseline.evaluation.intervals import power
-from fuseline.evaluation.metrics import Groups, estimate_gain
+from fuseline.evaluation.metrics import Groups, Scored, draw, gain_of
 from fuseline.records import Against, ClassRow, Compared, Flip, Flips, Versus
 from fuseline.tasks.base import Floats, Ints, Mask, Task, Truth
 
@@ -22,25 +21,34 @@ SHOWN = 50
 
 @dataclass(frozen=True)
 class Answered:
-    """What a system says of the test rows' units."""
+    """A system on the test rows, and the class that it answers each unit by."""
 
-    task: Task
-    """The problem as the system answers it."""
-    probs_UC: Floats
+    scored: Scored
+    answers_U: Ints
 
-    def take(self, units_U: Mask) -> Answered:
-        """Keep the chosen units."""
-        return Answered(self.task, self.probs_UC[units_U])
+    @classmethod
+    def of(cls, task: Task, probs_UC: Floats, truth: Truth) -> Answered:
+        """Answer rows."""
+        return cls(Scored.of(task, probs_UC, truth), task.answers(probs_UC, truth))
+
+    @property
+    def right_U(self) -> Mask:
+        """Which units it answers rightly."""
+        right: Mask = self.answers_U == self.scored.truth.labels_U
+        return right
+
+    def take(self, rows_N: Mask) -> Answered:
+        """Keep the chosen rows."""
+        return Answered(self.scored.take(rows_N), self.answers_U[self.scored.truth.units(rows_N)])
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The test rows."""
+    """What else is known of the test rows."""
 
     ids: Sequence[str]
     groups_N: Groups
     texts: Sequence[str | None]
-    truth: Truth
     slices: Mapping[str, Mapping[str, Mask]]
     """By cut, by name: which rows."""
 
@@ -55,41 +63,40 @@ def set_against(
         resamples: of the bootstrap.
         confidence: coverage of the intervals.
     """
-    drawn, metric = (resamples, confidence), challenger.task.headline
-    whole = compare(champion, challenger, rows, np.full(len(rows.groups_N), True), *drawn)
+
+    def compare_on(rows_N: Mask) -> Compared:
+        both = champion.take(rows_N), challenger.take(rows_N)
+        return compare(*both, rows.groups_N[rows_N], resamples, confidence)
+
+    metric = challenger.scored.task.headline
+    whole = compare(champion, challenger, rows.groups_N, resamples, confidence)
     better, worse = find_flips(champion, challenger, rows)
     return Against(
         champion=version, metric=metric, confidence=confidence, overall=whole,
         power=power([whole.gain[metric]], 0.0, None, confidence, whole.rows),
-        per_class=_by_class(champion, challenger, rows.truth),
+        per_class=_by_class(champion.scored, challenger.scored),
         slices={
-            by: {name: compare(champion, challenger, rows, rows_N, *drawn) for name, rows_N in parts.items()}
-            for by, parts in rows.slices.items()
+            by: {name: compare_on(rows_N) for name, rows_N in parts.items()} for by, parts in rows.slices.items()
         },
         better=better, worse=worse,
     )  # fmt: skip
 
 
 def compare(
-    champion: Answered, challenger: Answered, rows: Rows, rows_N: Mask, resamples: int, confidence: float
-) -> Compared:
-    """Compare two systems on some of the rows."""
-    truth, units_U = rows.truth.take(rows_N), rows.truth.units(rows_N)
-    before, after = (each.take(units_U) for each in (champion, challenger))
-    right = [each.task.answers(each.probs_UC, truth) == truth.labels_U for each in (before, after)]
-    theirs, ours = (each.task.score(each.probs_UC, truth) for each in (before, after))
+    champion: Answered, challenger: Answered, groups_N: Groups, resamples: int, confidence: float
+) -> Compared:  # fmt: skip
+    """Compare two systems on all the rows that they are given with."""
+    was_U, is_U = champion.right_U, challenger.right_U
+    drawn = draw([challenger.scored, champion.scored], groups_N, resamples)
+    ours, theirs = drawn.values
     return Compared(
-        rows=int(rows_N.sum()), units=len(truth.labels_U), champion=theirs, challenger=ours,
-        better=int((right[1] & ~right[0]).sum()), worse=int((right[0] & ~right[1]).sum()),
-        gain=estimate_gain(
-            after.task, after.probs_UC, before.probs_UC, truth, rows.groups_N[rows_N], resamples, confidence,
-            before.task,
-        ),
+        rows=len(groups_N), units=len(is_U), champion=theirs, challenger=ours,
+        better=int((is_U & ~was_U).sum()), worse=int((was_U & ~is_U).sum()), gain=gain_of(drawn, confidence),
     )  # fmt: skip
 
 
-def _by_class(champion: Answered, challenger: Answered, truth: Truth) -> dict[str, dict[str, Versus]]:
-    tables = (each.task.table(each.probs_UC, truth)[0] for each in (champion, challenger))
+def _by_class(champion: Scored, challenger: Scored) -> dict[str, dict[str, Versus]]:
+    tables = (each.task.table(each.probs_UC, each.truth)[0] for each in (champion, challenger))
     return {one.label: _versus(one, other) for one, other in zip(*tables, strict=True)}
 
 
@@ -102,25 +109,34 @@ def _versus(theirs: ClassRow, ours: ClassRow) -> dict[str, Versus]:
 
 def find_flips(champion: Answered, challenger: Answered, rows: Rows) -> tuple[Flips, Flips]:
     """Return the units that went from wrong to right, and those that went from right to wrong."""
-    truth = rows.truth
-    before_U, after_U = (each.task.answers(each.probs_UC, truth) for each in (champion, challenger))
-    was_U, is_U = before_U == truth.labels_U, after_U == truth.labels_U
-    row_U = np.repeat(np.arange(len(truth.counts_N)), truth.counts_N)
-    first_N = np.cumsum(truth.counts_N) - truth.counts_N
+    was_U, is_U = champion.right_U, challenger.right_U
+    return _tell_flips(~was_U & is_U, champion, challenger, rows), _tell_flips(
+        was_U & ~is_U, champion, challenger, rows
+    )
 
-    def tell(unit: int) -> Flip:
-        row, classes = int(row_U[unit]), challenger.task.classes
-        return Flip(
-            id=rows.ids[row], true=classes[truth.labels_U[unit]],
-            unit=challenger.task.name_unit(unit - int(first_N[row]), truth, row, rows.texts[row]),
-            champion=classes[before_U[unit]], champion_probability=float(champion.probs_UC[unit, before_U[unit]]),
-            challenger=classes[after_U[unit]], challenger_probability=float(challenger.probs_UC[unit, after_U[unit]]),
-        )  # fmt: skip
 
-    def tell_first(flipped_U: NDArray[np.bool_]) -> Flips:
-        units: Ints = np.flatnonzero(flipped_U)
-        sure = challenger.probs_UC[units, after_U[units]]
-        shown = units[np.argsort(-sure, kind="stable")[:SHOWN]]
-        return Flips(count=len(units), shown=[tell(int(unit)) for unit in shown])
+def _tell_flips(flipped_U: Mask, champion: Answered, challenger: Answered, rows: Rows) -> Flips:
+    units = np.flatnonzero(flipped_U)
+    sure = challenger.scored.probs_UC[units, challenger.answers_U[units]]
+    shown = units[np.argsort(-sure, kind="stable")[:SHOWN]]
+    ends_N = np.cumsum(challenger.scored.truth.counts_N)
+    row_of = np.searchsorted(ends_N, shown, side="right")
+    return Flips(
+        count=len(units),
+        shown=[
+            _tell_flip(int(unit), int(row), ends_N, champion, challenger, rows)
+            for unit, row in zip(shown, row_of, strict=True)
+        ],
+    )
 
-    return tell_first(~was_U & is_U), tell_first(was_U & ~is_U)
+
+def _tell_flip(unit: int, row: int, ends_N: Ints, champion: Answered, challenger: Answered, rows: Rows) -> Flip:
+    task, truth = challenger.scored.task, challenger.scored.truth
+    before, after = champion.answers_U[unit], challenger.answers_U[unit]
+    place = unit - int(ends_N[row] - truth.counts_N[row])
+    return Flip(
+        id=rows.ids[row], true=task.classes[truth.labels_U[unit]],
+        unit=task.name_unit(place, truth, row, rows.texts[row]),
+        champion=task.classes[before], champion_probability=float(champion.scored.probs_UC[unit, before]),
+        challenger=task.classes[after], challenger_probability=float(challenger.scored.probs_UC[unit, after]),
+    )  # fmt: skip

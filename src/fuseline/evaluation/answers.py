@@ -20,9 +20,11 @@ def meets(rule: Rule, held: float) -> bool:
     return least - TOLERANCE <= held <= most + TOLERANCE
 
 
-def one_sided(rule: Rule, estimate: Estimate | None, confidence: float) -> float | None:
-    """Return the bound of the interval that is nearer to the rule's."""
-    return None if estimate is None else bound(estimate, confidence, upper=rule.max is not None or rule.gap is not None)
+def one_sided(rule: Rule, estimate: Estimate | None, confidence: float) -> float:
+    """Return the bound of the interval that is nearer to the rule's; of an estimate of more than one group."""
+    found = None if estimate is None else bound(estimate, confidence, rule.max is not None or rule.gap is not None)
+    assert found is not None
+    return found
 
 
 def bound_of(rule: Rule) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from fuseline.config import QUALITY, SERVING, Acceptance, Rule
+from fuseline.config import COMPARED, QUALITY, SERVING, Acceptance, Rule
 from fuseline.evaluation.answers import bound_of, meets, one_sided, outcome, percent, refuse, wave_through
+from fuseline.evaluation.intervals import doubt
 from fuseline.evaluation.lookup import find_estimate, look_up
 from fuseline.evaluation.margins import Comparison, answer_margin
 from fuseline.evaluation.sliced import answer_slices
-from fuseline.records import Accepted, Estimate, Kind, RuleOutcome, Verdict
+from fuseline.records import Accepted, Kind, RuleOutcome, Verdict
 
 
 def judge(
@@ -76,29 +77,23 @@ def answer(
 
 def _answer_bound(rule: Rule, value: float, evidence: Mapping[str, Any]) -> RuleOutcome:
     estimate = find_estimate(evidence, rule.metric)
-    held = value if rule.confidence is None else one_sided(rule, estimate, rule.confidence)
-    if held is None:
-        return refuse(rule, f"confidence {rule.confidence:g} asks for an interval, and {_no_interval(rule, estimate)}")
+    found: dict[str, Any] = {"value": value, "interval": estimate, "rows": _rows_of(rule, evidence)}
+    held, what = value, f"{value:.6g}"
+    if rule.confidence is not None:
+        if why := doubt(estimate):
+            return refuse(rule, f"how sure {rule.metric} is cannot be told: {why}", **found)
+        held = one_sided(rule, estimate, rule.confidence)
+        side = "at most" if rule.max is not None else "at least"
+        what = f"{value:.4f} is {side} {held:.4f} at {percent(rule.confidence)}, which"
+        found["held"] = held
     passed = meets(rule, held)
-    what = f"{value:.6g}" if rule.confidence is None else (
-        f"{value:.4f} is {'at most' if rule.max is not None else 'at least'} {held:.4f} at {percent(rule.confidence)}, "
-        "which"
-    )  # fmt: skip
-    return outcome(
-        rule, "passed" if passed else "failed", f"{what} {'meets' if passed else 'misses'} the bound {bound_of(rule)}",
-        value=value, held=None if rule.confidence is None else held, interval=estimate,
-        rows=_rows_of(evidence) if estimate else None,
-    )  # fmt: skip
+    why = f"{what} {'meets' if passed else 'misses'} the bound {bound_of(rule)}"
+    return outcome(rule, "passed" if passed else "failed", why, **found)
 
 
-def _no_interval(rule: Rule, estimate: Estimate | None) -> str:
-    if estimate is None or estimate.groups is None:
-        return f"{rule.metric} has none"
-    return "it cannot be told: all rows are of one group"
-
-
-def _rows_of(evidence: Mapping[str, Any]) -> int | None:
-    rows = (evidence.get("evaluation") or {}).get("rows")
+def _rows_of(rule: Rule, evidence: Mapping[str, Any]) -> int | None:
+    """Return how many rows a number is of; members are measured on those that they see."""
+    rows = evidence["evaluation"].get("rows") if rule.metric.startswith(COMPARED) else None
     return rows if isinstance(rows, int) else None
 
 

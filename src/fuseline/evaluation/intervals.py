@@ -24,29 +24,52 @@ SHARES = frozenset({"accuracy", "f1", "precision", "recall", "macro_f1", "map"})
 """Metrics between 0 and 1."""
 SEEN = 0.8
 """Probability with which a difference has to show itself to be called visible."""
+FEWEST_GROUPS = 20
+"""With fewer a standard error is too small too often: of 12 groups the intervals of 95 % held the log loss in 91 %."""
+FEWEST_OF_LABEL = 10
+"""Of a mean over labels, groups that hold the rarest: with 4 of them intervals of 95 % held macro F1 in 91 %."""
 
 
-def estimate(value: float, draws_R: Floats, groups: int, confidence: float, share: bool = False) -> Estimate:
+def estimate(
+    value: float, draws_R: Floats, groups: int, confidence: float, share: bool = False, rarest: int | None = None
+) -> Estimate:  # fmt: skip
     """Put a number's interval around it.
 
     Args:
         draws_R: what it came to in resamples of the groups.
         share: whether it is one, and no difference.
+        rarest: of a mean over labels, groups that hold the label which the fewest hold.
     """
     if groups < 2:
-        return Estimate(value=value, low=None, high=None, groups=groups)
+        return Estimate(value=value, low=None, high=None, groups=groups, rarest=rarest)
     error = float(np.std(draws_R, ddof=1)) * math.sqrt(groups / (groups - 1)) if len(draws_R) > 1 else 0.0
     spread = value * (1 - value)
     found = Estimate(
-        value=value, low=None, high=None, standard_error=error, groups=groups,
+        value=value, low=None, high=None, standard_error=error, groups=groups, rarest=rarest,
         effective_rows=(spread / error**2 if error and spread > 0 else groups) if share else None,
     )  # fmt: skip
     low, high = (bound(found, (1 + confidence) / 2, upper) for upper in (False, True))
     return found.model_copy(update={"low": low, "high": high})
 
 
+def doubt(found: Estimate | None) -> str:
+    """Say why nobody can tell how sure a number is; empty if one can."""
+    if found is None or found.groups is None:
+        return "it has no interval"
+    if found.groups == 1:
+        return "all its rows are of one group"
+    if found.groups < FEWEST_GROUPS:
+        return f"its rows are of {found.groups} groups, and {FEWEST_GROUPS} are the least"
+    if found.rarest is not None and found.rarest < FEWEST_OF_LABEL:
+        return (
+            f"one of the labels that it is a mean over is in {found.rarest} groups of rows, and {FEWEST_OF_LABEL} "
+            "are the least"
+        )
+    return ""
+
+
 def bound(found: Estimate, confidence: float, upper: bool) -> float | None:
-    """Return the one-sided bound with a confidence of at least 0.5; None where it cannot be told."""
+    """Return the one-sided bound with a confidence of at least 0.5; None of one group."""
     if found.standard_error is None or found.groups is None:
         return None
     t = student(found.groups, confidence)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from fuseline.config import Rule, Slices
-from fuseline.evaluation.answers import TOLERANCE, meets, outcome, percent, refuse, wave_through
-from fuseline.evaluation.intervals import bound, mcnemar, power, student, tango
+from fuseline.evaluation.answers import TOLERANCE, meets, one_sided, outcome, percent, refuse, wave_through
+from fuseline.evaluation.intervals import doubt, mcnemar, power, student, tango
 from fuseline.evaluation.sliced import Part, answer_parts, too_small
 from fuseline.records import Accepted, Against, Compared, Estimate, Forgetting, Power, RuleOutcome
 
@@ -44,9 +44,9 @@ def answer_margin(rule: Rule, comparison: Comparison | None, accepted: Accepted 
     gain, problem = _gain(rule, against, against.overall)
     if gain is None:
         return refuse(rule, problem)
+    if rule.confidence is not None and (why := doubt(gain)):
+        return refuse(rule, f"how sure the gain is cannot be told: {why}", value=gain.value, interval=gain)
     held = _held_gain(rule, against.overall, gain, rule.confidence)
-    if held is None:
-        return refuse(rule, "how sure the gain is cannot be told: all rows are of one group")
     told, rows = _power(rule, [gain], against, against.overall.rows), against.overall.rows
     if too_weak := _cannot_tell(rule, told, rows):
         return refuse(rule, too_weak, value=gain.value, interval=gain, rows=rows, power=told)
@@ -78,12 +78,13 @@ def _gain(rule: Rule, against: Against, compared: Compared) -> tuple[Estimate | 
     return gain, ""
 
 
-def _held_gain(rule: Rule, compared: Compared, gain: Estimate, confidence: float | None) -> float | None:
-    """Return what is held against the margin: the gain, or its lower bound; None where that cannot be told."""
+def _held_gain(rule: Rule, compared: Compared, gain: Estimate, confidence: float | None) -> float:
+    """Return what is held against the margin: the gain, or its lower bound."""
     if confidence is None:
         return gain.value
-    if rule.test == "bootstrap" or gain.standard_error is None or gain.groups is None:
-        return bound(gain, confidence, upper=False)
+    if rule.test == "bootstrap":
+        return one_sided(rule, gain, confidence)
+    assert gain.groups is not None
     times = design_effect(compared, gain)
     z = student(gain.groups, confidence)
     return tango(compared.better / times, compared.worse / times, compared.rows / times, z)[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 from fuseline.config import Rule, Slices
 from fuseline.evaluation.answers import TOLERANCE, bound_of, meets, one_sided, outcome, percent, refuse
-from fuseline.evaluation.intervals import bound, holm
+from fuseline.evaluation.intervals import bound, doubt, holm
 from fuseline.evaluation.lookup import find_estimate
 from fuseline.records import Estimate, RuleOutcome, SliceAnswer
 
@@ -26,7 +26,7 @@ class Part:
     name: str
     rows: int
     estimate: Estimate
-    hold: Callable[[float | None], float | None]
+    hold: Callable[[float | None], float]
     """From a confidence to what is held against the bound."""
 
 
@@ -56,7 +56,7 @@ def _options(evidence: Mapping[str, Any]) -> str:
     return f"expected one of {', '.join(evidence['evaluation'].get('slices') or {}) or 'none'}"
 
 
-def _hold(rule: Rule, estimate: Estimate, confidence: float | None) -> float | None:
+def _hold(rule: Rule, estimate: Estimate, confidence: float | None) -> float:
     return estimate.value if confidence is None else one_sided(rule, estimate, confidence)
 
 
@@ -69,6 +69,8 @@ def answer_parts(rule: Rule, slices: Slices, parts: list[Part], small: list[Slic
     """Hold the rule in each slice."""
     if not parts:
         return refuse(rule, none_is_large(slices, small), slices=small)
+    if why := _doubt(rule, parts):
+        return refuse(rule, why, slices=small)
     standing = [_standing(rule, part.estimate) for part in parts]
     levels: Sequence[float | None] = [None] * len(parts)
     if rule.confidence is not None:
@@ -78,8 +80,6 @@ def answer_parts(rule: Rule, slices: Slices, parts: list[Part], small: list[Slic
     for at in sorted(range(len(parts)), key=lambda at: -standing[at]):
         part, level = parts[at], levels[at]
         held = part.hold(level)
-        if held is None:
-            return refuse(rule, f"how sure slice {part.name} is cannot be told: all its rows are of one group")
         failed |= not meets(rule, held)  # Holm: what is less clear than one that failed fails too
         fails = failed if rule.confidence is not None else not meets(rule, held)
         answers[part.name] = SliceAnswer(
@@ -94,6 +94,20 @@ def answer_parts(rule: Rule, slices: Slices, parts: list[Part], small: list[Slic
         value=parts[worst].estimate.value, held=None if rule.confidence is None else found.held,
         interval=parts[worst].estimate, rows=found.rows, worst=found.slice,
         slices=[answers[part.name] for part in parts] + small,
+    )  # fmt: skip
+
+
+def _doubt(rule: Rule, parts: Sequence[Part]) -> str:
+    """Say of the first slice of which nobody can tell how sure its number is; empty where there is none, or no need."""
+    if rule.confidence is None:
+        return ""
+    doubts = ((part, doubt(part.estimate)) for part in parts)
+    return next(
+        (
+            f"how sure slice {part.name} is cannot be told: {why}; with min_rows above {part.rows:,} it is not judged"
+            for part, why in doubts if why
+        ),
+        "",
     )  # fmt: skip
 
 
@@ -161,14 +175,14 @@ def _answer_gap(
     """
     if len(parts) < 2:
         return refuse(rule, f"a gap is between two slices; {none_is_large(slices, small)}", slices=small)
+    if why := _doubt(rule, parts):
+        return refuse(rule, why, slices=small)
     pairs = [_Pair(*sorted(pair, key=lambda part: -part.estimate.value)) for pair in combinations(parts, 2)]
     widest = max(pairs, key=lambda pair: pair.gap)
     low, high = _ends(pairs, (1 + coverage) / 2)
     interval = Estimate(value=widest.gap, low=low, high=high)
     held = widest.gap if rule.confidence is None else _ends(pairs, rule.confidence)[1]
-    if held is None:
-        why = "how sure the gap is cannot be told: all rows of a slice are of one group"
-        return refuse(rule, why, value=widest.gap, slices=small)
+    assert held is not None
     passed = meets(rule, held)
     judged = [
         SliceAnswer(slice=part.name, rows=part.rows, answer="passed" if passed else "failed", estimate=part.estimate,

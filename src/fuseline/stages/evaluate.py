@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fuseline.config import Encoders, Modality, Params
 from fuseline.data.shards import write_table
 from fuseline.evaluation import slices
-from fuseline.evaluation.metrics import best_of, disagreement, estimate, estimate_gain, headline
+from fuseline.evaluation.metrics import Scored, best_of, disagreement, estimate, estimate_gain, headline
 from fuseline.models.combine import number_patterns
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
@@ -194,12 +194,14 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
     tasks = {name: plain.decided(combination.decodings.get(name, Decoding())) for name in predicted.members}
     student = plain if student_UC is None else plain.decided(read_combination(entry.DISTILL).decoding)
 
+    def score_on(rows: Mask, probs_UC: Floats, task: Task = task) -> Scored:
+        return Scored.of(task, probs_UC[truth.units(rows)], truth.take(rows))
+
     def estimate_on(rows: Mask, probs_UC: Floats, task: Task = task) -> Metrics:
-        return estimate(task, probs_UC[truth.units(rows)], truth.take(rows), groups_N[rows], *drawn)
+        return estimate(score_on(rows, probs_UC, task), groups_N[rows], *drawn)
 
     def gain_on(rows: Mask, after_UC: Floats, before_UC: Floats, task: Task = task, than: Task = task) -> Metrics:
-        units, true = truth.units(rows), truth.take(rows)
-        return estimate_gain(task, after_UC[units], before_UC[units], true, groups_N[rows], *drawn, than)
+        return estimate_gain(score_on(rows, after_UC, task), score_on(rows, before_UC, than), groups_N[rows], *drawn)
 
     seen = {
         name: np.any([predicted.present[modality] for modality in task.wanted(member.modalities)], axis=0)
@@ -208,6 +210,9 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
     seen_units = {name: truth.units(rows) for name, rows in seen.items()}
     members = {name: estimate_on(seen[name], probs, tasks[name]) for name, probs in predicted.members.items()}
     best_single = best_of({name: members[name] for name in params.members.experts}, task.headline)
+    systems = {"ensemble": score_on(everything, predicted.ensemble_UC)}
+    if student_UC is not None:
+        systems["student"] = score_on(everything, student_UC, student)
     per_class, averages = task.table(predicted.ensemble_UC, truth)
     names, confused = task.confusion(predicted.ensemble_UC, truth)
     return Evaluation(
@@ -246,8 +251,7 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
             by: {
                 name: Slice(
                     rows=int(rows.sum()),
-                    ensemble=estimate_on(rows, predicted.ensemble_UC),
-                    student=None if student_UC is None else estimate_on(rows, student_UC, student),
+                    **{system: estimate(each.take(rows), groups_N[rows], *drawn) for system, each in systems.items()},
                 )
                 for name, rows in slices.masks(names).items()
             }

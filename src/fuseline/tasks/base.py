@@ -8,7 +8,7 @@ Shape letters: N rows, U units, C classes, R resamples, K calibration bins.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -24,8 +24,8 @@ Span = tuple[int, int, str]
 """Where something begins in a text, where it has ended, in characters, and what it is."""
 Unit = Literal["row", "word", "label"]
 """What is scored."""
-Ranked = Callable[[Floats], dict[str, Floats]]
-"""From how often each row was drawn, [R, N], to metrics [R]."""
+Ranked = dict[str, tuple[float, Floats]]
+"""Metrics on the order of scores: each with its influence [N], by how much it moves if a row counts for more."""
 BINS = 15
 
 
@@ -157,16 +157,15 @@ class Task(ABC):
     def metrics(self, sums: Mapping[str, Floats]) -> dict[str, Floats]:
         """Turn the sums over the rows of each resample, [R] or [R, any], into metrics [R]."""
 
-    def ranked(self, probs_UC: Floats, truth: Truth) -> Ranked | None:
-        """Return what gives the metrics that no sums over rows make up, those on the order of scores; None for none."""
-        return None
+    def ranked(self, probs_UC: Floats, truth: Truth) -> Ranked:
+        """Return the metrics that no sums over rows make up, those on the order of scores."""
+        return {}
 
     def score(self, probs_UC: Floats, truth: Truth) -> dict[str, float]:
         """Return all metrics over all rows."""
         sums = {name: rows.sum(0, keepdims=True) for name, rows in self.summands(probs_UC, truth).items()}
-        found, ranked = self.metrics(sums), self.ranked(probs_UC, truth)
-        found |= ranked(np.ones((1, len(truth.counts_N)))) if ranked else {}
-        return {name: float(values[0]) for name, values in found.items()}
+        found = {name: float(values[0]) for name, values in self.metrics(sums).items()}
+        return found | {name: value for name, (value, _) in self.ranked(probs_UC, truth).items()}
 
     @abstractmethod
     def confusion(self, probs_UC: Floats, truth: Truth) -> tuple[list[str], list[list[int]]]:

@@ -123,16 +123,14 @@ class MultiLabel(Task):
         } | probability_metrics(sums, sums["rows"] * len(self.labels))
 
     def ranked(self, probs_UC: Floats, truth: Truth) -> Ranked:
-        """Return what gives map: average precision, the mean over labels that occur. It knows of no thresholds."""
+        """Return map: average precision, the mean over labels that occur. It knows of no thresholds."""
         yes_NL, true_NL = self._yes(probs_UC), self._true(truth)
-
-        def score(weights_RN: Floats) -> dict[str, Floats]:
-            of_label = zip(yes_NL.T, true_NL.T, strict=True)
-            found_LR = np.array([average_precision(yes_N, true_N, weights_RN) for yes_N, true_N in of_label])
-            occurs_LR = (weights_RN @ true_NL).T > 0
-            return {"map": share((found_LR * occurs_LR).sum(0), occurs_LR.sum(0))}
-
-        return score
+        occurring = np.flatnonzero(true_NL.any(0))
+        if not len(occurring):
+            return {"map": (0.0, np.zeros(len(true_NL)))}
+        found = [average_precision(yes_NL[:, label], true_NL[:, label]) for label in occurring]
+        values, influences = zip(*found, strict=True)
+        return {"map": (float(np.mean(values)), np.mean(influences, axis=0))}
 
     def confusion(self, probs_UC: Floats, truth: Truth) -> tuple[list[str], list[list[int]]]:
         """Count labels: on the diagonal the found ones, elsewhere each that was missed against each that was wrong.
@@ -159,17 +157,27 @@ class MultiLabel(Task):
         return {"labels": sorted(given, key=lambda label: -named[label]), "probabilities": named}
 
 
-def average_precision(scores_N: Floats, true_N: Ints, weights_RN: Floats) -> Floats:
-    """Return the mean of precision over the recall that each score adds, [R]; rows of one score count together.
+def average_precision(scores_N: Floats, true_N: Ints) -> tuple[float, Floats]:
+    """Return the mean of precision over the recall that each score adds, and its influence; some row must be true.
 
-    Args:
-        weights_RN: of the rows.
+    Rows of one score count together. The influence [N] is the derivative by how much each row counts: it sums to 0, and
+    makes of a ranking what is nearly a sum over rows (Efron 1982, chapter 6, the infinitesimal jackknife).
     """
     order_N = np.argsort(-scores_N, kind="stable")
-    sorted_N = scores_N[order_N]
-    ends = np.flatnonzero(np.append(sorted_N[1:] != sorted_N[:-1], True))
-    weights_RN = weights_RN[:, order_N]
-    all_RE = weights_RN.cumsum(1)[:, ends]
-    true_RE = (weights_RN * true_N[order_N]).cumsum(1)[:, ends]
-    gained_RE = np.diff(true_RE, axis=1, prepend=0)
-    return share((share(true_RE, all_RE) * gained_RE).sum(1), true_RE[:, -1])
+    sorted_N, right_N = scores_N[order_N], true_N[order_N].astype(float)
+    ends_E = np.flatnonzero(np.append(sorted_N[1:] != sorted_N[:-1], True))
+    end_N = np.repeat(np.arange(len(ends_E)), np.diff(ends_E, prepend=-1))
+    all_E, right_E = ends_E + 1, right_N.cumsum()[ends_E]
+    total, precision_E = right_E[-1], right_E / all_E
+    gained_E = np.diff(right_E, prepend=0) / total
+    value = float(gained_E @ precision_E)
+    found_E, lost_E = _from_here_on(gained_E / all_E), _from_here_on(gained_E * precision_E / all_E)
+    influence_N = np.empty(len(scores_N))
+    influence_N[order_N] = right_N * ((precision_E[end_N] - value) / total + found_E[end_N]) - lost_E[end_N]
+    return value, influence_N
+
+
+def _from_here_on(values: Floats) -> Floats:
+    """Sum each value and those after it."""
+    sums: Floats = values[::-1].cumsum()[::-1]
+    return sums
