@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from fuseline import config
 from fuseline.cli import app
-from fuseline.data.shards import read_examples, read_manifest
+from fuseline.data.shards import WIDE, read_examples, read_manifest
 from fuseline.data.unpack import Bounds, unpack
 from fuseline.lineage.dvc import dvc
 from fuseline.lineage.git import git
@@ -98,7 +98,7 @@ def follow(name: str, data: Path) -> None:
 
 
 def taken_in() -> Rows:
-    rows: Rows = read_examples(Path("data")).to_pylist()
+    rows: Rows = read_examples(Path("data"), WIDE.names).to_pylist()
     return rows
 
 
@@ -161,13 +161,13 @@ def check_relations(rows: Rows) -> None:
 
 def check_receipts(rows: Rows) -> None:
     for row in rows:
-        fields, meta = spans_of(row), json.loads(row["meta"])
+        fields, meta, boxes = spans_of(row), json.loads(row["meta"]), json.loads(row["boxes"])
         assert (fields["company"], fields["date"]) == (meta["fields"]["company"], meta["fields"]["date"])
         assert fields["address"] == "NO.53, JALAN\nSAGU 18, JOHOR"
         total = next(start for start, _, label in json.loads(row["target"]) if label == "total")
         assert row["text"][:total].endswith("\nTOTAL: ")
-        assert [row["text"][box[0] : box[1]] for box in meta["boxes"]] == row["text"].split("\n")
-        assert meta["boxes"][0][2:] == [155, 24, 704, 63]
+        assert [row["text"][box[0] : box[1]] for box in boxes] == row["text"].split("\n")
+        assert boxes[0][2:] == [155, 24, 704, 63]
 
 
 def check_wikigold(rows: Rows) -> None:
