@@ -160,5 +160,5 @@ def test_the_graph_places_tokens_as_torch_does(joined: Ensemble, export: Callabl
 def test_members_with_layout_run_their_encoders_themselves(build: Build, fusion: Callable[..., Any]) -> None:
     for layout in (False, True):
         members = {name: build(fusion(layout=layout)) for name in "ab"}
-        owners = Ensemble(members, combiner_of([0.5, 0.5]))._owners
+        owners = Ensemble(members, combiner_of([0.5, 0.5])).owners
         assert owners[1] == [(1 if layout else 0, "text"), (0, "image")]

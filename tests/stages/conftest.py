@@ -17,7 +17,8 @@ import yaml
 from fuseline import config
 from fuseline.data.shards import write_data_set
 
-STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "export", "benchmark"]
+STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "explain", "export",
+          "benchmark"]  # fmt: skip
 """Of the whole line, but for pre-training."""
 ROOT = Path(__file__).parents[2]
 NO_AUGMENT = dict.fromkeys(["flip", "degrees", "translate", "scale", "color", "erase", "mixup"], 0.0)

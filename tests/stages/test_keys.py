@@ -33,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 PLACES = {
     "validate": "build/validate", "prepare": "build/prepare", "pretrain": "build/pretrain",
     "train": "build/train/experts", "fuse": "build/train/fusions", "combine": "build/combine",
-    "distill": "build/distill", "evaluate": "build/evaluate", "export": "build/export", "benchmark": "build/benchmark",
+    "distill": "build/distill", "evaluate": "build/evaluate", "explain": "build/explain", "export": "build/export",
+    "benchmark": "build/benchmark",
 }  # fmt: skip
 """What each stage makes, in their order."""
 DECLARED: dict[str, list[str]] = {
@@ -76,6 +77,8 @@ ELSEWHERE = {
     "train.threads": "test_threads_of_torch_are_those_of_the_config, below",
     "train.precision": "test_bf16_is_refused_without_a_gpu_by_the_stage, below",
     "train.device": "test_auto_takes_the_gpu, below",
+    "evaluate.robustness.blurred.blur": "tests/training/test_disturb.py: the pictures here have one colour",
+    "explain.review": "tests/stages/test_explain.py",
     "benchmark.providers": "tests/benchmark/test_measure.py: …has_the_providers_asked_for",
     "benchmark.batch_sizes": "tests/benchmark/test_measure.py: test_the_warmup_is_run_and_not_counted",
     "benchmark.threads": "tests/benchmark/test_measure.py: …has_the_threads_asked_for",
@@ -205,6 +208,12 @@ CASES: dict[str, tuple[str, Any]] = {
     "evaluate.probe_rows": ("evaluate", 9),
     "evaluate.probe_penalty": ("evaluate", 0.5),
     "evaluate.probe_steps": ("evaluate", 1),
+    "evaluate.robustness.rotated.rotate": ("evaluate", 90.0),
+    "evaluate.robustness.noisy.noise": ("evaluate", 0.9),
+    "evaluate.robustness.typos.typos": ("evaluate", 0.9),
+    "explain.examples": ("explain", 1),
+    "explain.steps": ("explain", 3),
+    "explain.grid": ("explain", 3),
 }  # fmt: skip
 
 TEXT = f"{EXPERTS}.text"
@@ -309,6 +318,8 @@ def digest_result(path: Path) -> str | None:
             result = [(each.seed, each.soup_loss) for each in History.read(path).soup]
         case "evaluation.json":
             result = Evaluation.read(path).model_dump(exclude={"labels", "confidence", "weights", "temperature"})
+        case "explanation.json":
+            result = json.loads(path.read_text())
         case _:
             return None
     return hashlib.sha256(repr(result).encode()).hexdigest()

@@ -34,7 +34,7 @@ from fuseline.training.examples import Collator, Examples
 from fuseline.training.modalities import build_modalities
 from fuseline.training.modalities.audio import Audio
 from fuseline.training.modalities.hub import digest_model
-from fuseline.training.predict import predict_ensemble, predict_log_probs
+from fuseline.training.predict import predict_ensemble, predict_log_probs, predict_views
 from fuseline.training.pretrained import build_member
 from fuseline.training.session import train_member
 from fuseline.training.trainer import set_up
@@ -148,7 +148,9 @@ def test_a_modality_that_is_not_given_counts_as_missing(
 ) -> None:
     test = Examples(sounds / "test", build_modalities(encoders, ALL), only=ALL)
     collate = Collator(load_readers(trained, ensemble), 3)
-    shown, alone = (predict_ensemble(ensemble, test, collate, given)[0] for given in (None, ["audio"]))
+    views = predict_views(ensemble, test, collate, [["audio"]])
+    shown, alone = views.whole_UC, views.patterns[0]
+    np.testing.assert_array_equal(shown, predict_ensemble(ensemble, test, collate)[0])
     with_others = [number for number in range(20) if any(test.present()[name][number] for name in ("text", "image"))]
     assert np.abs(shown - alone)[with_others].max() > 1e-4
     only_sound = [number for number in range(20) if number not in with_others]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from datasets import Audio, Features, Image, List, Value
 from fuseline.errors import DataError, FuselineError
 from fuseline.inputs.boxes import BOXES
 from fuseline.inputs.image import MORE
-from fuseline.records import DataFile, DataManifest, Shard, digest_of, sha256_of
+from fuseline.records import DataFile, DataManifest, Shard, digest_of, files_of, sha256_of
 
 FEATURES = Features(
     {
@@ -187,6 +188,18 @@ def check_file(folder: Path, entry: DataFile, columns: Sequence[str]) -> Path:
             "`git checkout COMMIT -- data.dvc`, then `dvc checkout --force data.dvc`"
         )
     return path
+
+
+def pick_rows(split: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the rows of a prepared split that have these ids, all columns."""
+    wanted, found = pa.array(ids, pa.string()), []
+    for path in files_of(split) if ids else []:
+        file = pq.ParquetFile(path, pre_buffer=False)
+        for group in range(file.num_row_groups):
+            there = pc.is_in(file.read_row_group(group, columns=["id"])["id"], value_set=wanted)
+            if pc.any(there).as_py():
+                found += file.read_row_group(group).filter(there).to_pylist()
+    return found
 
 
 def _batches(

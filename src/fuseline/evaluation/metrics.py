@@ -173,6 +173,18 @@ def gain_of(drawn: Drawn, confidence: float) -> Metrics:
     return found
 
 
+def estimate_mean(values_U: Floats, groups_U: Groups, resamples: int, confidence: float) -> Estimate:
+    """Return the mean over units with its interval.
+
+    Args:
+        groups_U: each unit's group.
+    """
+    names, group_U = np.unique(groups_U, return_inverse=True)
+    sums_G2 = np.stack([np.bincount(group_U, values_U), np.bincount(group_U)], axis=1)
+    draws_R2 = np.concatenate([counts_RG @ sums_G2 for counts_RG in _counts(len(names), resamples, 0)])
+    return intervals.estimate(float(values_U.mean()), draws_R2[:, 0] / draws_R2[:, 1], len(names), confidence)
+
+
 def best_of(systems: Mapping[str, Metrics], metric: str) -> str:
     """Return the name of the system that does best by a metric; of equals, the first by name."""
     return max(sorted(systems), key=lambda name: systems[name][metric].value)

@@ -6,8 +6,9 @@ Shape letters: B batch, W units of a row, U units of all rows (rows themselves, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class Ensemble(nn.Module):
         self.names = list(members)
         self.members = nn.ModuleList(members.values())  # a ModuleDict forbids names such as `train`
         self.combiner = combiner.float()
-        self._owners = find_owners(list(members.values()))
+        self.owners = find_owners(list(members.values()))
 
     @property
     def modalities(self) -> list[str]:
@@ -63,17 +64,22 @@ class Ensemble(nn.Module):
         """What it takes, by name."""
         return inputs_of(self.modalities, self.words, self.several, self.layout)
 
-    def forward(self, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, encoded: Mapping[Owner, Encoded] | None = None, **inputs: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Score every class; inputs as in FusionModel, of all modalities that any member uses.
+
+        Args:
+            encoded: what `encode` gave for the same inputs, whichever of their flags.
 
         Returns:
             probabilities [B, C], logits [B, C], and the members' own probabilities [B, M, C]; where words or labels are
             scored [B, W, C], [B, W, C], [B, W, M, C]; those of words that are not there say nothing.
         """
-        encoded = self._encode_shared(inputs)
+        encoded = self._encode_shared(inputs) if encoded is None else encoded
         logits = [
             member(encoded={name: encoded[at, name] for at, name in own if (at, name) in encoded}, **inputs)["logits"]
-            for member, own in zip(self.members, self._owners, strict=True)
+            for member, own in zip(self.members, self.owners, strict=True)
         ]
         usable_UM = usable(
             [member.config.modalities for member in self.members],  # type: ignore[union-attr, misc]
@@ -92,14 +98,28 @@ class Ensemble(nn.Module):
             return probs, scores, members
         return outputs
 
+    def encode(self, only: Container[str] | None = None, **inputs: Tensor) -> dict[Owner, Encoded]:
+        """Run each encoder once, to ask about the same rows several times.
+
+        With layout, what the texts' encoders give is a matter of the pictures' flags too.
+
+        Args:
+            only: modalities whose encoders run; null runs all.
+        """
+        owners = {owner for own in self.owners for owner in own if only is None or owner[1] in only}
+        return self._encode(owners, inputs)
+
     def _encode_shared(self, inputs: Mapping[str, Tensor]) -> dict[Owner, Encoded]:
         """Run each encoder once that several members have."""
-        counts = Counter(owner for own in self._owners for owner in own)
-        return {
-            (at, name): run_encoder(self.members[at].encoders[name], own_inputs(name, inputs))  # type: ignore[index, arg-type]
-            for (at, name), members in counts.items()
-            if members > 1
-        }
+        counts = Counter(owner for own in self.owners for owner in own)
+        return self._encode([owner for owner, members in counts.items() if members > 1], inputs)
+
+    def _encode(self, owners: Iterable[Owner], inputs: Mapping[str, Tensor]) -> dict[Owner, Encoded]:
+        found = {}
+        for at, name in owners:
+            member: Any = self.members[at]
+            found[at, name] = run_encoder(member.encoders[name], own_inputs(name, member.place(inputs, inputs)))
+        return found
 
 
 def find_owners(members: Sequence[FusionModel]) -> list[list[Owner]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +24,11 @@ from fuseline.stages import entry
 from fuseline.tasks.base import Task, Truth
 from fuseline.training.checkpoints import build_combiner, load_ensemble, load_readers, read_combination
 from fuseline.training.combine import leave_out
+from fuseline.training.disturb import build_disturbances
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.features import encode, encode_words
 from fuseline.training.modalities import build_modalities
-from fuseline.training.predict import count_unseen, predict_ensemble
+from fuseline.training.predict import count_unseen, predict_ensemble, predict_views
 from fuseline.training.pretrained import build_member
 from fuseline.training.probe import fit_probe, probe_probs
 from fuseline.training.trainer import set_up
@@ -58,17 +60,21 @@ class Predicted:
     student_UC: Floats | None
     """None where there is none."""
     patterns: dict[str, Floats]
-    """Per modality: the ensemble when it is given nothing else."""
+    """By modalities, joined by +: the ensemble when it is given nothing else."""
+    disturbed: dict[str, Floats]
+    """Per kind of disturbance: the ensemble on rows that were changed by it."""
 
 
 def main(params: Params) -> None:
-    """build/prepare, train, combine, distill → build/evaluate: evaluation, metrics .json, predictions.parquet."""
+    """Write build/evaluate: evaluation and metrics .json, predictions and patterns .parquet."""
     set_up(params.train)
     combination = read_combination(entry.COMBINE)
     predicted = predict(params, combination)
     evaluation = measure(params, combination, predicted)
     folder = entry.fresh(entry.EVALUATE)
     write_table(to_table(predicted, entry.task_of(params).unit != "row"), folder / "predictions.parquet")
+    by_pattern = {name: by_row(predicted, probs_UC) for name, probs_UC in predicted.patterns.items()}
+    write_table(pa.table({"id": predicted.ids, **by_pattern}), entry.PATTERNS)
     evaluation.write(folder / "evaluation.json")
     write_json(folder / "metrics.json", headline(evaluation))
     metric = evaluation.headline
@@ -94,7 +100,10 @@ def predict(params: Params, combination: Combination) -> Predicted:
     modalities = build_modalities(params.encoders, used, task.words, ensemble.layout)
     read = partial(Examples, modalities=modalities, only=task.wanted(used))
     test = read(entry.PREPARE / "test")
-    ensemble_UC, members_UMC = predict_ensemble(ensemble, test, collate)
+    parts = [shown for shown in subsets(used) if shown != used and set(shown) & set(task.wanted(used))]
+    disturbances = {name: build_disturbances(how, used) for name, how in params.evaluate.robustness.items()}
+    disturbances = {name: changes for name, changes in disturbances.items() if changes}
+    views = predict_views(ensemble, test, collate, parts, list(disturbances.values()))
     texts, targets, settings = test.column("text"), test.column("target"), params.evaluate
     told = task, targets, test.present(), texts, test.column("source"), test.column("meta")
     return Predicted(
@@ -107,12 +116,19 @@ def predict(params: Params, combination: Combination) -> Predicted:
         truth=task.find_truth(test.column("label"), targets, texts),
         unseen=count_unseen(test, collate) if task.words else 0,
         present=test.present(),
-        ensemble_UC=ensemble_UC,
-        members={name: members_UMC[:, index] for index, name in enumerate(combination.weights)},
+        ensemble_UC=views.whole_UC,
+        members={name: views.members_UMC[:, index] for index, name in enumerate(combination.weights)},
         student_UC=None if params.distill is None else _predict_student(params, params.distill.encoders, used),
         before=_predict_before(params, read(entry.PREPARE / "train"), test, collate),
-        patterns={modality: predict_ensemble(ensemble, test, collate, [modality])[0] for modality in task.wanted(used)},
+        patterns=dict(zip(map("+".join, parts), views.patterns, strict=True)),
+        disturbed=dict(zip(disturbances, views.changed, strict=True)),
     )
+
+
+def subsets(modalities: Sequence[Modality]) -> list[list[Modality]]:
+    """Return all choices of one or several modalities."""
+    sizes = range(1, len(modalities) + 1)
+    return [list(chosen) for size in sizes for chosen in combinations(modalities, size)]
 
 
 def _predict_student(params: Params, encoders: Encoders | None, used: Sequence[Modality]) -> Floats:
@@ -164,6 +180,11 @@ def build_encoders(params: Params, task: Task, modality: str) -> FusionModel:
     return build_member(recipe, params.encoders, task, params.train.seed)
 
 
+def by_row(predicted: Predicted, probs_UC: Floats) -> list[Floats]:
+    """Put the probabilities of a row's units in one list."""
+    return [probs.ravel() for probs in predicted.truth.by_row(probs_UC)]
+
+
 def to_table(predicted: Predicted, several: bool) -> pa.Table:
     """Keep what the judge and the parity of the export go by: the probabilities of a row's units in one list.
 
@@ -176,7 +197,7 @@ def to_table(predicted: Predicted, several: bool) -> pa.Table:
         "group": list(predicted.groups_N),
         "shard": predicted.shards,
         "label": truth.by_row(truth.labels_U) if several else truth.labels_U,
-        "probabilities": [probs.ravel() for probs in truth.by_row(predicted.ensemble_UC)],
+        "probabilities": by_row(predicted, predicted.ensemble_UC),
     }
     columns |= {
         f"{slices.COLUMN}{by}": pa.array(names, pa.list_(pa.string())) for by, names in predicted.slices.items()
@@ -235,7 +256,13 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
         ),
         best_single=best_single,
         patterns={
-            modality: estimate_on(predicted.present[modality], probs) for modality, probs in predicted.patterns.items()
+            name: estimate_on(rows, probs)
+            for name, probs in predicted.patterns.items()
+            if (rows := np.all([predicted.present[modality] for modality in name.split("+")], axis=0)).any()
+        },
+        robustness={name: estimate_on(everything, probs_UC) for name, probs_UC in predicted.disturbed.items()},
+        robustness_gain={
+            name: gain_on(everything, probs_UC, predicted.ensemble_UC) for name, probs_UC in predicted.disturbed.items()
         },
         per_class=per_class,
         averages=averages,

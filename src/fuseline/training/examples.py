@@ -105,6 +105,12 @@ class Examples(Dataset[dict[str, Any]]):
             item = None if kept is None else modality.restore(kept)
         return self.changes[name](item, draw) if item is not None and name in self.changes else item
 
+    def changed(self, changes: Mapping[str, Change]) -> Examples:
+        """Return the same rows with the items of some modalities, and no others, changed."""
+        part = copy.copy(self)
+        part.modalities, part.changes = {name: self.modalities[name] for name in changes}, dict(changes)
+        return part
+
     def thin(self, rows: int) -> None:
         """Keep at most `rows` rows, spread evenly."""
         if rows < len(self):
@@ -248,9 +254,9 @@ class Collator:
         """The modalities whose items are brought to one length."""
         return [name for name in self.readers if name not in self.encoded]
 
-    def only(self, modality: str) -> Collator:
-        """Return one that makes the inputs of a single modality, of items that are no vectors."""
-        return Collator({modality: self.readers[modality]}, self.classes, words=self.words)
+    def only(self, *modalities: str) -> Collator:
+        """Return one that makes the inputs of some modalities, of items that are no vectors."""
+        return Collator({name: self.readers[name] for name in modalities}, self.classes, words=self.words)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
         items = {name: [example[name] for example in examples] for name in self.readers}

@@ -1,0 +1,1 @@
+"""Why the ensemble answers as it does, and which labels to look at again."""
