@@ -149,8 +149,8 @@ def test_a_champion_with_its_labels_in_another_order_is_neither_better_nor_worse
 ) -> None:
     settings = config.Evaluate.model_validate(several["evaluate"])
     comparison = compare("v1.0.0", line / "build/export/bundle", line, settings)
-    assert comparison.gain is not None
-    assert {name: gain.value for name, gain in comparison.gain.items()} == dict.fromkeys(METRICS, 0.0)
+    assert comparison.against is not None
+    assert {name: gain.value for name, gain in comparison.against.overall.gain.items()} == dict.fromkeys(METRICS, 0.0)
     ours, theirs = MultiLabel(["a", "b", "d"], [0.2, 0.7, 0.9]), MultiLabel(["c", "b", "a"], [0.1, 0.6, 0.3])
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     task, found = ours.adopt(theirs, probs)

@@ -148,8 +148,8 @@ def test_a_row_without_text_is_refused(line: Path) -> None:
 def test_a_champion_that_answers_alike_is_neither_better_nor_worse(line: Path, tagging: dict[str, Any]) -> None:
     settings = config.Evaluate.model_validate(tagging["evaluate"])
     comparison = compare("v1.0.0", line / "build/export/bundle", line, settings)
-    assert comparison.gain is not None
-    assert {name: gain.value for name, gain in comparison.gain.items()} == dict.fromkeys(METRICS, 0.0)
+    assert comparison.against is not None
+    assert {name: gain.value for name, gain in comparison.against.overall.gain.items()} == dict.fromkeys(METRICS, 0.0)
 
 
 def test_another_scheme_gives_words_other_tags(

@@ -145,7 +145,7 @@ def holm(standing: Sequence[float], confidence: float) -> list[float]:
 
 def power(
     gains: Sequence[Estimate], margin: float, confidence: float | None, interval: float, rows: int,
-    asked: float | None = None,
+    asked: float | None = None, stretches: Sequence[float] = (),
 ) -> Power | None:  # fmt: skip
     """Say what a rule with a margin can tell on these rows, by the normal approximation; None where nothing can.
 
@@ -154,6 +154,7 @@ def power(
         confidence: the rule's; None where the estimate decides.
         interval: coverage of the reported intervals.
         asked: probability with which an equal model is to pass.
+        stretches: of each gain, how many times as far away the rule's bound is as that of Student's t; empty for 1.
     """
     errors = np.array([math.nan if gain.standard_error is None else gain.standard_error for gain in gains])
     if not len(errors) or np.isnan(errors).any():
@@ -161,6 +162,7 @@ def power(
     groups = [gain.groups or 2 for gain in gains]
     levels = holm(list(-errors), confidence) if confidence is not None else [0.5] * len(errors)
     ts = np.array([student(size, level) for size, level in zip(groups, levels, strict=True)])
+    ts = ts * np.array(stretches or 1.0)
 
     def passes(gain: float, times: float = 1.0) -> float:
         return float(np.prod(_reach(gain - margin, errors / math.sqrt(times), ts)))

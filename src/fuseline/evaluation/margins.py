@@ -47,7 +47,8 @@ def answer_margin(rule: Rule, comparison: Comparison | None, accepted: Accepted 
     if rule.confidence is not None and (why := doubt(gain)):
         return refuse(rule, f"how sure the gain is cannot be told: {why}", value=gain.value, interval=gain)
     held = _held_gain(rule, against.overall, gain, rule.confidence)
-    told, rows = _power(rule, [gain], against, against.overall.rows), against.overall.rows
+    rows = against.overall.rows
+    told = _power(rule, [(against.overall, gain)], against, rows)
     if too_weak := _cannot_tell(rule, told, rows):
         return refuse(rule, too_weak, value=gain.value, interval=gain, rows=rows, power=told)
     passed = meets(rule, held)
@@ -98,9 +99,24 @@ def design_effect(compared: Compared, gain: Estimate) -> float:
     return max(1.0, gain.standard_error**2 / singly) if singly and gain.groups != rows else 1.0
 
 
-def _power(rule: Rule, gains: Sequence[Estimate], against: Against, rows: int) -> Power | None:
+def _power(rule: Rule, compared: Sequence[tuple[Compared, Estimate]], against: Against, rows: int) -> Power | None:
+    """Say what the rule can tell of gains on these rows, or in these slices of them."""
     assert rule.margin is not None
-    return power(gains, rule.margin, rule.confidence, against.confidence, rows, rule.power)
+    stretches = [_stretch(rule, each, gain) for each, gain in compared]
+    gains = [gain for _, gain in compared]
+    return power(gains, rule.margin, rule.confidence, against.confidence, rows, rule.power, stretches)
+
+
+def _stretch(rule: Rule, compared: Compared, gain: Estimate) -> float:
+    """Return how many times as wide as Student's t the test's interval of two equal models is."""
+    if rule.test == "bootstrap" or rule.confidence is None or not gain.standard_error or gain.groups is None:
+        return 1.0
+    times, flipped = design_effect(compared, gain), compared.better + compared.worse
+    z = student(gain.groups, rule.confidence)
+    if not z:
+        return 1.0
+    low, _ = tango(flipped / 2 / times, flipped / 2 / times, compared.rows / times, z)
+    return -low / (z * gain.standard_error)
 
 
 def _cannot_tell(rule: Rule, told: Power | None, rows: int) -> str:
@@ -152,7 +168,7 @@ def tell_power(told: Power | None) -> str:
 
 
 def _answer_margin_by_slice(rule: Rule, slices: Slices, against: Against) -> RuleOutcome:
-    parts, small = [], []
+    parts, small, judged = [], [], []
     for name, compared in against.slices.get(slices.by, {}).items():
         gain, problem = _gain(rule, against, compared)
         if gain is None:
@@ -162,8 +178,9 @@ def _answer_margin_by_slice(rule: Rule, slices: Slices, against: Against) -> Rul
         else:
             hold = partial(_held_gain, rule, compared, gain)
             parts.append(Part(name, compared.rows, gain, hold))
+            judged.append((compared, gain))
     rows = sum(part.rows for part in parts)
-    told = _power(rule, [part.estimate for part in parts], against, rows)
+    told = _power(rule, judged, against, rows)
     if parts and (too_weak := _cannot_tell(rule, told, rows)):
         return refuse(rule, too_weak, power=told, rows=rows, slices=small)
     found = answer_parts(rule, slices, parts, small)
