@@ -22,8 +22,8 @@ from fuseline.records import Bundle, RuleOutcome, Verdict
 from fuseline.runtime.predictor import Predictor
 from fuseline.tasks.classification import Classification
 
-SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10, probe_penalty=20.0, probe_steps=300, slices=[], robustness={},
-                    slice_values=20)  # fmt: skip
+SETTINGS = Evaluate(resamples=20, confidence=0.9, probe_rows=10, probe_penalty=20.0, probe_steps=300, slices=[],
+                    slice_values=20, robustness={})  # fmt: skip
 TRUTH = [0, 1, 2] * 3
 KNOWN = ["shard-00000-a.parquet"]
 

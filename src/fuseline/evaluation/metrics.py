@@ -111,16 +111,26 @@ class Drawn:
 def draw(systems: Sequence[Scored], groups_N: Groups, resamples: int, seed: int = 0) -> Drawn:
     """Score systems on bootstrap resamples of their common rows; the same seed and groups draw the same rows."""
     names, group_N = np.unique(groups_N, return_inverse=True)
-    pools = min(len(names), POOLS)
-    pool_N = group_N if pools == len(names) else np.random.default_rng(seed).permutation(len(names))[group_N] % pools
+    pool_N, pools = _pool(group_N, len(names), seed)
     pooled = [system.pool(pool_N, pools) for system in systems]
     parts = [[each.metrics(counts_RG) for each in pooled] for counts_RG in _counts(pools, resamples, seed)]
-    draws = [
-        {name: np.concatenate([part[name] for part in of_one]) for name in of_one[0]}
-        for of_one in zip(*parts, strict=True)
-    ]
-    rarest = _count_rarest(systems[0].summands["support"], group_N)
-    return Drawn([each.score() for each in pooled], draws, len(names), rarest)
+    return Drawn(
+        values=[each.score() for each in pooled],
+        draws=[_join(of_one) for of_one in zip(*parts, strict=True)],
+        groups=len(names),
+        rarest=_count_rarest(systems[0].summands["support"], group_N),
+    )
+
+
+def _pool(group_N: Ints, groups: int, seed: int) -> tuple[Ints, int]:
+    """Return the pool of each row, and how many there are."""
+    if groups <= POOLS:
+        return group_N, groups
+    return np.random.default_rng(seed).permutation(groups)[group_N] % POOLS, POOLS
+
+
+def _join(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _count_rarest(support_NL: Floats, group_N: Ints) -> int:
@@ -180,8 +190,9 @@ def estimate_mean(values_U: Floats, groups_U: Groups, resamples: int, confidence
         groups_U: each unit's group.
     """
     names, group_U = np.unique(groups_U, return_inverse=True)
-    sums_G2 = np.stack([np.bincount(group_U, values_U), np.bincount(group_U)], axis=1)
-    draws_R2 = np.concatenate([counts_RG @ sums_G2 for counts_RG in _counts(len(names), resamples, 0)])
+    pool_U, pools = _pool(group_U, len(names), seed=0)
+    sums_G2 = np.stack([np.bincount(pool_U, values_U), np.bincount(pool_U)], axis=1)
+    draws_R2 = np.concatenate([counts_RG @ sums_G2 for counts_RG in _counts(pools, resamples, 0)])
     return intervals.estimate(float(values_U.mean()), draws_R2[:, 0] / draws_R2[:, 1], len(names), confidence)
 
 
