@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fuseline.config import Evaluate, Params, Rule, load
 from fuseline.data.drift import find_drift
+from fuseline.data.shards import pick_rows
 from fuseline.errors import BundleError, LineageError
 from fuseline.evaluation import slices
 from fuseline.evaluation.against import Answered, Rows, set_against
@@ -33,6 +34,7 @@ from fuseline.records import (
     Bundle,
     DataManifest,
     Evaluation,
+    Explanation,
     History,
     Leakage,
     Parity,
@@ -44,6 +46,11 @@ from fuseline.records import (
 from fuseline.report.page import Story, render
 from fuseline.runtime.predictor import Predictor
 from fuseline.runtime.rows import read_parquet
+
+COPIED = ("evaluate/evaluation.json", "explain/explanation.json", "benchmark/benchmark.json", "export/parity.json",
+          "prepare/leakage.json")  # fmt: skip
+REVIEW = "review"
+"""Folder of the examples to look at again: kept with a run's evidence, and left out of what is published."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +238,7 @@ def write_evidence(
     workspace: Workspace, evidence: Evidence, verdict: Verdict, version: str | None, lineage: dict[str, str],
     comparison: Comparison | None,
 ) -> None:  # fmt: skip
-    """Write verdict, evaluation, benchmark, parity, leakage, against and forgetting .json, and report.html.
+    """Write the records that the verdict goes by, verdict, against and forgetting .json, and report.html.
 
     Args:
         version: what the bundle will be registered as, None if it was refused.
@@ -245,14 +252,20 @@ def write_evidence(
         forgetting.write(folder / "forgetting.json")
     if against is not None:
         against.write(folder / "against.json")
-    for name in ("evaluate/evaluation.json", "benchmark/benchmark.json", "export/parity.json", "prepare/leakage.json"):
+    for name in COPIED:
         shutil.copy(clone / "build" / name, folder)
+    shutil.copytree(clone / "build" / "explain" / REVIEW, folder / REVIEW, dirs_exist_ok=True)
+    explanation = Explanation.read(clone / "build" / "explain" / "explanation.json")
+    named = {error.id for error in explanation.errors}
+    if against is not None:
+        named |= {flip.id for flips in (against.better, against.worse) for flip in flips.shown}
+    rows = {row["id"]: row for row in pick_rows(clone / "build" / "prepare" / "test", sorted(named))}
     story = Story(
         name=evidence.params.publish.name, version=version, run=workspace.run,
         created=datetime.now(UTC).isoformat(timespec="seconds"), verdict=verdict,
         evaluation=evidence.evaluation, benchmark=evidence.benchmark, parity=evidence.parity,
         validation=evidence.validation, preparation=evidence.preparation, leakage=evidence.leakage,
-        manifest=evidence.manifest, forgetting=forgetting,
+        manifest=evidence.manifest, forgetting=forgetting, against=against, explanation=explanation, rows=rows,
         origins={name: h.origin for name, h in evidence.histories.items() if h.origin is not None},
         histories={name: [epoch.model_dump() for epoch in h.epochs] for name, h in evidence.histories.items()},
         lineage=lineage | environment(clone) | {"onnxruntime": evidence.benchmark.onnxruntime},

@@ -10,25 +10,38 @@ import pytest
 
 from fuseline.records import (
     Across,
+    Against,
     Alike,
     Benchmark,
     ClassRow,
+    Compared,
     DataManifest,
+    Doubt,
     Estimate,
     Evaluation,
     Excluded,
     Exclusion,
     Expectation,
+    Explained,
+    Explanation,
+    Flip,
+    Flips,
     Latency,
     Leakage,
+    Marked,
     Metrics,
     Parity,
+    Power,
     Preparation,
     RuleOutcome,
+    Seen,
+    Slice,
     Validation,
     Verdict,
+    Versus,
 )
 from fuseline.report.page import Story
+from tests.conftest import paint
 
 LABELS = ["activities", "animals", "flags", "food", "objects", "people", "symbols", "travel"]
 GATE = [
@@ -101,6 +114,9 @@ def evaluation(labels: list[str]) -> Evaluation:
         weights={"text": 0.31, "image": 0.22, "fused": 0.47},
         temperature=1.183,
         contributions={name: gains(0.01 * number) for number, name in enumerate(members)},
+        robustness={"blurred": metrics(0.84)},
+        robustness_gain={"blurred": gains(-0.031)},
+        slices={"label": {label: Slice(rows=40, ensemble=metrics(0.8)) for label in labels}},
         disagreement={one: {other: 0.21 for other in members if other != one} for one in members},
     )  # fmt: skip
 
@@ -125,6 +141,62 @@ def leakage() -> Leakage:
     held = Exclusion(rows=1, examples=[Excluded(id="e9", why="its family ties rows together")])
     return Leakage(duplicates=12, joined=5, largest_family=3, across={"same text": Across(rows=3, examples=alike)},
                    held_out={"between": held})  # fmt: skip
+
+
+def compared(value: float) -> Compared:
+    """Invent a comparison that the challenger wins."""
+    sides = [{name: one.value for name, one in metrics(side).items()} for side in (value - 0.02, value)]
+    return Compared(rows=301, units=301, better=9, worse=3, champion=sides[0], challenger=sides[1], gain=gains(0.02))
+
+
+def against(labels: list[str]) -> Against:
+    """Invent what became better and what became worse."""
+
+    def flip(number: int, right: bool) -> Flip:
+        answers = (labels[0], labels[-1]) if right else (labels[-1], labels[0])
+        return Flip(
+            id=f"e{number}",
+            unit=None,
+            true=labels[-1],
+            champion=answers[0],
+            champion_probability=0.61,
+            challenger=answers[1],
+            challenger_probability=0.74,
+        )
+
+    versus = {
+        label: {"f1": Versus(rows=40, champion=0.8, challenger=0.75 + 0.02 * n)} for n, label in enumerate(labels)
+    }
+    return Against(
+        champion="v1.1.0", metric="accuracy", confidence=0.95, overall=compared(0.871),
+        power=Power(standard_error=0.014, visible=0.039, equal_passes=0.8, worse=0.08, worse_passes=0.0),
+        per_class=versus, slices={"label": {label: compared(0.8) for label in labels}},
+        better=Flips(count=9, shown=[flip(1, True), flip(2, True)]), worse=Flips(count=1, shown=[flip(3, False)]),
+    )  # fmt: skip
+
+
+def explanation(labels: list[str]) -> Explanation:
+    """Invent what answers rest on."""
+    error = Explained(
+        id="e3", unit=None, label=labels[-1], predicted=labels[0], probability=0.9, label_probability=0.05,
+        modalities={"text": 0.6, "image": 0.1}, chance=0.2, words=[Marked(start=0, end=4, share=0.7),
+        Marked(start=5, end=9, share=-0.2)], pictures=[[[0.1, -0.4], [0.0, 0.2]]],
+    )  # fmt: skip
+    doubt = Doubt(id="e3", split="test", label=labels[-1], answer={"label": labels[0]}, probability=0.9, margin=-0.85)
+    return Explanation(
+        rows=301, chance={"accuracy": 0.2, "nll": 2.0}, modalities={"text": gains(0.4), "image": gains(0.2)},
+        by_class={label: {"text": 0.3, "image": 0.2} for label in labels}, errors=[error], doubts=[doubt],
+        seen=Seen(side=40, shorter=None),
+    )  # fmt: skip
+
+
+def rows() -> dict[str, dict[str, Any]]:
+    """Invent the rows that are shown: one without a text, one without a picture."""
+    picture = {"bytes": paint(), "path": None}
+    return {
+        "e1": {"id": "e1", "text": None, "image": picture}, "e2": {"id": "e2", "text": "a late bus", "image": None},
+        "e3": {"id": "e3", "text": "some more words", "image": picture},
+    }  # fmt: skip
 
 
 def history(epochs: int) -> list[dict[str, float]]:
@@ -158,6 +230,9 @@ def tell(labels: list[str] | None = None, **changes: Any) -> Story:
                                    labels=dict.fromkeys(("test", "train", "val"), counts)),
         "leakage": leakage(),
         "manifest": DataManifest(name="made up", task="classification", labels=names, rows=3112, shards=[]),
+        "against": against(names),
+        "explanation": explanation(names),
+        "rows": rows(),
         "histories": {"text": history(9), "image": history(24), "fused": history(12)},
         "lineage": {"data revision": "9f2c1e7ab04d", "code revision": "41d00c7 (clean)",
                     "params": "sha256 " + "5ce0a1b2" * 8, "python": "3.11.9", "torch": "2.15.0"},

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fuseline.records import Beside, Estimate, Evaluation, Forgetting, Origin, RuleOutcome, Verdict, Versus
-from fuseline.report import heat, numbers, svg
+from fuseline.report import heat, numbers, svg, tables
 from fuseline.report.page import Story, render, tiles
 
 HOSTILE = [
@@ -112,8 +112,8 @@ def test_nothing_is_fetched_and_nothing_is_run(story: Tell) -> None:
     page = Page(text)
     links = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("href", "src")]
     assert links
-    assert all(value and value.startswith("#") for value in links)
-    assert not re.search(r"url\(|@import|<script|<link|<img|<iframe", text)
+    assert all(value and value.startswith(("#", "data:image/webp;base64,")) for value in links)
+    assert not re.search(r"url\(|@import|<script|<link|<iframe", text)
     assert "default-src 'none'" in text
 
 
@@ -133,7 +133,7 @@ def test_every_table_has_a_caption_and_every_heading_a_scope(story: Tell) -> Non
 def test_every_chart_is_an_image_with_a_title_and_a_description(story: Tell) -> None:
     text = render(story())
     charts = re.findall(r'<svg role="img".*?><title>(.+?)</title><desc>(.+?)</desc>', text)
-    assert len(charts) == 6
+    assert len(charts) == 7
 
 
 def test_a_rule_without_a_number_shows_a_dash(story: Tell, gate: list[RuleOutcome]) -> None:
@@ -308,3 +308,62 @@ def test_members_that_may_start_warm_say_where_their_weights_come_from(story: Ca
     page = render(dataclasses.replace(story(["cat", "dog"]), origins={"text": origin}))
     for cell in ("Where training began", "goes on from champion v1.4.0", "180 of 900"):
         assert cell in page
+
+
+def test_what_flipped_is_shown_with_both_answers_its_text_and_its_picture(story: Tell) -> None:
+    page = Page(render(story()))
+    cases = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert all((attributes["src"] or "").startswith("data:image/webp;base64,") for attributes in cases)
+    assert len(cases) == 3  # e1 and e3 flipped, e3 is explained; e2 has no picture
+    assert {"travel, 0.740", "activities, 0.610", "a late bus"} <= set(page.texts)
+    assert "Wrong before, right now: 9" in page.texts
+    assert "The 2 that are answered most confidently now." in page.texts
+
+
+def test_rows_that_are_not_at_hand_are_left_out(story: Tell) -> None:
+    page = Page(render(story(rows={})))
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert page.texts.count("There are none to show.") == 3
+
+
+def test_a_run_without_champion_and_explanation_says_so(story: Tell) -> None:
+    page = Page(render(story(against=None, explanation=None, rows={})))
+    assert "Nothing was explained." in page.texts
+    assert page.texts.count("There is no champion that could be asked about the same rows.") == 2
+
+
+def test_words_and_cells_are_shaded_by_what_they_speak_for(story: Tell) -> None:
+    page = Page(render(story()))
+    marks = [(attributes["class"], attributes["style"]) for tag, attributes in page.tags if tag == "mark"][2:]
+    assert marks == [("for", "--share: 1.00"), ("against", "--share: 0.29")]
+    cells = [attributes for tag, attributes in page.tags if tag == "rect" and attributes["class"] in ("for", "against")]
+    assert [(cell["class"], cell["x"], cell["y"]) for cell in cells] == [
+        ("for", "0", "0"), ("against", "1", "0"), ("for", "1", "1"),
+    ]  # fmt: skip
+    assert {"0.200 by chance, text +0.600, image +0.100"} <= set(page.texts)
+
+
+def test_long_texts_are_cut_and_hostile_ones_escaped(story: Tell) -> None:
+    long = {"id": "e2", "text": "<b>" + "word " * 500, "image": None}
+    page = Page(render(story(rows={"e2": long})))
+    (shown,) = [text for text in page.texts if text.startswith("<b>word")]
+    assert len(shown) == 401
+    assert shown.endswith("…")
+    assert "b" not in {tag for tag, _ in page.tags}
+
+
+def test_slices_stand_beside_the_champion_s(story: Tell) -> None:
+    told = story()
+    (table,) = tables.slices(told.evaluation, "ensemble", told.against)
+    assert [name for name, _ in table.columns][-3:] == ["Champion v1.1.0", "Gain", "95 % interval"]
+    assert table.rows[0][:3] == ["activities", "40", "0.800"]
+    (alone,) = tables.slices(told.evaluation, "ensemble", None)
+    assert len(alone.columns) == 4
+    one = told.evaluation.model_copy(update={"slices": {"source": {"x": told.evaluation.slices["label"]["animals"]}}})
+    assert tables.slices(one, "ensemble", None) == []
+
+
+def test_the_greatest_losses_come_first(story: Tell) -> None:
+    table = tables.per_class(story().against)  # type: ignore[arg-type]
+    assert [row[0] for row in table.rows][:2] == ["activities", "animals"]
+    assert table.rows[0][-1] == "−0.050"

@@ -37,10 +37,10 @@ def conclude(workspace: Workspace, name: str, verdict: Verdict, version: str | N
 
 
 def assemble(bundle: Path, evidence: Path, target: Path) -> Path:
-    """Copy bundle and evidence to one folder: what is published."""
+    """Copy bundle and evidence, but for the examples to look at again, to one folder: what is published."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(bundle, target)
-    shutil.copytree(evidence, target / "evidence")
+    shutil.copytree(evidence, target / "evidence", ignore=shutil.ignore_patterns("review"))
     return target
 
 

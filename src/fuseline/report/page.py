@@ -10,10 +10,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fuseline.records import (
+    Against,
     Benchmark,
     DataManifest,
     Estimate,
     Evaluation,
+    Explanation,
     Forgetting,
     Leakage,
     Origin,
@@ -22,7 +24,8 @@ from fuseline.records import (
     Validation,
     Verdict,
 )
-from fuseline.report import charts, heat, leaks, numbers, tables
+from fuseline.report import cases, charts, heat, leaks, numbers, tables
+from fuseline.report.cases import Row
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class Story:
     """Label to value: revisions, parameters, versions."""
     forgetting: Forgetting | None = None
     """None where there is no champion to compare with."""
+    against: Against | None = None
+    """None where there is no champion that can be asked the same."""
+    explanation: Explanation | None = None
+    """None where nothing was explained."""
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    """Prepared rows by id: those that the page shows of flips and errors."""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     """Where the members that may start warm come from."""
 
@@ -66,6 +75,7 @@ class Tile:
 def render(story: Story) -> str:
     """Return the page as a whole HTML document."""
     template = environment().get_template("page.html.j2")
+    seen = story.explanation.seen if story.explanation else None
     return template.render(
         story=story,
         sentence=explain(story),
@@ -75,6 +85,9 @@ def render(story: Story) -> str:
         heat=_heat(story.evaluation),
         conditions=_conditions(story.benchmark),
         parity=_parity(story.parity),
+        better=cases.flipped(story.against.better.shown, story.rows, seen) if story.against else [],
+        worse=cases.flipped(story.against.worse.shown, story.rows, seen) if story.against else [],
+        errors=cases.explained(story.explanation.errors, story.rows, seen) if story.explanation else [],
         charts=charts,
         headline=numbers.name(story.evaluation.headline),
         capitalize=capitalize,
@@ -136,7 +149,12 @@ def tiles(story: Story) -> list[Tile]:
         _fusion_tile(evaluation, span) if system == "ensemble" else _student_tile(evaluation, span),
     ]
     chosen += [
-        Tile("Gain over champion", numbers.gain(rule.gain.value), rule.why, f"in {rule.metric.rpartition('.')[2]}")
+        Tile(
+            "Gain over champion",
+            numbers.gain(rule.gain.value),
+            f"{span} {numbers.interval(rule.gain, signed=True)}",
+            f"in {numbers.name(rule.metric.rpartition('.')[2])}, over {story.verdict.champion}",
+        )
         for rule in story.verdict.rules
         if rule.gain is not None
     ]

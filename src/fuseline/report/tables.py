@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fuseline.records import (
+    Against,
     Benchmark,
     Beside,
     ClassRow,
     Estimate,
     Evaluation,
+    Explanation,
     Forgetting,
     Metrics,
     Origin,
     Preparation,
     RuleOutcome,
+    Slice,
+    System,
     Validation,
     Verdict,
     Versus,
@@ -31,6 +35,7 @@ METRICS = {"map": "mAP", "f1": "F1", "precision": "Precision", "recall": "Recall
 """What is shown, in this order, of the metrics that the task has; its headline metric is the first of them."""
 SPLITS = ("train", "val", "test")
 MOST_PAIRS = 15
+MOST_DOUBTS = 20
 
 
 @dataclass(frozen=True)
@@ -222,6 +227,147 @@ def patterns(evaluation: Evaluation) -> Table:
     """Show the ensemble by which modalities it is given."""
     rows = [[name, *_metric_cells(evaluation, metrics)] for name, metrics in evaluation.patterns.items()]
     return Table("The ensemble by available modalities", (("Given", "text"), *_metric_columns(evaluation)), rows)
+
+
+def robustness(evaluation: Evaluation) -> Table:
+    """Show what the ensemble loses on disturbed rows."""
+    metric, span = evaluation.headline, _interval_name(evaluation)
+    rows = [
+        [
+            name,
+            *_value_and_interval(metrics[metric]),
+            *_value_and_interval(evaluation.robustness_gain[name][metric], signed=True),
+        ]
+        for name, metrics in evaluation.robustness.items()
+    ]
+    return Table(
+        "The ensemble on disturbed test rows",
+        (("Rows", "text"), (METRICS[metric], "number"), (span, "number"), ("Difference", "number"), (span, "number")),
+        rows,
+    )
+
+
+def slices(evaluation: Evaluation, system: System, against: Against | None) -> list[Table]:
+    """Show each cut of the test rows in more than one part, and beside it the champion where there is one."""
+    cuts = {by: cut for by, cut in evaluation.slices.items() if len(cut) > 1}
+    return [_slice(by, cut, evaluation, system, against) for by, cut in cuts.items()]
+
+
+def _slice(by: str, cut: Mapping[str, Slice], evaluation: Evaluation, system: System, against: Against | None) -> Table:
+    metric, span = evaluation.headline, _interval_name(evaluation)
+    compared = {} if against is None else against.slices.get(by, {})
+    rows = []
+    for name, part in cut.items():
+        reached, versus = part.student if system == "student" else part.ensemble, compared.get(name)
+        champion = [] if not compared else [numbers.metric(versus.champion.get(metric) if versus else None)]
+        gain = [] if not compared else _value_and_interval(versus.gain.get(metric) if versus else None, signed=True)
+        rows.append([name, f"{part.rows:,}", *_value_and_interval((reached or {}).get(metric)), *champion, *gain])
+    columns: list[Column] = [("Slice", "text"), ("Rows", "number"), (METRICS[metric], "number"), (span, "number")]
+    if compared and against is not None:
+        columns += [(f"Champion {against.champion}", "number"), ("Gain", "number"), (span, "number")]
+    return Table(f"By {by.removeprefix('meta.')}", columns, rows)
+
+
+def overall(against: Against) -> Table:
+    """Set champion and challenger side by side, metric by metric."""
+    found, span = against.overall, f"{100 * against.confidence:g} % interval"
+    rows = [
+        [
+            METRICS[key],
+            numbers.metric(found.champion.get(key)),
+            numbers.metric(found.challenger.get(key)),
+            *_value_and_interval(found.gain.get(key), signed=True),
+        ]
+        for key in METRICS
+        if key in found.challenger
+    ]
+    return Table(
+        f"Champion {against.champion} and challenger on the same {found.rows:,} test rows",
+        (
+            ("Metric", "text"),
+            ("Champion", "number"),
+            ("Challenger", "number"),
+            ("Better by", "number"),
+            (span, "number"),
+        ),
+        rows,
+    )
+
+
+def per_class(against: Against) -> Table:
+    """Set champion and challenger side by side, class by class, those that lost most first."""
+    rows = sorted(
+        ((label, found["f1"]) for label, found in against.per_class.items() if "f1" in found),
+        key=lambda row: row[1].challenger - row[1].champion,
+    )
+    return Table(
+        "F1 class by class, the greatest losses first",
+        (
+            ("Class", "text"), ("Rows", "number"), (f"Champion {against.champion}", "number"), ("Now", "number"),
+            ("Difference", "number"),
+        ),
+        [[label, *_versus(found)] for label, found in rows],
+    )  # fmt: skip
+
+
+def shares(found: Explanation, confidence: float) -> Table:
+    """Show what each modality adds, from nothing in sight to all."""
+    span = f"{100 * confidence:g} % interval"
+    rows = [
+        [
+            "nothing in sight",
+            numbers.metric(found.chance["accuracy"]),
+            numbers.DASH,
+            numbers.metric(found.chance["nll"]),
+            numbers.DASH,
+        ]
+    ]
+    for name, metrics in found.modalities.items():
+        cells = [_value_and_interval(metrics[key], signed=True) for key in ("accuracy", "nll")]
+        rows.append([name, *cells[0], *cells[1]])
+    return Table(
+        "What each modality adds, averaged over all orders in which they could be shown",
+        (("Shown", "text"), ("Accuracy", "number"), (span, "number"), ("NLL ↓", "number"), (span, "number")),
+        rows,
+    )
+
+
+def shares_by_class(found: Explanation) -> Table:
+    """Show what each modality adds to the probability of the true class."""
+    names = list(found.modalities)
+    rows = [[label, *(numbers.gain(shares[name]) for name in names)] for label, shares in found.by_class.items()]
+    return Table(
+        "What each modality adds to the probability of the true class",
+        (("Class", "text"), *((name, "number") for name in names)),
+        rows,
+    )
+
+
+def doubts(found: Explanation) -> Table:
+    """List the labels that are most in doubt."""
+    rows = [
+        [doubt.id, doubt.split, doubt.label, _tell(doubt.answer), numbers.metric(doubt.probability)]
+        for doubt in found.doubts[:MOST_DOUBTS]
+    ]
+    return Table(
+        "Labels that may be wrong, the most doubtful first",
+        (
+            ("Example", "text"),
+            ("Split", "text"),
+            ("Label", "text"),
+            ("The ensemble says", "text"),
+            ("Sure by", "number"),
+        ),
+        rows,
+    )
+
+
+def _tell(answer: Mapping[str, Any]) -> str:
+    if "label" in answer:
+        return str(answer["label"])
+    if "labels" in answer:
+        return ", ".join(answer["labels"]) or numbers.DASH
+    return ", ".join(f"{entity['text']} ({entity['label']})" for entity in answer["entities"]) or numbers.DASH
 
 
 def forgetting(found: Forgetting) -> Table:
