@@ -1149,10 +1149,11 @@ class Rule(Section):
     """Largest allowed difference between any two slices."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
     """The bound of the one-sided interval with this coverage must meet the rule; null asks the estimate alone. With a
-    margin this is a test of non-inferiority."""
+    margin this is a test of non-inferiority. It refuses where the test rows are of fewer than 20 groups, or where one
+    of the labels that a metric is a mean over is in fewer than 10."""
     test: Literal["bootstrap", "mcnemar"] = "bootstrap"
     """Of a margin with a confidence. mcnemar: Tango's score interval of the difference of paired shares, which at a
-    margin of 0 is McNemar's test; for the accuracy of a classification."""
+    margin of 0 is McNemar's test, and keeps its level better on few rows; for the accuracy of a classification."""
     power: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Of a margin: probability with which a model as good as the champion has to pass; where the test split is too
     small for that, the rule refuses, as it could not tell."""

@@ -600,7 +600,7 @@ class SliceAnswer(Record):
     rows: int
     answer: Answer | Literal["too small"]
     estimate: Estimate | None
-    """Of the metric, or with a margin of the gain; the interval's coverage is that of the rule's."""
+    """Of the metric, or with a margin of the gain; the interval's coverage is evaluate.confidence."""
     held: float | None
     """What was held against the bound: the estimate, or the one-sided bound at the confidence of this slice."""
     confidence: float | None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from fuseline.config import Rule, Slices
 from fuseline.evaluation.answers import TOLERANCE, meets, one_sided, outcome, percent, refuse, wave_through
@@ -38,36 +39,39 @@ def answer_margin(rule: Rule, comparison: Comparison | None, accepted: Accepted 
         return wave_through(rule)
     if comparison.why_not or comparison.against is None:
         return _answer_incomparable(rule, comparison, accepted)
-    against = comparison.against
     if rule.slice is not None:
-        return _answer_margin_by_slice(rule, rule.slice, against)
-    gain, problem = _gain(rule, against, against.overall)
-    if gain is None:
-        return refuse(rule, problem)
-    if rule.confidence is not None and (why := doubt(gain)):
-        return refuse(rule, f"how sure the gain is cannot be told: {why}", value=gain.value, interval=gain)
-    held = _held_gain(rule, against.overall, gain, rule.confidence)
-    rows = against.overall.rows
-    told = _power(rule, [(against.overall, gain)], against, rows)
-    if too_weak := _cannot_tell(rule, told, rows):
-        return refuse(rule, too_weak, value=gain.value, interval=gain, rows=rows, power=told)
-    passed = meets(rule, held)
-    return outcome(
-        rule, "passed" if passed else "failed", _tell_gain(rule, gain, held, against, passed, told), value=gain.value,
-        held=None if rule.confidence is None else held, interval=gain, rows=rows, power=told,
-    ).model_copy(update={"gain": gain})  # fmt: skip
+        return _answer_by_slice(rule, rule.slice, comparison.against)
+    return _answer_overall(rule, comparison.against)
 
 
 def _answer_incomparable(rule: Rule, comparison: Comparison, accepted: Accepted | None) -> RuleOutcome:
-    told = f"champion {comparison.version} {comparison.why_not}, so it cannot be compared; "
-    if accepted:
-        told += f"{accepted.by} accepted that: {accepted.reason}"
-    else:
-        told += f"to publish all the same, record who decides so and why as publish.accept_incomparable, for champion {comparison.version}"  # noqa: E501
-    return outcome(rule, "incomparable", told).model_copy(update={"passed": accepted is not None})
+    decision = f"{accepted.by} accepted that: {accepted.reason}" if accepted else (
+        "to publish all the same, record who decides so and why as publish.accept_incomparable, for champion "
+        f"{comparison.version}"
+    )  # fmt: skip
+    why = f"champion {comparison.version} {comparison.why_not}, so it cannot be compared; {decision}"
+    return outcome(rule, "incomparable", why).model_copy(update={"passed": accepted is not None})
 
 
-def _gain(rule: Rule, against: Against, compared: Compared) -> tuple[Estimate | None, str]:
+def _answer_overall(rule: Rule, against: Against) -> RuleOutcome:
+    compared = against.overall
+    gain, problem = _gain(rule, compared)
+    if gain is None:
+        return refuse(rule, problem)
+    found: dict[str, Any] = {"value": gain.value, "interval": gain, "rows": compared.rows, "gain": gain}
+    if rule.confidence is not None and (why := doubt(gain)):
+        return refuse(rule, f"how sure the gain is cannot be told: {why}", **found)
+    found["power"] = _power(rule, [(compared, gain)], against)
+    if why := _cannot_tell(rule, found["power"], compared.rows):
+        return refuse(rule, why, **found)
+    held = _held_gain(rule, compared, gain, rule.confidence)
+    passed = meets(rule, held)
+    why = _tell_gain(rule, gain, held, against, passed) + tell_power(found["power"])
+    held_apart = None if rule.confidence is None else held
+    return outcome(rule, "passed" if passed else "failed", why, held=held_apart, **found)
+
+
+def _gain(rule: Rule, compared: Compared) -> tuple[Estimate | None, str]:
     metric = rule.metric.rpartition(".")[2]
     gain = compared.gain.get(metric)
     if gain is None or not math.isfinite(gain.value):
@@ -99,11 +103,11 @@ def design_effect(compared: Compared, gain: Estimate) -> float:
     return max(1.0, gain.standard_error**2 / singly) if singly and gain.groups != rows else 1.0
 
 
-def _power(rule: Rule, compared: Sequence[tuple[Compared, Estimate]], against: Against, rows: int) -> Power | None:
+def _power(rule: Rule, compared: Sequence[tuple[Compared, Estimate]], against: Against) -> Power | None:
     """Say what the rule can tell of gains on these rows, or in these slices of them."""
     assert rule.margin is not None
     stretches = [_stretch(rule, each, gain) for each, gain in compared]
-    gains = [gain for _, gain in compared]
+    gains, rows = [gain for _, gain in compared], sum(each.rows for each, _ in compared)
     return power(gains, rule.margin, rule.confidence, against.confidence, rows, rule.power, stretches)
 
 
@@ -134,14 +138,12 @@ def _cannot_tell(rule: Rule, told: Power | None, rows: int) -> str:
     )
 
 
-def _tell_gain(
-    rule: Rule, gain: Estimate, held: float, against: Against, passed: bool, told: Power | None
-) -> str:  # fmt: skip
+def _tell_gain(rule: Rule, gain: Estimate, held: float, against: Against, passed: bool) -> str:
     short = f"{'at least' if passed else 'below'} {rule.margin:+g}"
     found = f"gain over champion {against.champion} is {gain.value:+.4f}{gain.brackets('+.4f')}"
     if rule.confidence is not None:
         found += f", at least {held:+.4f} at {percent(rule.confidence)}"
-    return f"{found}, {short}{_tell_test(rule, against)}{tell_power(told)}"
+    return f"{found}, {short}{_tell_test(rule, against)}"
 
 
 def _tell_test(rule: Rule, against: Against) -> str:
@@ -167,21 +169,21 @@ def tell_power(told: Power | None) -> str:
     )
 
 
-def _answer_margin_by_slice(rule: Rule, slices: Slices, against: Against) -> RuleOutcome:
-    parts, small, judged = [], [], []
+def _answer_by_slice(rule: Rule, slices: Slices, against: Against) -> RuleOutcome:
+    gains: dict[str, tuple[Compared, Estimate]] = {}
     for name, compared in against.slices.get(slices.by, {}).items():
-        gain, problem = _gain(rule, against, compared)
+        gain, problem = _gain(rule, compared)
         if gain is None:
             return refuse(rule, f"slice {name}: {problem}")
-        if compared.rows < slices.min_rows:
-            small.append(too_small(name, compared.rows, gain))
-        else:
-            hold = partial(_held_gain, rule, compared, gain)
-            parts.append(Part(name, compared.rows, gain, hold))
-            judged.append((compared, gain))
-    rows = sum(part.rows for part in parts)
-    told = _power(rule, judged, against, rows)
-    if parts and (too_weak := _cannot_tell(rule, told, rows)):
-        return refuse(rule, too_weak, power=told, rows=rows, slices=small)
+        gains[name] = compared, gain
+    large = {name: each for name, each in gains.items() if each[0].rows >= slices.min_rows}
+    small = [too_small(name, each.rows, gain) for name, (each, gain) in gains.items() if name not in large]
+    told, rows = _power(rule, list(large.values()), against), sum(each.rows for each, _ in large.values())
+    if large and (why := _cannot_tell(rule, told, rows)):
+        return refuse(rule, why, power=told, rows=rows, slices=small)
+    parts = [
+        Part(name, compared.rows, gain, partial(_held_gain, rule, compared, gain))
+        for name, (compared, gain) in large.items()
+    ]
     found = answer_parts(rule, slices, parts, small)
-    return found.model_copy(update={"power": told, "why": f"{found.why}{tell_power(told) if parts else ''}"})
+    return found.model_copy(update={"power": told, "why": f"{found.why}{tell_power(told)}"})

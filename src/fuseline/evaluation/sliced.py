@@ -71,30 +71,31 @@ def answer_parts(rule: Rule, slices: Slices, parts: list[Part], small: list[Slic
         return refuse(rule, none_is_large(slices, small), slices=small)
     if why := _doubt(rule, parts):
         return refuse(rule, why, slices=small)
+    answers = _answer_each(rule, parts)
+    worst = min(answers, key=lambda one: (_distance(rule, one.held), one.slice))
+    assert worst.estimate is not None
+    passed = all(one.answer == "passed" for one in answers)
+    return outcome(
+        rule, "passed" if passed else "failed", _tell_parts(rule, slices, worst, answers, small),
+        value=worst.estimate.value, held=None if rule.confidence is None else worst.held, interval=worst.estimate,
+        rows=worst.rows, worst=worst.slice, slices=answers + small,
+    )  # fmt: skip
+
+
+def _answer_each(rule: Rule, parts: Sequence[Part]) -> list[SliceAnswer]:
+    """Answer slice by slice; with a confidence what is less clear than one that failed fails too (Holm)."""
     standing = [_standing(rule, part.estimate) for part in parts]
-    levels: Sequence[float | None] = [None] * len(parts)
-    if rule.confidence is not None:
-        levels = holm(standing, rule.confidence)
+    levels = [None] * len(parts) if rule.confidence is None else holm(standing, rule.confidence)
     answers: dict[str, SliceAnswer] = {}
     failed = False
-    for at in sorted(range(len(parts)), key=lambda at: -standing[at]):
-        part, level = parts[at], levels[at]
+    for _, part, level in sorted(zip(standing, parts, levels, strict=True), key=lambda one: -one[0]):
         held = part.hold(level)
-        failed |= not meets(rule, held)  # Holm: what is less clear than one that failed fails too
-        fails = failed if rule.confidence is not None else not meets(rule, held)
+        failed = not meets(rule, held) or (failed and level is not None)
         answers[part.name] = SliceAnswer(
-            slice=part.name, rows=part.rows, answer="failed" if fails else "passed", estimate=part.estimate, held=held,
+            slice=part.name, rows=part.rows, answer="failed" if failed else "passed", estimate=part.estimate, held=held,
             confidence=level,
         )  # fmt: skip
-    worst = min(range(len(parts)), key=lambda at: (_distance(rule, answers[parts[at].name].held), parts[at].name))
-    found = answers[parts[worst].name]
-    passed = all(one.answer == "passed" for one in answers.values())
-    return outcome(
-        rule, "passed" if passed else "failed", _tell_parts(rule, slices, found, list(answers.values()), small),
-        value=parts[worst].estimate.value, held=None if rule.confidence is None else found.held,
-        interval=parts[worst].estimate, rows=found.rows, worst=found.slice,
-        slices=[answers[part.name] for part in parts] + small,
-    )  # fmt: skip
+    return [answers[part.name] for part in parts]
 
 
 def _doubt(rule: Rule, parts: Sequence[Part]) -> str:
@@ -130,7 +131,7 @@ def _distance(rule: Rule, value: float | None) -> float:
 
 
 def none_is_large(slices: Slices, small: Sequence[SliceAnswer]) -> str:
-    """Say so."""
+    """Say that no slice has the rows to be judged."""
     largest = max((one.rows for one in small), default=0)
     return f"no slice by {slices.by} has {slices.min_rows:,} rows; the largest of {len(small)} has {largest:,}"
 
