@@ -35,6 +35,7 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
     found["encoders"] = encoders.model_dump() | {"audio": None}
     found["encoders"]["image"]["size"] = 16
     found["train"] |= {"threads": 1, "device": "cpu"}
+    del found["members"]["fusions"]["all-words"]  # but for augmentation it is the other one
     small = {"dropout": 0.1, "epochs": 2, "batch_size": 4, "warmup": 0.1, "schedule": "linear", "label_smoothing": 0.0,
              "patience": None, "weight_decay": 0.0}  # fmt: skip
     for name, member in (found["members"]["experts"] | found["members"]["fusions"]).items():
