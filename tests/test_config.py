@@ -71,7 +71,7 @@ def rule(metric: str = "evaluation.ensemble.accuracy", **keys: Any) -> Edit:
 
 def test_the_shipped_params_load() -> None:
     params = load(SHIPPED)
-    assert list(params.members.all()) == ["fusion", "image", "text"]
+    assert list(params.members.all()) == ["all-words", "fusion", "image", "text"]
     assert params.members.modalities() == ["text", "image"]
     assert params.members.experts_on("image") == ["image"]
     assert {rule.kind for rule in params.gate} == {"quality", "serving"}
@@ -256,7 +256,7 @@ WRONG = {
     "an unknown fusion is refused": (put(f"{FUSION}.fusion", "mean"), "'concat', 'gated' or 'late'"),
     "a start needs an expert on its modality": (
         put("members.experts", {"text": EXPERTS["text"]}),
-        "fusions.fusion.start.image: there is no expert on image to start from",
+        "fusions.all-words.start.image: there is no expert on image to start from",
     ),
     "a start needs an expert": (
         put(f"{FUSION}.start", {"image": "nobody"}),
@@ -436,7 +436,7 @@ def test_the_order_of_keys_orders_neither_members_nor_the_experts_on_a_modality(
     there = Params.model_validate(document).members
     document["members"]["experts"] = dict(reversed(experts.items()))
     back = Params.model_validate(document).members
-    assert list(there.all()) == list(back.all()) == ["another", "fusion", "image", "text"]
+    assert list(there.all()) == list(back.all()) == ["all-words", "another", "fusion", "image", "text"]
     assert there.experts_on("image") == back.experts_on("image") == ["another", "image"]
 
 
