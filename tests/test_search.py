@@ -240,7 +240,7 @@ def test_all_that_a_member_starts_from_is_to_be_up_to_date(folder: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"member": "sound"}, "'sound' is none of fusion, image, text"),
+        ({"member": "sound"}, "'sound' is none of all-words, fusion, image, text"),
         ({"space": {"members.experts.text.epoch": {"low": 1, "high": 2, "log": False}}}, "epoch: params.yaml has no"),
         ({"space": {"prepare.val": {"low": 0.1, "high": 0.2, "log": False}}}, "no number of text's training"),
         ({"space": {"members.experts.text.soup": {"choices": [None, {"seeds": 2}]}}}, "tries single trainings"),
