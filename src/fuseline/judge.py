@@ -254,7 +254,9 @@ def write_evidence(
         against.write(folder / "against.json")
     for name in COPIED:
         shutil.copy(clone / "build" / name, folder)
-    shutil.copytree(clone / "build" / "explain" / REVIEW, folder / REVIEW, dirs_exist_ok=True)
+    review = clone / "build" / "explain" / REVIEW
+    if review.is_dir():  # DVC brings no empty folder back
+        shutil.copytree(review, folder / REVIEW, dirs_exist_ok=True)
     explanation = Explanation.read(clone / "build" / "explain" / "explanation.json")
     named = {error.id for error in explanation.errors}
     if against is not None:
