@@ -117,8 +117,10 @@ def make_project(folder: Path, text_folder: Path) -> Path:
 
 
 def write_params(path: Path, text_folder: Path) -> None:
+    members = yaml.safe_load(path.read_text())["members"]
     edit(
         path,
+        members=members | {"fusions": {"fusion": members["fusions"]["fusion"]}},
         task__labels=LABELS,
         encoders__text__name=str(text_folder),
         encoders__text__revision=digest_model(text_folder),
