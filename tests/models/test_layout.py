@@ -162,3 +162,14 @@ def test_members_with_layout_run_their_encoders_themselves(build: Build, fusion:
         members = {name: build(fusion(layout=layout)) for name in "ab"}
         owners = Ensemble(members, combiner_of([0.5, 0.5])).owners
         assert owners[1] == [(1 if layout else 0, "text"), (0, "image")]
+
+
+def test_rows_that_are_asked_about_again_without_their_picture_lose_their_places(
+    joined: Ensemble, placed: Batch
+) -> None:
+    blind = placed | {"has_image": torch.zeros_like(placed["has_image"])}
+    with torch.no_grad():
+        again, expected = joined(encoded=joined.encode(**placed), **blind), joined(**blind)
+        assert not torch.allclose(joined(**placed)[1], expected[1], atol=1e-3)
+    for found, tensor in zip(again, expected, strict=True):
+        torch.testing.assert_close(found, tensor)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,15 +98,16 @@ class Ensemble(nn.Module):
         return outputs
 
     def encode(self, only: Container[str] | None = None, **inputs: Tensor) -> dict[Owner, Encoded]:
-        """Run each encoder once, to ask about the same rows several times.
+        """Run each encoder once, to ask about the same rows several times, whichever of their flags are set.
 
-        With layout, what the texts' encoders give is a matter of the pictures' flags too.
+        What a member with layout makes of a text is a matter of the picture's flag too: that it finds anew each time.
 
         Args:
             only: modalities whose encoders run; null runs all.
         """
         owners = {owner for own in self.owners for owner in own if only is None or owner[1] in only}
-        return self._encode(owners, inputs)
+        placed = {(at, "text") for at, member in enumerate(self.members) if member.config.layout}
+        return self._encode(owners - placed, inputs)
 
     def _encode_shared(self, inputs: Mapping[str, Tensor]) -> dict[Owner, Encoded]:
         """Run each encoder once that several members have."""
@@ -115,11 +115,10 @@ class Ensemble(nn.Module):
         return self._encode([owner for owner, members in counts.items() if members > 1], inputs)
 
     def _encode(self, owners: Iterable[Owner], inputs: Mapping[str, Tensor]) -> dict[Owner, Encoded]:
-        found = {}
-        for at, name in owners:
-            member: Any = self.members[at]
-            found[at, name] = run_encoder(member.encoders[name], own_inputs(name, member.place(inputs, inputs)))
-        return found
+        return {
+            (at, name): run_encoder(self.members[at].encoders[name], own_inputs(name, inputs))  # type: ignore[index, arg-type]
+            for at, name in owners
+        }
 
 
 def find_owners(members: Sequence[FusionModel]) -> list[list[Owner]]:

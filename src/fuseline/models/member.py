@@ -118,7 +118,9 @@ class FusionModel(EncodersModel):
         present = hide_some(given, self.config.modality_dropout if self.training else 0.0)
         if self.config.words:
             present["text"] = given["text"]  # without it, words are told apart by nothing
-        fused = self.fuse(self.place(inputs, present), present, encoded or {})
+        if self.config.layout and BOXES in inputs:
+            inputs[BOXES] = hide_boxes(inputs[BOXES], present["image"])
+        fused = self.fuse(inputs, present, encoded or {})
         logits = self.head(self.dropout(fused.vector_BD))
         if self.config.words:
             logits = by_word(logits, inputs["words"])
@@ -128,17 +130,6 @@ class FusionModel(EncodersModel):
             return {"logits": logits}
         loss = self.loss(logits, labels)
         return {"loss": loss if fused.penalty is None else loss + fused.penalty, "logits": logits}
-
-    def place(self, inputs: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return the inputs without the tokens' places in rows whose picture is missing: they are a part of it.
-
-        Args:
-            present: by modality, or by its flag, which rows have it.
-        """
-        if not self.config.layout or BOXES not in inputs:
-            return inputs
-        present_B = present["image"] if "image" in present else present[flag("image")]
-        return {**inputs, BOXES: hide_boxes(inputs[BOXES], present_B)}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss over the units that are there; shapes as in `forward`."""
