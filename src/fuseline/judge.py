@@ -30,6 +30,7 @@ from fuseline.lineage.git import git
 from fuseline.lineage.workspace import STATE, Workspace
 from fuseline.progress import Progress
 from fuseline.records import (
+    REVIEW,
     Benchmark,
     Bundle,
     DataManifest,
@@ -49,8 +50,6 @@ from fuseline.runtime.rows import read_parquet
 
 COPIED = ("evaluate/evaluation.json", "explain/explanation.json", "benchmark/benchmark.json", "export/parity.json",
           "prepare/leakage.json")  # fmt: skip
-REVIEW = "review"
-"""Folder of the examples to look at again: kept with a run's evidence, and left out of what is published."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ class Evidence:
     validation: Validation
     preparation: Preparation
     leakage: Leakage
+    explanation: Explanation
     manifest: DataManifest
     histories: dict[str, History]
 
@@ -80,6 +80,7 @@ class Evidence:
             Validation.read(build / "validate" / "validation.json"),
             Preparation.read(build / "prepare" / "preparation.json"),
             Leakage.read(build / "prepare" / "leakage.json"),
+            Explanation.read(build / "explain" / "explanation.json"),
             DataManifest.read(clone / "data" / "manifest.json"),
             histories,
         )
@@ -257,8 +258,7 @@ def write_evidence(
     review = clone / "build" / "explain" / REVIEW
     if review.is_dir():  # DVC brings no empty folder back
         shutil.copytree(review, folder / REVIEW, dirs_exist_ok=True)
-    explanation = Explanation.read(clone / "build" / "explain" / "explanation.json")
-    named = {error.id for error in explanation.errors}
+    named = {error.id for error in evidence.explanation.errors}
     if against is not None:
         named |= {flip.id for flips in (against.better, against.worse) for flip in flips.shown}
     rows = {row["id"]: row for row in pick_rows(clone / "build" / "prepare" / "test", sorted(named))}
@@ -267,7 +267,7 @@ def write_evidence(
         created=datetime.now(UTC).isoformat(timespec="seconds"), verdict=verdict,
         evaluation=evidence.evaluation, benchmark=evidence.benchmark, parity=evidence.parity,
         validation=evidence.validation, preparation=evidence.preparation, leakage=evidence.leakage,
-        manifest=evidence.manifest, forgetting=forgetting, against=against, explanation=explanation, rows=rows,
+        manifest=evidence.manifest, forgetting=forgetting, against=against, explanation=evidence.explanation, rows=rows,
         origins={name: h.origin for name, h in evidence.histories.items() if h.origin is not None},
         histories={name: [epoch.model_dump() for epoch in h.epochs] for name, h in evidence.histories.items()},
         lineage=lineage | environment(clone) | {"onnxruntime": evidence.benchmark.onnxruntime},

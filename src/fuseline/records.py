@@ -640,6 +640,10 @@ class Explained(Record):
     """The same for stretches of equal length."""
 
 
+REVIEW = "review"
+"""Folder of the examples to look at again: kept with a run's evidence, and left out of what is published."""
+
+
 class Doubt(Record):
     """An example to look at again."""
 

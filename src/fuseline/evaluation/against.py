@@ -119,21 +119,16 @@ def _tell_flips(flipped_U: Mask, champion: Answered, challenger: Answered, rows:
     units = np.flatnonzero(flipped_U)
     sure = challenger.scored.probs_UC[units, challenger.answers_U[units]]
     shown = units[np.argsort(-sure, kind="stable")[:SHOWN]]
-    ends_N = np.cumsum(challenger.scored.truth.counts_N)
-    row_of = np.searchsorted(ends_N, shown, side="right")
+    places = zip(shown.tolist(), *challenger.scored.truth.places(shown), strict=True)
     return Flips(
         count=len(units),
-        shown=[
-            _tell_flip(int(unit), int(row), ends_N, champion, challenger, rows)
-            for unit, row in zip(shown, row_of, strict=True)
-        ],
+        shown=[_tell_flip(unit, int(row), int(place), champion, challenger, rows) for unit, row, place in places],
     )
 
 
-def _tell_flip(unit: int, row: int, ends_N: Ints, champion: Answered, challenger: Answered, rows: Rows) -> Flip:
+def _tell_flip(unit: int, row: int, place: int, champion: Answered, challenger: Answered, rows: Rows) -> Flip:
     task, truth = challenger.scored.task, challenger.scored.truth
     before, after = champion.answers_U[unit], challenger.answers_U[unit]
-    place = unit - int(ends_N[row] - truth.counts_N[row])
     return Flip(
         id=rows.ids[row], true=task.classes[truth.labels_U[unit]],
         unit=task.name_unit(place, truth, row, rows.texts[row]),

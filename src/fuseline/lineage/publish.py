@@ -11,7 +11,7 @@ from fuseline.lineage.dvc import data_digest, dvc
 from fuseline.lineage.git import git, inputs_key
 from fuseline.lineage.runs import INPUTS
 from fuseline.lineage.workspace import STATE, Workspace
-from fuseline.records import Verdict
+from fuseline.records import REVIEW, Verdict
 
 
 def conclude(workspace: Workspace, name: str, verdict: Verdict, version: str | None) -> Path | None:
@@ -40,7 +40,7 @@ def assemble(bundle: Path, evidence: Path, target: Path) -> Path:
     """Copy bundle and evidence, but for the examples to look at again, to one folder: what is published."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(bundle, target)
-    shutil.copytree(evidence, target / "evidence", ignore=shutil.ignore_patterns("review"))
+    shutil.copytree(evidence, target / "evidence", ignore=shutil.ignore_patterns(REVIEW))
     return target
 
 

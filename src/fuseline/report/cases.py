@@ -135,17 +135,8 @@ def draw_heat(cells: Sequence[Sequence[float]], largest: float) -> Markup:
     for y, row in enumerate(cells):
         for x, share in enumerate(row):
             if abs(share) > largest / 10:
-                css = "for" if share > 0 else "against"
-                svg.add(
-                    root,
-                    "rect",
-                    css=css,
-                    x=x,
-                    y=y,
-                    width=1,
-                    height=1,
-                    fill_opacity=f"{0.75 * abs(share) / largest:.2f}",
-                )
+                css, opacity = "for" if share > 0 else "against", f"{0.75 * abs(share) / largest:.2f}"
+                svg.add(root, "rect", css=css, x=x, y=y, width=1, height=1, fill_opacity=opacity)
     return svg.markup(root)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from fuseline.config import Encoders, Modality, Params
 from fuseline.data.shards import write_table
 from fuseline.evaluation import slices
 from fuseline.evaluation.metrics import Scored, best_of, disagreement, estimate, estimate_gain, headline
-from fuseline.models.combine import number_patterns
+from fuseline.models.combine import number_patterns, patterns_of
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
 from fuseline.records import Combination, Decoding, Evaluation, Metrics, Slice, write_json
@@ -100,7 +99,8 @@ def predict(params: Params, combination: Combination) -> Predicted:
     modalities = build_modalities(params.encoders, used, task.words, ensemble.layout)
     read = partial(Examples, modalities=modalities, only=task.wanted(used))
     test = read(entry.PREPARE / "test")
-    parts = [shown for shown in subsets(used) if shown != used and set(shown) & set(task.wanted(used))]
+    parts = [name.split("+") for name in patterns_of(used)[1:-1]]
+    parts = [shown for shown in parts if set(shown) & set(task.wanted(used))]
     disturbances = {name: build_disturbances(how, used) for name, how in params.evaluate.robustness.items()}
     disturbances = {name: changes for name, changes in disturbances.items() if changes}
     views = predict_views(ensemble, test, collate, parts, list(disturbances.values()))
@@ -123,12 +123,6 @@ def predict(params: Params, combination: Combination) -> Predicted:
         patterns=dict(zip(map("+".join, parts), views.patterns, strict=True)),
         disturbed=dict(zip(disturbances, views.changed, strict=True)),
     )
-
-
-def subsets(modalities: Sequence[Modality]) -> list[list[Modality]]:
-    """Return all choices of one or several modalities."""
-    sizes = range(1, len(modalities) + 1)
-    return [list(chosen) for size in sizes for chosen in combinations(modalities, size)]
 
 
 def _predict_student(params: Params, encoders: Encoders | None, used: Sequence[Modality]) -> Floats:

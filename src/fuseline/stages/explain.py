@@ -22,7 +22,7 @@ from fuseline.explanation.review import write_review
 from fuseline.explanation.shapley import Coalition, coalitions, shapley
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import Progress, say
-from fuseline.records import Combination, Doubt, Explained, Explanation, Marked, Seen
+from fuseline.records import REVIEW, Combination, Doubt, Explained, Explanation, Marked, Seen
 from fuseline.stages import entry
 from fuseline.tasks.base import Task, Truth
 from fuseline.training.checkpoints import (
@@ -39,7 +39,6 @@ from fuseline.training.modalities.image import Image
 from fuseline.training.trainer import set_up
 
 Floats = NDArray[np.floating]
-REVIEW = "review"
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,6 @@ class Asked:
     def whole_UC(self) -> Floats:
         """What is said with all in sight."""
         return self.probs[max(self.probs, key=len)]
-
-    def place(self, unit: int) -> tuple[int, int]:
-        """Return a unit's row, and its number within the row."""
-        ends_N = np.cumsum(self.truth.counts_N)
-        row = int(np.searchsorted(ends_N, unit, side="right"))
-        return row, unit - int(ends_N[row] - self.truth.counts_N[row])
 
 
 def main(params: Params) -> None:
@@ -199,18 +192,16 @@ def explain_errors(
     guessed_U, labels_U = task.decide(asked.whole_UC), asked.truth.labels_U
     units_U = np.arange(len(labels_U))
     sure_U = np.where(guessed_U != labels_U, asked.whole_UC[units_U, guessed_U], -1.0)
-    chosen: dict[int, int] = {}
-    for unit in np.argsort(-sure_U, kind="stable").tolist():
-        if sure_U[unit] < 0 or len(chosen) == settings.examples:
-            break
-        chosen.setdefault(asked.place(unit)[0], unit)
+    wrong = np.argsort(-sure_U, kind="stable")[: int((sure_U >= 0).sum())]
+    rows, places = asked.truth.places(wrong)
+    firsts = np.sort(np.unique(rows, return_index=True)[1])[: settings.examples]
     shares = shapley({S: probs_UC[units_U, guessed_U] for S, probs_UC in asked.probs.items()}, used)
-    ids, texts, progress = asked.examples.column("id"), asked.examples.column("text"), Progress("explain", len(chosen))
+    ids, texts, progress = asked.examples.column("id"), asked.examples.column("text"), Progress("explain", len(firsts))
     found = []
     collate = Collator(load_readers(entry.TRAIN, ensemble), len(task.classes), words=task.words)
-    for done, (row, unit) in enumerate(chosen.items(), start=1):
+    for done, first in enumerate(firsts, start=1):
+        unit, row, within = (int(each[first]) for each in (wrong, rows, places))
         said_C, guess, true = asked.whole_UC[unit], int(guessed_U[unit]), int(labels_U[unit])
-        within = asked.place(unit)[1]
         words, pictures, recording = explain_row(
             ensemble, collate, asked.examples[row], texts[row],
             (guess,) if task.unit == "row" else (within, guess), settings,
@@ -252,8 +243,10 @@ def find_doubts(task: Task, asked: Asked) -> list[Doubt]:
     suspects = find_label_errors(asked.whole_UC, asked.truth.labels_U)
     ids, targets, texts = (asked.examples.column(name) for name in ("id", "target", "text"))
     by_row, doubts = asked.truth.by_row(asked.whole_UC), dict[int, Doubt]()
-    for unit, suggested, margin in zip(suspects.units, suspects.suggested, suspects.margins, strict=True):
-        row, _ = asked.place(int(unit))
+    rows, _ = asked.truth.places(suspects.units)
+    for row, unit, suggested, margin in zip(
+        rows.tolist(), suspects.units, suspects.suggested, suspects.margins, strict=True
+    ):
         if row not in doubts:
             probs_C = by_row[row][0] if task.unit == "row" else by_row[row]
             doubts[row] = Doubt(

@@ -55,6 +55,12 @@ class Truth:
             spans=[self.spans[row] for row in chosen] if self.spans else [],
         )  # fmt: skip
 
+    def places(self, units: Ints) -> tuple[Ints, Ints]:
+        """Return the row of each of some units, and the unit's number within it."""
+        ends_N = np.cumsum(self.counts_N)
+        rows = np.searchsorted(ends_N, units, side="right")
+        return rows, units - (ends_N - self.counts_N)[rows]
+
     def by_row(self, values_U: NDArray[Any]) -> list[NDArray[Any]]:
         """Cut an array over units into one for each row."""
         return np.split(values_U, np.cumsum(self.counts_N)[:-1])
