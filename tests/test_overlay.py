@@ -41,8 +41,8 @@ def test_an_overlay_of_what_stands_there_changes_not_a_letter(params: Path) -> N
 
 
 def test_a_key_can_be_taken_out_and_a_list_is_replaced(params: Path) -> None:
-    text = "task: {labels: [a, b]}\nmembers:\n  experts: {image: !remove }\n  fusions: {fusion: !remove }\n"
-    assert len(lay(params, put(params, text))[0]) == 3
+    text = "task: {labels: [a, b]}\nmembers:\n  experts: {image: !remove }\n  fusions: {fusion: !remove , all-words: !remove }\n"
+    assert len(lay(params, put(params, text))[0]) == 4
     assert lay(params, put(params, text)) == [[]]
     found = config.load(params)
     assert (found.task.labels, list(found.members.experts), found.members.fusions) == (["a", "b"], ["text"], {})
