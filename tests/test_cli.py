@@ -71,7 +71,8 @@ def test_a_folder_without_a_bundle_is_named(tmp_path: Path, rows: Path) -> None:
 
 
 def test_somebody_half_way_through_an_edit_can_look_and_roll_back(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("train:\n  seed:\npublish:\n  name: fusion\n  remote: null\n  accept_incomparable: null\n")
+    publish = "publish: {name: fusion, remote: null, accept_incomparable: null}\n"
+    (tmp_path / "params.yaml").write_text(f"train:\n  seed:\n{publish}")
     (tmp_path / "data.dvc").write_text("outs:\n- md5: abc.dir\n  path: data\n")
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     looked = fuseline("status", "--repo", tmp_path)

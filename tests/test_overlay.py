@@ -41,7 +41,8 @@ def test_an_overlay_of_what_stands_there_changes_not_a_letter(params: Path) -> N
 
 
 def test_a_key_can_be_taken_out_and_a_list_is_replaced(params: Path) -> None:
-    text = "task: {labels: [a, b]}\nmembers:\n  experts: {image: !remove }\n  fusions: {fusion: !remove , all-words: !remove }\n"
+    fusions = "{fusion: !remove , all-words: !remove }"
+    text = f"task: {{labels: [a, b]}}\nmembers:\n  experts: {{image: !remove }}\n  fusions: {fusions}\n"
     assert len(lay(params, put(params, text))[0]) == 4
     assert lay(params, put(params, text)) == [[]]
     found = config.load(params)

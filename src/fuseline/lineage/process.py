@@ -109,6 +109,7 @@ def python_env(source: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "DVC_NO_ANALYTICS": "1",
         "FUSELINE_CACHE": os.environ.get("FUSELINE_CACHE") or str(_state_of(source) / "cache"),
+        "TENSORBOARD_LOGGING_DIR": os.environ.get("TENSORBOARD_LOGGING_DIR") or str(_state_of(source) / "tensorboard"),
     }
 
 

@@ -43,6 +43,7 @@ from fuseline.training.lessons import Lessons
 from fuseline.training.predict import in_order_of_length
 from fuseline.training.steps import Replay, Steps
 from fuseline.training.targets import TrainingCollator
+from fuseline.training.trackers import build_trackers
 
 
 class Score(NamedTuple):
@@ -76,7 +77,7 @@ def fit(
         The learning curve.
     """
     trainer = MemberTrainer(
-        model=model, args=build_arguments(recipe, common, folder), train_dataset=train, eval_dataset=val,
+        model=model, args=build_arguments(recipe, common, folder, name), train_dataset=train, eval_dataset=val,
         data_collator=collate, compute_metrics=partial(_score, score),
         optimizers=(build_optimizer(model, recipe), None),
     )  # fmt: skip
@@ -96,6 +97,8 @@ def fit(
         trainer.add_callback(_Keeper(trainer, common.checkpoint_steps, checkpoint))
     if trainer.is_world_process_zero():
         trainer.add_callback(_Watcher(name, recipe.epochs, score.name))
+        for tracker in build_trackers(name):
+            trainer.add_callback(tracker)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return curve_of(trainer.state.log_history, score.name)
 
@@ -222,8 +225,13 @@ def find_device(common: Train) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if found else "cpu"
 
 
-def build_arguments(recipe: Member | Pretrain, common: Train, scratch: Path) -> TrainingArguments:
+def build_arguments(
+    recipe: Member | Pretrain, common: Train, scratch: Path, name: str | None = None
+) -> TrainingArguments:
     """Translate params into Trainer's own words.
+
+    Args:
+        name: what trackers call the training.
 
     Raises:
         ConfigError: bf16 is asked for without a GPU. On CPU (torch 2.15) the same seed then gave other
@@ -257,7 +265,8 @@ def build_arguments(recipe: Member | Pretrain, common: Train, scratch: Path) -> 
         load_best_model_at_end=recipe.patience is not None,
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to=[],
+        report_to=[],  # trackers.py
+        run_name=name,
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_backend="gloo" if "RANK" in os.environ and not on_gpu else None,
