@@ -18,7 +18,8 @@ from fuseline.lineage.champion import installed_problem
 from fuseline.lineage.runs import Run
 from fuseline.lineage.workspace import Workspace
 from fuseline.progress import clock
-from fuseline.records import Evaluation, System, Verdict
+from fuseline.records import Against, Evaluation, System, Verdict
+from fuseline.report import markdown, tables
 from fuseline.report.tables import METRICS, tell_answer
 
 
@@ -38,6 +39,8 @@ class Outcome:
     evaluation: Evaluation | None = None
     system: System = "ensemble"
     """What of the evaluation the bundle holds."""
+    against: Against | None = None
+    """The champion beside the challenger; None where it could not be asked the same."""
     paths: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
@@ -97,6 +100,8 @@ def tell(outcome: Outcome) -> State[Outcome]:
         console.print(f"  {name:<9} {os.path.relpath(path)}", highlight=False, soft_wrap=True)
     console.print()
     create_markdown_artifact(to_markdown(outcome), key="outcome", description=outcome.why)
+    if outcome.evaluation is not None:
+        create_markdown_artifact(to_evidence(outcome), key="evidence", description="The report's tables")
     kept = (outcome.workspace.evidence / "report.html").resolve()  # of champion/ only the last two stay
     if "report" in outcome.paths:
         create_link_artifact(
@@ -194,10 +199,14 @@ def to_markdown(outcome: Outcome) -> str:
         lines += [
             f"- {name}: {'good' if good else '**not good**'}" for name, good in _verdicts(outcome.verdict).items()
         ]
-        lines += ["", "| rule | value | bound | outcome | why |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {rule.name} | {_value(rule.value)} | {rule.bound} | "
-            f"{tell_answer(rule) if rule.passed else f'**{tell_answer(rule)}**'} | {rule.why} |"
-            for rule in outcome.verdict.rules
-        ]
+        lines += ["", markdown.table(tables.rules(outcome.verdict))]
     return "\n".join(lines)
+
+
+def to_evidence(outcome: Outcome) -> str:
+    """Show the report's tables on Prefect's pages."""
+    assert outcome.evaluation is not None
+    found, against = outcome.evaluation, outcome.against
+    compared = [] if against is None else [tables.overall(against), tables.per_class(against)]
+    whole = [tables.systems(found), tables.fine_tuning(found)]
+    return markdown.list_tables([*compared, *whole, *tables.parts(found, outcome.system, against)])

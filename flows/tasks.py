@@ -103,7 +103,7 @@ def judge(workspace: Workspace, outcome: Outcome) -> Judgement:
     verdict = judgement.verdict
     outcome.verdict, outcome.champion = verdict, verdict.champion
     outcome.evaluation, outcome.system = judgement.evaluation, judgement.system
-    outcome.by_machine_alone = judgement.by_machine_alone
+    outcome.by_machine_alone, outcome.against = judgement.by_machine_alone, judgement.against
     outcome.paths["report"] = workspace.evidence / "report.html"
     rules = [
         {"outcome": tell_answer(rule) if rule.passed else tell_answer(rule).upper(), "verdict": rule.kind,

@@ -31,6 +31,7 @@ from fuseline.lineage.workspace import STATE, Workspace
 from fuseline.progress import Progress
 from fuseline.records import (
     REVIEW,
+    Against,
     Benchmark,
     Bundle,
     DataManifest,
@@ -113,6 +114,8 @@ class Judgement:
     """The version that the bundle is to get, None if it was refused."""
     by_machine_alone: bool
     """Whether every rule that refused it counts what this machine measured."""
+    against: Against | None
+    """None where there is no champion that can be asked the same."""
 
 
 def judge_run(workspace: Workspace) -> Judgement:
@@ -130,7 +133,8 @@ def judge_run(workspace: Workspace) -> Judgement:
     lineage = {"data": data_digest(clone), "commit": workspace.commit, "branch": workspace.branch}
     write_evidence(workspace, evidence, verdict, planned, lineage, comparison)
     by_machine = refused_by_machine_alone(evidence.params.gate, verdict)
-    return Judgement(name, verdict, evidence.evaluation, evidence.benchmark.system, planned, by_machine)
+    against = comparison.against if comparison else None
+    return Judgement(name, verdict, evidence.evaluation, evidence.benchmark.system, planned, by_machine, against)
 
 
 def refused_by_machine_alone(rules: Sequence[Rule], verdict: Verdict) -> bool:

@@ -16,9 +16,9 @@ import torch
 
 import fuseline
 from fuseline.errors import BundleError, ExportError
-from fuseline.export.card import snippet
 from fuseline.export.graph import write_graph
 from fuseline.export.parity import compare
+from fuseline.export.usage import snippet
 from fuseline.inputs import inputs_of
 from fuseline.models.ensemble import Ensemble
 from fuseline.records import sha256_of

@@ -14,7 +14,6 @@ from fuseline.export.bundle import Contents, write_bundle
 from fuseline.export.parity import compare
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
-from fuseline.records import Evaluation
 from fuseline.runtime.predictor import Predictor
 from fuseline.runtime.rows import read_parquet
 from fuseline.tasks.multilabel import MultiLabel
@@ -23,7 +22,7 @@ from tests.conftest import LABELS, combiner_of, liven
 
 
 def test_an_evaluation_agrees_if_it_gives_the_same_labels_by_their_thresholds(
-    encoders: Encoders, expert: Callable[..., Any], readers: dict[str, Reader], evaluation: Evaluation, prepared: Path,
+    encoders: Encoders, expert: Callable[..., Any], readers: dict[str, Reader], prepared: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     task = MultiLabel(LABELS, [0.2, 0.5, 0.9])
@@ -31,7 +30,7 @@ def test_an_evaluation_agrees_if_it_gives_the_same_labels_by_their_thresholds(
     model.head.bias.data = model.head.bias.new_tensor([-0.85, 0.0, 0.85])  # odds of about 0.3, 0.5 and 0.7
     ensemble = Ensemble({"text": model}, combiner_of([1.0])).eval()
     contents = Contents(
-        name="tiny", task=task, members=["text"], max_tokens=12, opset=20, data="0" * 64, evaluation=evaluation
+        name="tiny", task=task, members=["text"], max_tokens=12, opset=20, data="0" * 64, card="# tiny\n"
     )
     write_bundle(tmp_path / "bundle", contents, ensemble, {"text": readers["text"]})
     predictor = Predictor(tmp_path / "bundle", ["CPUExecutionProvider"])

@@ -61,7 +61,7 @@ def test_a_student_that_is_published_is_what_is_exported_and_checked(document: d
     try:
         bundle = line / "build/export/bundle"
         assert read_bundle(bundle).members == ["student"]
-        assert "| **student** |" in (bundle / "README.md").read_text()
+        assert "| student (this bundle) |" in (bundle / "README.md").read_text()
         assert next(iter(Predictor(bundle).predict([Row("the rose")]))).probabilities == pytest.approx(expected)
         parity = Parity.read(line / "build/export/parity.json")
         assert parity.max_logit_difference < 1e-4

@@ -24,7 +24,6 @@ from fuseline.errors import ModelError
 from fuseline.export.bundle import Contents, write_bundle
 from fuseline.export.parity import compare
 from fuseline.models.ensemble import Ensemble
-from fuseline.records import Evaluation
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.rows import read_jsonl, read_parquet
@@ -106,11 +105,11 @@ def ensemble(trained: Path) -> Ensemble:
 
 
 @pytest.fixture(scope="module")
-def bundle(trained: Path, ensemble: Ensemble, evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(trained: Path, ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "bundle"
     contents = Contents(
         name="tones", task=Classification(LABELS), members=ensemble.names, max_tokens=12, opset=20,
-        data="0" * 64, evaluation=evaluation,
+        data="0" * 64, card="# tones\n",
     )  # fmt: skip
     write_bundle(folder, contents, ensemble, load_readers(trained, ensemble))
     return folder

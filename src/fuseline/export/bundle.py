@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import fuseline
-from fuseline.export.card import render_card
 from fuseline.export.graph import OUTPUTS, write_graph
+from fuseline.export.usage import tell_usage
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import Bundle, BundleFile, Evaluation, System, sha256_of
+from fuseline.records import Bundle, BundleFile, sha256_of
 from fuseline.tasks.base import Task, Unit
 from fuseline.tasks.multilabel import MultiLabel
 from fuseline.tasks.ner import Ner
@@ -43,9 +43,8 @@ class Contents:
     opset: int
     data: str
     """sha256 of the data set's manifest."""
-    evaluation: Evaluation
-    system: System = "ensemble"
-    """What of the evaluation it is: the ensemble, or its student."""
+    card: str
+    """The model card, up to how it is used."""
 
 
 def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: Mapping[str, Reader]) -> Bundle:
@@ -60,11 +59,8 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
     write_graph(ensemble, contents.opset, folder / "model.onnx")
     for reader in readers.values():
         reader.save(folder)
-    card = render_card(
-        contents.name, contents.task, contents.evaluation, modalities, contents.system, ensemble.several,
-        ensemble.layout,
-    )  # fmt: skip
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    usage = tell_usage(modalities, contents.task.unit, ensemble.several, ensemble.layout)
+    (folder / "README.md").write_text(contents.card + usage, encoding="utf-8")
     bundle = Bundle(
         format=find_format(ensemble, contents.task.unit),
         name=contents.name,

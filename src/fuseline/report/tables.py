@@ -166,6 +166,14 @@ def systems(evaluation: Evaluation) -> Table:
     )
 
 
+def reached(evaluation: Evaluation, system: System) -> Table:
+    """Set what is published first, and beneath it what it was made from: members, or for a student the ensemble."""
+    rest = evaluation.members if system == "ensemble" else {"the ensemble that it learnt from": evaluation.ensemble}
+    rows = [[f"{system} (this bundle)", *_metric_cells(evaluation, evaluation.of(system))]]
+    rows += [[name, *_metric_cells(evaluation, metrics)] for name, metrics in rest.items()]
+    return Table("Reached on the test split", (("System", "text"), *_metric_columns(evaluation)), rows)
+
+
 def student(evaluation: Evaluation, benchmark: Benchmark) -> Table:
     """Set the student beside the ensemble that it learnt from: what it loses, and what it gains in time and size."""
     assert evaluation.student is not None
@@ -266,6 +274,20 @@ def _slice(by: str, cut: Mapping[str, Slice], evaluation: Evaluation, system: Sy
     if compared and against is not None:
         columns += [(f"Champion {against.champion}", "number"), ("Gain", "number"), (span, "number")]
     return Table(f"By {by.removeprefix('meta.')}", columns, rows)
+
+
+def parts(evaluation: Evaluation, system: System, against: Against | None = None) -> list[Table]:
+    """List the tables of classes, of patterns of modalities, of rows that were changed, and of slices.
+
+    Args:
+        system: what is published; of a student the slices alone are known.
+        against: the champion, beside the slices.
+    """
+    cuts = slices(evaluation, system, against)
+    if system == "student":
+        return cuts
+    changed = [robustness(evaluation)] if evaluation.robustness else []
+    return [classes(evaluation.per_class, evaluation.averages), patterns(evaluation), *changed, *cuts]
 
 
 def overall(against: Against) -> Table:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from fuseline.config import Params
+from fuseline.config import (
+    AnyImageEncoder,
+    AudioCnn,
+    AudioEncoder,
+    Encoders,
+    ImageEncoder,
+    Params,
+    TextEncoder,
+)
 from fuseline.export.bundle import Contents, write_bundle
 from fuseline.export.parity import compare
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import OTHER, Evaluation, System, sha256_of
+from fuseline.records import OTHER, DataManifest, Evaluation, Preparation, System, sha256_of
+from fuseline.report.card import Card, render_card
 from fuseline.stages import entry
 from fuseline.tasks.base import Task
 from fuseline.training.checkpoints import load_ensemble, load_readers, read_combination
@@ -59,11 +69,44 @@ def write(params: Params, task: Task, system: System, folder: Path) -> Ensemble:
         max_tokens=0 if encoders.text is None else encoders.text.max_length,
         opset=params.export.opset,
         data=sha256_of(entry.DATA / "manifest.json"),
-        evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),
-        system=system,
+        card=render_card(describe(params, task, system, encoders, ensemble.modalities)),
     )
     write_bundle(folder, contents, ensemble, load_readers(home, ensemble))
     return ensemble
+
+
+def describe(params: Params, task: Task, system: System, encoders: Encoders, modalities: Sequence[str]) -> Card:
+    """Gather what the model card tells."""
+    chosen = {modality: getattr(encoders, modality) for modality in modalities}
+    return Card(
+        name=params.publish.name,
+        task=task,
+        system=system,
+        modalities=modalities,
+        evaluation=Evaluation.read(entry.EVALUATE / "evaluation.json"),
+        preparation=Preparation.read(entry.PREPARE / "preparation.json"),
+        manifest=DataManifest.read(entry.DATA / "manifest.json"),
+        data=sha256_of(entry.DATA / "manifest.json"),
+        encoders={modality: tell_encoder(encoder) for modality, encoder in chosen.items()},
+        base_models=[encoder.name for encoder in chosen.values() if is_on_hub(encoder)],
+    )
+
+
+def tell_encoder(encoder: TextEncoder | AnyImageEncoder | AudioEncoder) -> str:
+    """Name what an encoder began as; of a local folder the name alone."""
+    if isinstance(encoder, AudioCnn):
+        return "a log-mel network from nothing"
+    if isinstance(encoder, ImageEncoder):
+        return f"{encoder.name} ({encoder.weights or 'from nothing'})"
+    name = encoder.name if is_on_hub(encoder) else Path(encoder.name).name
+    return f"{name} at {encoder.revision[:12]}" if encoder.revision else name
+
+
+def is_on_hub(encoder: TextEncoder | AnyImageEncoder | AudioEncoder) -> bool:
+    """Tell whether an encoder's name is an id on the Hugging Face hub."""
+    if isinstance(encoder, ImageEncoder | AudioCnn):
+        return False
+    return not encoder.name.startswith("package:") and not Path(encoder.name).is_dir()
 
 
 if __name__ == "__main__":

@@ -1,32 +1,12 @@
-"""The bundle's README: a model card with numbers, and a snippet that needs no Fuseline."""
+"""How to use a bundle without Fuseline: the last part of its README."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fuseline.records import Evaluation, Metrics, System
-from fuseline.tasks.base import Task, Unit
+from fuseline.tasks.base import Unit
 
-HEAD = """\
----
-library_name: onnx
-tags: [{tags}]
----
-
-# {name}
-
-{what}
-
-## Reached on the test split ({rows:,} rows)
-
-| | {columns} |
-|---|{rules}|
-"""
-
-USE = """\
-
-Intervals are {confidence:.0%} bootstrap intervals, whole groups of rows drawn. Labels: {labels}.
-
+USE = """
 ## Use
 
 Needs `onnxruntime numpy{needs}`; run it in this folder. `bundle.json` lists inputs, outputs, labels and
@@ -150,70 +130,11 @@ inputs["has_audio"] = np.array([AUDIO is not None])
 """
 
 
-TITLES = {
-    "map": "mean average precision", "f1": "F1", "precision": "precision", "recall": "recall", "accuracy": "accuracy",
-    "macro_f1": "macro F1", "nll": "negative log-likelihood", "ece": "calibration error",
-}  # fmt: skip
-"""Metrics that the card shows, of those that the task has."""
-
-
-def render_card(
-    name: str, task: Task, evaluation: Evaluation, modalities: Sequence[str], system: System = "ensemble",
-    several: bool = False, layout: bool = False,
-) -> str:  # fmt: skip
-    """Write the model card in Markdown.
-
-    Args:
-        system: what the bundle holds: the ensemble, or the student that learnt from it.
-        several: whether rows may have several pictures.
-        layout: whether it sees where words stand in the picture.
-    """
-    shown = [metric for metric in TITLES if metric in evaluation.ensemble]
+def tell_usage(modalities: Sequence[str], unit: Unit = "row", several: bool = False, layout: bool = False) -> str:
+    """Write the section in Markdown; arguments as of `snippet`."""
     needs = {"text": " tokenizers", "image": " pillow", "audio": " soundfile scipy"}
-    return "".join(
-        [
-            HEAD.format(
-                name=name,
-                rows=evaluation.rows,
-                what=describe(modalities, len(evaluation.members) if system == "ensemble" else 1, task.needs),
-                columns=" | ".join(TITLES[metric] for metric in shown),
-                rules="|".join(["---"] * len(shown)),
-                tags=", ".join([*modalities, *(["multimodal"] if len(modalities) > 1 else []), "fuseline"]),
-            ),
-            *(_row(title, metrics, shown) for title, metrics in _systems(evaluation, system)),
-            USE.format(
-                confidence=evaluation.confidence,
-                labels=", ".join(task.labels),
-                needs="".join(needs[m] for m in modalities),
-            ),
-            snippet(modalities, task.unit, several, layout),
-            "```\n",
-        ]
-    )
-
-
-def describe(modalities: Sequence[str], members: int, needs: Sequence[str] = ()) -> str:
-    """Say in a paragraph what the graph is.
-
-    Args:
-        needs: modalities that a row must have.
-    """
-    missing = (
-        f"All but {' and '.join(needs)} may be missing."
-        if needs
-        else ("Any of the modalities may be missing, but not all.")
-    )
-    takes = {"text": "raw text tokens", "image": "uint8 pictures of any size", "audio": "raw samples of any length"}
-    steps = [
-        *["resizing and normalising"] * ("image" in modalities), *["spectra or scaling"] * ("audio" in modalities),
-        *["combining"] * (members > 1), "calibration",
-    ]  # fmt: skip
-    kind = f"an ensemble of {members} members" if members > 1 else "one model"
-    return (
-        f"One ONNX graph holding {kind} on {' and '.join(modalities)}.\n"
-        f"It takes {' and '.join(takes[name] for name in modalities)}; inside it does {', '.join(steps)}."
-        + (f"\n{missing}" if len(modalities) > 1 else "")
-    )
+    listed = "".join(needs[modality] for modality in modalities)
+    return f"{USE.format(needs=listed)}{snippet(modalities, unit, several, layout)}```\n"
 
 
 def snippet(modalities: Sequence[str], unit: Unit = "row", several: bool = False, layout: bool = False) -> str:
@@ -251,18 +172,3 @@ def snippet(modalities: Sequence[str], unit: Unit = "row", several: bool = False
         'probabilities = session.run(["probabilities"], inputs)[0][0]\n'
     )
     return "".join([*imports, "\n", *constants, "inputs = {}\n", *steps, last, ANSWERS[unit]])
-
-
-def _systems(evaluation: Evaluation, system: System) -> list[tuple[str, Metrics]]:
-    first = (f"**{system}**", evaluation.of(system))
-    if system == "student":
-        return [first, ("the ensemble that it learnt from", evaluation.ensemble)]
-    return [first] + [(f"member {name}", m) for name, m in evaluation.members.items()]
-
-
-def _row(title: str, metrics: Metrics, shown: Sequence[str]) -> str:
-    cells = []
-    for name in shown:
-        estimate = metrics[name]
-        cells.append(f"{estimate.value:.3f}{estimate.brackets('.3f')}")
-    return f"| {title} | {' | '.join(cells)} |\n"
