@@ -381,6 +381,24 @@ class Slice(Record):
     """None where there is none."""
 
 
+class Change(Record):
+    """A number before fine-tuning and after it, on the same rows."""
+
+    rows: Count
+    """Of a class, the class's own; of ner its entities."""
+    before: float
+    after: float
+
+
+class Tuning(Record):
+    """What fine-tuning changed for a member, part by part of the test rows that it sees."""
+
+    classes: dict[str, Change]
+    """F1."""
+    slices: dict[str, dict[str, Change]]
+    """What `evaluate.slices` names → value → the headline metric."""
+
+
 class Evaluation(Record):
     """`evaluation.json`: what the ensemble and its members reach on the test split."""
 
@@ -399,6 +417,8 @@ class Evaluation(Record):
     """Per member: the encoders as they were loaded, under a linear head."""
     fine_tuning_gain: dict[str, Metrics]
     """Per member: after minus before, paired."""
+    tuning: dict[str, Tuning] = {}
+    """The same in parts."""
     student: Metrics | None = None
     """The student that learnt from the ensemble; None where there is none."""
     student_gain: Metrics | None = None

@@ -13,6 +13,7 @@ from fuseline.records import (
     Against,
     Alike,
     Benchmark,
+    Change,
     ClassRow,
     Compared,
     DataManifest,
@@ -36,6 +37,7 @@ from fuseline.records import (
     RuleOutcome,
     Seen,
     Slice,
+    Tuning,
     Validation,
     Verdict,
     Versus,
@@ -117,6 +119,9 @@ def evaluation(labels: list[str]) -> Evaluation:
         robustness={"blurred": metrics(0.84)},
         robustness_gain={"blurred": gains(-0.031)},
         slices={"label": {label: Slice(rows=40, ensemble=metrics(0.8)) for label in labels}},
+        tuning={name: Tuning(classes={label: Change(rows=40, before=0.5, after=0.8) for label in labels},
+                             slices={"label": {label: Change(rows=40, before=0.5, after=0.8) for label in labels}})
+                for name in members},
         disagreement={one: {other: 0.21 for other in members if other != one} for one in members},
     )  # fmt: skip
 

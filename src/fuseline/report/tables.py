@@ -10,6 +10,7 @@ from fuseline.records import (
     Against,
     Benchmark,
     Beside,
+    Change,
     ClassRow,
     Estimate,
     Evaluation,
@@ -141,6 +142,34 @@ def fine_tuning(evaluation: Evaluation) -> Table:
         ),
         rows,
     )
+
+
+def fine_tuned_parts(evaluation: Evaluation) -> list[Table]:
+    """Show what fine-tuning changed for each member, class by class, and slice by slice where there are several."""
+    found = evaluation.tuning
+    classes = {name: tuning.classes for name, tuning in found.items()}
+    cuts = {
+        by: {name: tuning.slices[by] for name, tuning in found.items()}
+        for by in evaluation.slices
+        if by != "label" and len(evaluation.slices[by]) > 1
+    }
+    headline = METRICS[evaluation.headline]
+    titles = {"F1 before → after fine-tuning, class by class": ("Class", classes)}
+    titles |= {
+        f"{headline} before → after fine-tuning, by {by.removeprefix('meta.')}": ("Slice", cut)
+        for by, cut in cuts.items()
+    }
+    return [_changes(title, head, members) for title, (head, members) in titles.items() if members]
+
+
+def _changes(title: str, head: str, members: Mapping[str, Mapping[str, Change]]) -> Table:
+    parts = dict.fromkeys(part for changes in members.values() for part in changes)
+    rows = [[part, *(_tell_change(changes.get(part)) for changes in members.values())] for part in parts]
+    return Table(title, ((head, "text"), *((name, "number") for name in members)), rows)
+
+
+def _tell_change(change: Change | None) -> str:
+    return numbers.DASH if change is None else f"{numbers.metric(change.before)} → {numbers.metric(change.after)}"
 
 
 def _value_and_interval(estimate: Estimate | None, signed: bool = False) -> list[str]:

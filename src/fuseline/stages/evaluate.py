@@ -15,6 +15,7 @@ from fuseline.config import Encoders, Modality, Params
 from fuseline.data.shards import write_table
 from fuseline.evaluation import slices
 from fuseline.evaluation.metrics import Scored, best_of, disagreement, estimate, estimate_gain, headline
+from fuseline.evaluation.tuning import find_changes
 from fuseline.models.combine import number_patterns, patterns_of
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
@@ -230,6 +231,7 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
         systems["student"] = score_on(everything, student_UC, student)
     per_class, averages = task.table(predicted.ensemble_UC, truth)
     names, confused = task.confusion(predicted.ensemble_UC, truth)
+    cuts = {by: slices.masks(names) for by, names in predicted.slices.items()}
     return Evaluation(
         headline=task.headline,
         labels=names,
@@ -241,6 +243,14 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
         before={name: estimate_on(seen[name], probs, plain) for name, probs in predicted.before.items()},
         fine_tuning_gain={
             name: gain_on(rows, predicted.members[name], predicted.before[name], tasks[name], plain)
+            for name, rows in seen.items()
+        },
+        tuning={
+            name: find_changes(
+                score_on(rows, predicted.before[name], plain),
+                score_on(rows, predicted.members[name], tasks[name]),
+                {by: {part: mask[rows] for part, mask in cut.items()} for by, cut in cuts.items()},
+            )
             for name, rows in seen.items()
         },
         student=None if student_UC is None else estimate_on(everything, student_UC, student),
@@ -274,9 +284,9 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
                     rows=int(rows.sum()),
                     **{system: estimate(each.take(rows), groups_N[rows], *drawn) for system, each in systems.items()},
                 )
-                for name, rows in slices.masks(names).items()
+                for name, rows in cut.items()
             }
-            for by, names in predicted.slices.items()
+            for by, cut in cuts.items()
         },
     )
 
