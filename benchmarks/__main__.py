@@ -6,6 +6,7 @@ retrain    time and memory of the whole flow, and of one that finds nothing to d
 latency    the exported graph against torch eager, interleaved
 reproduce  hashes of two forced runs
 training   rows per second of training beside a plain Trainer loop and AutoGluon-Multimodal
+report     from the answers to 100 k test rows to the page about them
 data       ingest, validate and prepare at 10 k, 100 k and 1 M rows, beside the plain way
 """
 
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data, spine, training
+from benchmarks import data, report, spine, training
 from fuseline.benchmark.measure import cpu_name
 from fuseline.lineage.git import root, take_snapshot
 from fuseline.records import write_json
@@ -34,6 +35,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "reproduce": spine.measure_reproduction,
     "data": data.measure_sizes,
     "training": training.measure_training,
+    "report": report.measure_report,
 }
 
 
