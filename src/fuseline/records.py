@@ -381,6 +381,26 @@ class Slice(Record):
     """None where there is none."""
 
 
+class Bin(Record):
+    """Units whose answers were given with nearly the same confidence."""
+
+    units: Count
+    confidence: float
+    """On the mean."""
+    accuracy: float
+    """Share of right answers."""
+
+
+class Calibration(Record):
+    """How far the confidence of answers is their share of right ones."""
+
+    bins: list[Bin]
+    """Those that the calibration error (ece) is summed over, but for empty ones."""
+    chance: Estimate
+    """The calibration error of answers with the same confidences that are right exactly as often as these say: what so
+    few units leave to chance. Its mean, and the interval that 90 % of it are in; groups do not count."""
+
+
 class Change(Record):
     """A number before fine-tuning and after it, on the same rows."""
 
@@ -423,6 +443,7 @@ class Evaluation(Record):
     """The student that learnt from the ensemble; None where there is none."""
     student_gain: Metrics | None = None
     """Student minus ensemble, paired."""
+    calibration: dict[System, Calibration] = {}
     fusion_gain: Metrics
     """Ensemble minus `best_single`, paired."""
     best_single: str

@@ -13,6 +13,8 @@ from fuseline.records import (
     Against,
     Alike,
     Benchmark,
+    Bin,
+    Calibration,
     Change,
     ClassRow,
     Compared,
@@ -122,6 +124,10 @@ def evaluation(labels: list[str]) -> Evaluation:
         tuning={name: Tuning(classes={label: Change(rows=40, before=0.5, after=0.8) for label in labels},
                              slices={"label": {label: Change(rows=40, before=0.5, after=0.8) for label in labels}})
                 for name in members},
+        calibration={"ensemble": Calibration(
+            bins=[Bin(units=20, confidence=0.4, accuracy=0.35), Bin(units=281, confidence=0.93, accuracy=0.9)],
+            chance=Estimate(value=0.03, low=0.02, high=0.045),
+        )},
         disagreement={one: {other: 0.21 for other in members if other != one} for one in members},
     )  # fmt: skip
 

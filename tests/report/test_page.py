@@ -133,7 +133,19 @@ def test_every_table_has_a_caption_and_every_heading_a_scope(story: Tell) -> Non
 def test_every_chart_is_an_image_with_a_title_and_a_description(story: Tell) -> None:
     text = render(story())
     charts = re.findall(r'<svg role="img".*?><title>(.+?)</title><desc>(.+?)</desc>', text)
-    assert len(charts) == 7
+    assert len(charts) == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(0.06, "is further off than chance explains"), (0.04, "nothing here says")]
+)
+def test_the_calibration_error_is_set_beside_what_chance_shows(story: Tell, error: float, words: str) -> None:
+    evaluation = story().evaluation
+    reached = evaluation.ensemble | {"ece": Estimate(value=error, low=0.02, high=0.08)}
+    text = render(story(evaluation=evaluation.model_copy(update={"ensemble": reached})))
+    assert words in text
+    assert "in nine of ten cases 0.020 to 0.045" in text
+    assert "confidence 0.400: 0.350 of 20 right" in text
 
 
 def test_a_rule_without_a_number_shows_a_dash(story: Tell, gate: list[RuleOutcome]) -> None:

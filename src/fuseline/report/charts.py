@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from fuseline.records import Benchmark, Estimate, Latency
+from fuseline.records import Benchmark, Calibration, Estimate, Latency
 from fuseline.report import numbers, svg
 
 History = Sequence[Mapping[str, float]]
@@ -128,6 +128,32 @@ def describe_best(history: History, metric: str = "accuracy") -> str:
     score = next((row.get("val_score") for row in history if row["epoch"] == epoch), None)
     reached = "" if score is None else f", {metric} {numbers.metric(score)}"
     return f"best epoch {epoch:g}: validation loss {numbers.metric(loss)}{reached}"
+
+
+def reliability(calibration: Calibration) -> Markup:
+    """Draw each bin's share of right answers over its confidence; on the diagonal the two are equal.
+
+    A dot's area goes with the number of its units.
+    """
+    x, y = svg.scale((0, 1), (44, 324)), svg.scale((0, 1), (292, 12))
+    desc = "; ".join(
+        f"confidence {numbers.metric(each.confidence)}: {numbers.metric(each.accuracy)} of {each.units:,} right"
+        for each in calibration.bins
+    )
+    root = svg.canvas("Share of right answers by confidence", desc, css="chart curves", view_box="0 0 340 326")
+    for mark in (0, 0.25, 0.5, 0.75, 1):
+        svg.add(root, "line", css="grid", x1=x(mark), x2=x(mark), y1=y(0), y2=y(1))
+        svg.add(root, "line", css="grid", x1=x(0), x2=x(1), y1=y(mark), y2=y(mark))
+        svg.add(root, "text", f"{mark:g}", css="tick", x=x(mark), y=308, text_anchor="middle")
+        svg.add(root, "text", f"{mark:g}", css="tick", x=38, y=y(mark) + 4, text_anchor="end")
+    svg.add(root, "text", "confidence", css="tick", x=x(0.5), y=323, text_anchor="middle")
+    svg.add(root, "line", css="reference", x1=x(0), x2=x(1), y1=y(0), y2=y(1))
+    most = max((each.units for each in calibration.bins), default=1)
+    for each in calibration.bins:
+        radius = max(2.5, 10 * math.sqrt(each.units / most))
+        dot = svg.add(root, "circle", css="bin", cx=x(each.confidence), cy=y(each.accuracy), r=round(radius, 1))
+        svg.add(dot, "title", f"{each.units:,} answers, {numbers.metric(each.accuracy)} of them right")
+    return svg.markup(root)
 
 
 def latency(benchmark: Benchmark) -> Markup:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from fuseline.config import Encoders, Modality, Params
 from fuseline.data.shards import write_table
 from fuseline.evaluation import slices
+from fuseline.evaluation.calibration import calibrate
 from fuseline.evaluation.metrics import Scored, best_of, disagreement, estimate, estimate_gain, headline
 from fuseline.evaluation.tuning import find_changes
 from fuseline.models.combine import number_patterns, patterns_of
 from fuseline.models.member import FusionModel
 from fuseline.progress import Progress, say
-from fuseline.records import Combination, Decoding, Evaluation, Metrics, Slice, write_json
+from fuseline.records import Combination, Decoding, Evaluation, Metrics, Slice, System, write_json
 from fuseline.stages import entry
 from fuseline.tasks.base import Task, Truth
 from fuseline.training.checkpoints import build_combiner, load_ensemble, load_readers, read_combination
@@ -226,7 +227,7 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
     seen_units = {name: truth.units(rows) for name, rows in seen.items()}
     members = {name: estimate_on(seen[name], probs, tasks[name]) for name, probs in predicted.members.items()}
     best_single = best_of({name: members[name] for name in params.members.experts}, task.headline)
-    systems = {"ensemble": score_on(everything, predicted.ensemble_UC)}
+    systems: dict[System, Scored] = {"ensemble": score_on(everything, predicted.ensemble_UC)}
     if student_UC is not None:
         systems["student"] = score_on(everything, student_UC, student)
     per_class, averages = task.table(predicted.ensemble_UC, truth)
@@ -254,6 +255,7 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
             for name, rows in seen.items()
         },
         student=None if student_UC is None else estimate_on(everything, student_UC, student),
+        calibration={name: calibrate(each.probs_UC, truth.labels_U) for name, each in systems.items()},
         student_gain=None if student_UC is None else gain_on(everything, student_UC, predicted.ensemble_UC, student),
         fusion_gain=gain_on(
             seen[best_single], predicted.ensemble_UC, predicted.members[best_single], than=tasks[best_single]

@@ -243,9 +243,14 @@ def probability_summands(probs_UC: Floats, labels_U: Ints) -> dict[str, Floats]:
 
 def _calibration_gaps(confidence_U: Floats, hit_U: Floats) -> Floats:
     """Return hit - confidence in the unit's bin of equal width, zero in the others [U, K]."""
-    bin_U = np.clip(np.ceil(confidence_U * BINS).astype(int) - 1, 0, BINS - 1)
-    gaps_UK: Floats = np.eye(BINS)[bin_U] * (hit_U - confidence_U)[:, None]
+    gaps_UK: Floats = np.eye(BINS)[calibration_bins(confidence_U)] * (hit_U - confidence_U)[:, None]
     return gaps_UK
+
+
+def calibration_bins(confidence_U: Floats) -> Ints:
+    """Return the number of the bin of equal width that each confidence is in; its upper end is of the bin."""
+    bin_U: Ints = np.clip(np.ceil(confidence_U * BINS).astype(int) - 1, 0, BINS - 1)
+    return bin_U
 
 
 def probability_metrics(sums: Mapping[str, Floats], units_R: Floats) -> dict[str, Floats]:
