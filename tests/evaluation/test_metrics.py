@@ -255,13 +255,19 @@ def test_the_best_of_equals_is_the_first_by_name_in_whichever_order_they_come(or
     assert best_of(systems, "accuracy") == "a"
 
 
-def test_the_headline_holds_plain_numbers_and_a_member_named_like_a_metric_hides_none(evaluation: Evaluation) -> None:
-    accuracies = {"text": 0.6, "accuracy": 0.7}
+def test_the_headline_holds_plain_numbers_under_the_name_of_their_system(evaluation: Evaluation) -> None:
+    accuracies = {"text": 0.6, "student": 0.7}
     members = {name: {"accuracy": Estimate(value=one, low=0, high=1)} for name, one in accuracies.items()}
-    assert headline(evaluation.model_copy(update={"members": members})) == {
-        **dict.fromkeys(["accuracy", "macro_f1", "nll", "brier", "ece", "fusion_gain"], 0.5),
-        "best_single": 0.6, "member_text": 0.6, "member_accuracy": 0.7,
+    metrics = ["accuracy", "macro_f1", "nll", "brier", "ece"]
+    alone = evaluation.model_copy(update={"members": members})
+    expected = {
+        "ensemble": dict.fromkeys(metrics, 0.5), "members": accuracies, "best_single": 0.6, "fusion_gain": 0.5,
     }  # fmt: skip
+    assert headline(alone) == expected
+    gain = {"accuracy": Estimate(value=-0.2, low=None, high=None)}
+    student = {name: Estimate(value=0.3, low=None, high=None) for name in metrics}
+    both = headline(alone.model_copy(update={"student": student, "student_gain": gain}))
+    assert both == expected | {"student": dict.fromkeys(metrics, 0.3), "student_gain": -0.2}
 
 
 def test_per_class_and_confusion_agree_with_hand_counting() -> None:

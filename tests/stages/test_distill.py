@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from fuseline.evaluation.metrics import values_of
 from fuseline.records import Benchmark, Combination, Evaluation, Parity
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
@@ -28,6 +30,10 @@ def line(document: dict[str, Any], examples: pa.Table, tmp_path_factory: pytest.
 @pytest.fixture(autouse=True)
 def _there(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(line)
+
+
+def exported(line: Path) -> dict[str, Any]:
+    return json.loads((line / "build/export/metrics.json").read_text())["exported"]
 
 
 def published(document: dict[str, Any], system: str) -> dict[str, Any]:
@@ -50,6 +56,17 @@ def test_the_student_stands_beside_the_ensemble(line: Path) -> None:
     assert benchmark.beside.system == "student"
     assert benchmark.beside.batches.keys() == benchmark.batches.keys()
     assert benchmark.beside.model_bytes < benchmark.model_bytes
+    assert exported(line) == {"system": "ensemble", **values_of(evaluation.ensemble)}
+    found = json.loads((line / "build/evaluate/metrics.json").read_text())
+    assert found["student"] == values_of(evaluation.student)
+    assert found["ensemble"] == values_of(evaluation.ensemble)
+    for kind in ("confusion", "classes", "reliability"):
+        drawn = {path.stem: path.read_text() for path in (line / "build/evaluate/plots" / kind).iterdir()}
+        assert drawn.keys() == {"ensemble", "student"}
+    curves = {path.stem for path in (line / "build/evaluate/plots/learning").iterdir()}
+    assert curves == {"text", "image", "fusion", "student"}
+    latencies = {path.stem for path in (line / "build/benchmark/plots/latency").iterdir()}
+    assert latencies == {"ensemble", "student"}
     assert read_bundle(line / "build/export/bundle").members == ["fusion", "image", "text"]
     assert read_bundle(line / "build/export/beside").members == ["student"]
 
@@ -61,6 +78,9 @@ def test_a_student_that_is_published_is_what_is_exported_and_checked(document: d
     try:
         bundle = line / "build/export/bundle"
         assert read_bundle(bundle).members == ["student"]
+        student = Evaluation.read(line / "build/evaluate/evaluation.json").student
+        assert student is not None
+        assert exported(line) == {"system": "student", **values_of(student)}
         assert "| student (this bundle) |" in (bundle / "README.md").read_text()
         assert next(iter(Predictor(bundle).predict([Row("the rose")]))).probabilities == pytest.approx(expected)
         parity = Parity.read(line / "build/export/parity.json")
@@ -69,6 +89,8 @@ def test_a_student_that_is_published_is_what_is_exported_and_checked(document: d
         beside = Benchmark.read(line / "build/benchmark/benchmark.json").beside
         assert beside is not None
         assert beside.system == "ensemble"
+        timed = json.loads((line / "build/benchmark/plots/latency/ensemble.json").read_text())
+        assert max(row["ms"] for row in timed) == max(each.p99_ms for each in beside.batches.values())
     finally:
         run(document, "export", "benchmark")
 

@@ -201,20 +201,26 @@ def best_of(systems: Mapping[str, Metrics], metric: str) -> str:
     return max(sorted(systems), key=lambda name: systems[name][metric].value)
 
 
-def headline(evaluation: Evaluation) -> dict[str, float]:
-    """Reduce an evaluation to the few plain numbers that `dvc metrics show` has room for.
+def headline(evaluation: Evaluation) -> dict[str, Any]:
+    """Reduce an evaluation to the plain numbers that `dvc metrics show` has room for, under the name of their system.
 
-    `fusion_gain`, `best_single` and `member_NAME` are in the headline metric; no member's name holds an underscore, so
-    none hides another key.
+    `members`, `best_single`, `fusion_gain` and `student_gain` are in the headline metric.
     """
     metric = evaluation.headline
-    members = {name: metrics[metric].value for name, metrics in evaluation.members.items()}
-    return {
-        **{name: estimate.value for name, estimate in evaluation.ensemble.items()},
+    found: dict[str, Any] = {
+        "ensemble": values_of(evaluation.ensemble),
+        "members": {name: metrics[metric].value for name, metrics in evaluation.members.items()},
+        "best_single": evaluation.members[evaluation.best_single][metric].value,
         "fusion_gain": evaluation.fusion_gain[metric].value,
-        "best_single": members[evaluation.best_single],
-        **{f"member_{name}": value for name, value in members.items()},
     }
+    if evaluation.student is not None and evaluation.student_gain is not None:
+        found |= {"student": values_of(evaluation.student), "student_gain": evaluation.student_gain[metric].value}
+    return found
+
+
+def values_of(metrics: Metrics) -> dict[str, float]:
+    """Leave the intervals out."""
+    return {name: estimate.value for name, estimate in metrics.items()}
 
 
 def find_forgetting(champion: str, before: Scored, after: Scored, old_N: Mask) -> Forgetting:

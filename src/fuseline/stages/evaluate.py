@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fuseline.config import Encoders, Modality, Params
 from fuseline.data.shards import write_table
-from fuseline.evaluation import slices
+from fuseline.evaluation import plots, slices
 from fuseline.evaluation.calibration import calibrate
 from fuseline.evaluation.metrics import Scored, best_of, disagreement, estimate, estimate_gain, headline
 from fuseline.evaluation.tuning import find_changes
@@ -67,7 +67,7 @@ class Predicted:
 
 
 def main(params: Params) -> None:
-    """Write build/evaluate: evaluation and metrics .json, predictions and patterns .parquet."""
+    """Write build/evaluate: evaluation and metrics .json, predictions and patterns .parquet, plots/."""
     set_up(params.train)
     combination = read_combination(entry.COMBINE)
     predicted = predict(params, combination)
@@ -78,6 +78,11 @@ def main(params: Params) -> None:
     write_table(pa.table({"id": predicted.ids, **by_pattern}), entry.PATTERNS)
     evaluation.write(folder / "evaluation.json")
     write_json(folder / "metrics.json", headline(evaluation))
+    for name, (task, probs_UC) in systems_of(params, combination, predicted).items():
+        answered = Scored.of(task, probs_UC, predicted.truth)
+        plots.write_system(folder / "plots", name, answered, evaluation.calibration[name])
+    histories = sorted([*entry.TRAIN.glob("*/*/history.json"), *entry.DISTILL.glob("*/*/history.json")])
+    plots.write_learning(folder / "plots", histories)
     metric = evaluation.headline
     reached, gain = evaluation.ensemble[metric], evaluation.fusion_gain[metric]
     say(
@@ -203,13 +208,24 @@ def to_table(predicted: Predicted, several: bool) -> pa.Table:
     return pa.table(columns | ({"text": predicted.texts, "target": predicted.targets} if several else {}))
 
 
+def systems_of(params: Params, combination: Combination, predicted: Predicted) -> dict[System, tuple[Task, Floats]]:
+    """Return what may be exported: the problem as each answers it, and what it said [U, C]."""
+    plain = entry.task_of(params)
+    found: dict[System, tuple[Task, Floats]] = {
+        "ensemble": (plain.decided(combination.decoding), predicted.ensemble_UC)
+    }
+    if predicted.student_UC is not None:
+        found["student"] = plain.decided(read_combination(entry.DISTILL).decoding), predicted.student_UC
+    return found
+
+
 def measure(params: Params, combination: Combination, predicted: Predicted) -> Evaluation:
     """Measure each system on the rows that have anything it sees; on the others it could only guess."""
     plain, truth, groups_N, settings = entry.task_of(params), predicted.truth, predicted.groups_N, params.evaluate
-    task, drawn = plain.decided(combination.decoding), (settings.resamples, settings.confidence)
-    student_UC, everything = predicted.student_UC, np.full(len(groups_N), True)
+    answered, everything = systems_of(params, combination, predicted), np.full(len(groups_N), True)
+    task, drawn = answered["ensemble"][0], (settings.resamples, settings.confidence)
+    student, student_UC = answered.get("student", (plain, None))
     tasks = {name: plain.decided(combination.decodings.get(name, Decoding())) for name in predicted.members}
-    student = plain if student_UC is None else plain.decided(read_combination(entry.DISTILL).decoding)
 
     def score_on(rows: Mask, probs_UC: Floats, task: Task = task) -> Scored:
         return Scored.of(task, probs_UC[truth.units(rows)], truth.take(rows))
@@ -227,9 +243,7 @@ def measure(params: Params, combination: Combination, predicted: Predicted) -> E
     seen_units = {name: truth.units(rows) for name, rows in seen.items()}
     members = {name: estimate_on(seen[name], probs, tasks[name]) for name, probs in predicted.members.items()}
     best_single = best_of({name: members[name] for name in params.members.experts}, task.headline)
-    systems: dict[System, Scored] = {"ensemble": score_on(everything, predicted.ensemble_UC)}
-    if student_UC is not None:
-        systems["student"] = score_on(everything, student_UC, student)
+    systems = {name: score_on(everything, probs_UC, than) for name, (than, probs_UC) in answered.items()}
     per_class, averages = task.table(predicted.ensemble_UC, truth)
     names, confused = task.confusion(predicted.ensemble_UC, truth)
     cuts = {by: slices.masks(names) for by, names in predicted.slices.items()}

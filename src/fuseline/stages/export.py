@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from fuseline.config import (
@@ -17,23 +16,22 @@ from fuseline.config import (
     Params,
     TextEncoder,
 )
+from fuseline.evaluation.metrics import values_of
+from fuseline.evaluation.predictions import COLUMNS, probabilities
 from fuseline.export.bundle import Contents, write_bundle
 from fuseline.export.parity import compare
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import OTHER, DataManifest, Evaluation, Preparation, System, sha256_of
+from fuseline.records import OTHER, DataManifest, Evaluation, Preparation, System, sha256_of, write_json
 from fuseline.report.card import Card, render_card
 from fuseline.stages import entry
 from fuseline.tasks.base import Task
 from fuseline.training.checkpoints import load_ensemble, load_readers, read_combination
 from fuseline.training.trainer import set_up
 
-COLUMNS = {"ensemble": "probabilities", "student": "student"}
-"""Of the evaluation's predictions."""
-
 
 def main(params: Params) -> None:
-    """build/train, combine, distill, evaluate → build/export: bundle/, parity.json; with a student also beside/."""
+    """build/train, combine, distill, evaluate → build/export: bundle/, beside/ if a student, metrics, parity .json."""
     set_up(params.train)
     task, system = entry.task_of(params), params.export.system
     folder = entry.fresh(entry.EXPORT)
@@ -41,11 +39,13 @@ def main(params: Params) -> None:
     if params.distill is not None:
         write(params, task, OTHER[system], folder / "beside")
     predictions = pq.read_table(entry.EVALUATE / "predictions.parquet", columns=[COLUMNS[system]])
-    evaluated_UC = np.concatenate(predictions[COLUMNS[system]].to_numpy()).reshape(-1, len(task.classes))
+    evaluated_UC = probabilities(predictions, system, task)
     parity = compare(
         folder / "bundle", ensemble, entry.PREPARE / "test", evaluated_UC, params.export.parity_batch_sizes
     )
     parity.write(folder / "parity.json")
+    reached = values_of(Evaluation.read(entry.EVALUATE / "evaluation.json").of(system))
+    write_json(folder / "metrics.json", {"exported": {"system": system, **reached}})
     say(
         f"export: largest logit difference {parity.max_logit_difference:.1e}, "
         f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} {task.unit}s, "
