@@ -25,7 +25,7 @@ def read_bundle(folder: Path) -> Bundle:
     """
     if not (folder / CARD).is_file():
         raise BundleError(f"{folder}: no {CARD} here; expected a bundle, such as champion/ after `make retrain`")
-    bundle = _read_card(folder / CARD)
+    bundle = read_card(folder / CARD)
     if unknown := set(bundle.modalities) - set(READERS):
         raise BundleError(f"{folder / CARD}: {', '.join(sorted(unknown))} is no modality known here: update Fuseline")
     words = [WORDS] if task_of(bundle).words else []
@@ -57,7 +57,12 @@ def task_of(bundle: Bundle) -> Task:
         raise BundleError(f"{CARD}: a bundle for {bundle.task} is not known here: update Fuseline") from None
 
 
-def _read_card(path: Path) -> Bundle:
+def read_card(path: Path) -> Bundle:
+    """Read a bundle's description alone: of its files nothing is known.
+
+    Raises:
+        BundleError: it is no such description, or of a newer format.
+    """
     try:
         found = BundleFormat.read(path).format
         if found <= BUNDLE_FORMAT:
