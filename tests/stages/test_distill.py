@@ -50,6 +50,7 @@ def test_the_student_stands_beside_the_ensemble(line: Path) -> None:
     assert evaluation.student_gain is not None
     gain = evaluation.student["accuracy"].value - evaluation.ensemble["accuracy"].value
     assert evaluation.student_gain["accuracy"].value == pytest.approx(gain)
+    assert set(evaluation.calibration) == {"ensemble", "student"}
     assert Combination.read(line / "build/distill/combination.json").weights == {"student": 1.0}
     benchmark = Benchmark.read(line / "build/benchmark/benchmark.json")
     assert benchmark.beside is not None

@@ -78,6 +78,12 @@ def test_the_line_learns_entities_and_measures_them(line: Path) -> None:
     assert evaluation.members["text"]["f1"].value > 0.7
     assert evaluation.best_single == "text"
     assert evaluation.fine_tuning_gain["text"]["f1"].value > 0
+    changes = evaluation.tuning["text"].classes
+    assert {label: change.rows for label, change in changes.items()} == {
+        row.label: row.support for row in evaluation.per_class
+    }
+    assert sum(change.after - change.before for change in changes.values()) > 0
+    assert sum(each.units for each in evaluation.calibration["ensemble"].bins) == len(words_of(line, "label"))
     assert set(evaluation.patterns) == {"text"}
     assert [row.label for row in evaluation.per_class] == LABELS
     assert [row.label for row in evaluation.averages] == ["micro", "macro", "weighted"]
