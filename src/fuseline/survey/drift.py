@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency, ks_2samp
 
+from fuseline.data.drift import total_variation
 from fuseline.report.dataset import Comparison, Drift, Relabelled, Shift
 from fuseline.survey.numbers import NONE, count_patterns, count_targets
 from fuseline.survey.rows import Bools, Held, Ints
@@ -125,7 +126,7 @@ def compare_shares(what: str, before: Mapping[str, int], after: Mapping[str, int
     totals = counts.sum(1, keepdims=True) if len(names) else np.zeros((2, 1))
     distance, p = 0.0, None
     if totals.all():
-        distance = float(np.abs(np.diff(counts / totals, axis=0)).sum() / 2)
+        distance = total_variation(before, after)
         seen = counts[:, counts.sum(0) > 0]
         p = float(chi2_contingency(seen, correction=False).pvalue) if seen.shape[1] > 1 else 1.0
     return Comparison(what=what, kind="chi-squared", before=int(totals[0, 0]), after=int(totals[1, 0]),

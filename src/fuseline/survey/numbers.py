@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fuseline.data.split import ABSENT, SPLITS
-from fuseline.data.targets import read_labels
+from fuseline.data.targets import names_in
 from fuseline.records import DataManifest
 from fuseline.report.dataset import Part, Spread
 from fuseline.survey.rows import MODALITIES, Held
@@ -26,6 +27,8 @@ BINS = 24
 NONE = "none"
 """Stands for no split, and for rows without target."""
 SIZES = 8
+NAMING = ("ner", "multilabel")
+"""Problems of which a target may name several labels."""
 
 
 def describe_shards(held: Held) -> list[Part]:
@@ -68,24 +71,15 @@ def count_labels(
 
 def count_targets(task: str, targets: pa.ChunkedArray) -> dict[str, int]:
     """Count labels, or labels of spans."""
-    if task in SEVERAL:
-        return dict(Counter(label for target in targets.to_pylist() for label in SEVERAL[task](target)))
+    if task in NAMING:
+        return dict(Counter(label for target in targets.to_pylist() for label in labels_of(task, target)))
     counted = pc.value_counts(targets.fill_null(NONE)).to_pylist() if len(targets) else []
     return {one["values"]: one["counts"] for one in counted}
 
 
-def span_labels(target: str | None) -> list[str]:
-    """Return the label of each span of a target for NER; none where it is broken."""
-    return [str(span[2]) for span in read_list(target, 3)]
-
-
-def row_labels(target: str | None) -> list[str]:
-    """Return the labels of a target that is a list of them, NONE for none."""
-    return read_labels(target or "[]") or [NONE]
-
-
-SEVERAL: dict[str, Callable[[str | None], list[str]]] = {"ner": span_labels, "multilabel": row_labels}
-"""Problems of which a target may name several labels, and what reads them."""
+def labels_of(task: str, target: str | None) -> list[str]:
+    """Return the labels that a target names; NONE for a list of none, nothing for a broken target for NER."""
+    return names_in(task, target) or ([NONE] if task == "multilabel" else [])
 
 
 def read_list(target: str | None, width: int) -> list[list[Any]]:
@@ -193,8 +187,8 @@ def choose_gallery(
     each = max(1, min(per_label, most // max(len(frequent), 1)))
     wanted = {label: list[int]() for label in labels if label in set(frequent)}
     targets = held.table["target"]
-    if manifest.task in SEVERAL:
-        _choose_by_labels(wanted, order, targets, each, SEVERAL[manifest.task])
+    if manifest.task in NAMING:
+        _choose_by_labels(wanted, order, targets, each, partial(labels_of, manifest.task))
     else:
         codes = (
             pc.index_in(targets.fill_null(NONE), value_set=pa.array(list(wanted), pa.string()))
