@@ -747,8 +747,8 @@ class Fusion(Recipe, OnSeveral):
     tuning: dict[Modality, Tuning]
     """By modality, one for each of the member's."""
     layout: bool
-    """Whether the text encoder sees where tokens stand in the picture, of rows that say so (`boxes`). It learns that at
-    the head's rate. Rows without their picture show none of it."""
+    """Whether the text encoder sees where tokens stand in the picture and to each other, of rows that say so (`boxes`).
+    It learns that at the head's rate. Rows without their picture show none of it."""
 
     @model_validator(mode="after")
     def _modalities_are_distinct(self) -> Self:

@@ -80,13 +80,28 @@ def test_a_text_alone_scores_as_in_a_batch(member: FusionModel, side: str) -> No
 @pytest.mark.parametrize("kind", SHAPES)
 def test_places_of_tokens_add_to_their_words(kind: str) -> None:
     plain, placed = (build(kind, "last").encoders["text"] for _ in range(2))
-    placed.layout = Layout(16)
+    placed.layout = Layout(16, placed.backbone.config.num_attention_heads)
     given = {name: tensor for name, tensor in padded("left", TOKENS).items() if name != "has_text"}
     boxes = torch.randint(0, 500, (*given["input_ids"].shape, 4), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(placed(**given, boxes=boxes).vector_BD, plain(**given).vector_BD)
         placed.layout.weight.normal_(0, 30.0, generator=torch.Generator().manual_seed(0))
         assert (placed(**given, boxes=boxes).vector_BD - plain(**given).vector_BD).abs().amin(0).max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_relations_of_places_show_a_token_those_before_it_alone(kind: str) -> None:
+    encoder = build(kind, "last").encoders["text"]
+    encoder.layout = Layout(16, encoder.backbone.config.num_attention_heads)
+    given = {"input_ids": torch.tensor([[1, 2, 3, 4]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    boxes = torch.tensor([[[0, 90 * row, 50, 90 * row + 20] for row in range(4)]])
+    with torch.no_grad():
+        before = encoder(**given, boxes=boxes).states_BTD
+        encoder.layout.relations.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
+        after = encoder(**given, boxes=boxes).states_BTD
+        cut = encoder(**{name: tensor[:, :2] for name, tensor in given.items()}, boxes=boxes[:, :2]).states_BTD
+    assert (after - before).abs().amax(2)[0, 1:].min() > 1e-4
+    torch.testing.assert_close(cut, after[:, :2])
 
 
 def test_the_order_of_words_counts(member: FusionModel) -> None:

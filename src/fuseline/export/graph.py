@@ -32,7 +32,7 @@ def write_graph(ensemble: Ensemble, opset: int, path: Path) -> None:
         for name, each in inputs.items()
     }
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():  # scores of attention with a gradient are traced as another kernel
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             ensemble.eval(), (), kwargs=example, dynamo=True, verbose=False, opset_version=opset,

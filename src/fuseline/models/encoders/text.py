@@ -6,6 +6,7 @@ Shape letters: B batch, S tokens, D feature size.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,9 +32,13 @@ class TextEncoder(Encoder):
         extra = {"add_pooling_layer": False} if _accepts_pooling_layer(config) else {}
         self.backbone = AutoModel.from_config(config, **extra)
         self.pooling = pooling
-        self.numbered = is_causal(config) and "position_ids" in inspect.signature(self.backbone.forward).parameters
+        self.causal = is_causal(config)
+        self.numbered = self.causal and "position_ids" in inspect.signature(self.backbone.forward).parameters
         self.size: int = config.hidden_size
-        self.layout = Layout(self.backbone.get_input_embeddings().embedding_dim) if layout else None
+        self.layout: Layout | None = None
+        if layout:
+            heads = config.num_attention_heads if takes_scores(self.backbone) else 0
+            self.layout = Layout(self.backbone.get_input_embeddings().embedding_dim, heads)
 
     def take(self, weights: Mapping[str, Tensor]) -> None:
         own = self.state_dict()
@@ -44,11 +49,12 @@ class TextEncoder(Encoder):
     ) -> Encoded:
         """Encode token ids, int64 [B, S], and their mask; with layout, also `boxes` [B, S, 4], as in inputs.boxes."""
         extra = {"position_ids": (attention_mask.cumsum(1) - 1).clamp(min=0)} if self.numbered else {}
-        if self.layout is None or boxes is None:
-            words = {"input_ids": input_ids}
-        else:
+        words, seen = {"input_ids": input_ids}, attention_mask
+        if self.layout is not None and boxes is not None:
             words = {"inputs_embeds": self.backbone.get_input_embeddings()(input_ids) + self.layout(boxes)}
-        states_BSD = self.backbone(**words, attention_mask=attention_mask, **extra).last_hidden_state
+            if self.layout.relations is not None:
+                seen = self.layout.scores(boxes, attention_mask, self.causal)
+        states_BSD = self.backbone(**words, attention_mask=seen, **extra).last_hidden_state
         return Encoded(pool(states_BSD, attention_mask, self.pooling), states_BSD, attention_mask.bool())
 
 
@@ -58,6 +64,17 @@ def is_causal(config: Any) -> bool:
     Such a model gets its positions from us: counted from the first token on, padding at the left counts for none.
     """
     return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and getattr(config, "is_decoder", True)
+
+
+def takes_scores(backbone: torch.nn.Module) -> bool:
+    """Tell whether attention takes scores [B, heads, S, S] in place of a mask.
+
+    transformers hands on such a mask as it is, in all models that make theirs by its masking_utils. Not where a model
+    has a window too: of one mask for all layers it could not make that.
+    """
+    module = sys.modules[type(backbone).__module__]
+    windows = [kind for kind in getattr(backbone.config, "layer_types", None) or () if kind != "full_attention"]
+    return not windows and any(hasattr(module, f"create_{kind}_mask") for kind in ("bidirectional", "causal"))
 
 
 def _accepts_pooling_layer(config: Any) -> bool:
