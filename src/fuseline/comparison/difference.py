@@ -139,7 +139,8 @@ def pair(before: Model, after: Model, theirs: Sequence[int], ours: Sequence[int]
 
 
 def _side(model: Model) -> Side:
-    notes = [f"stage {stage} is out of date: {', '.join(what)}" for stage, what in model.stale.items() if what]
+    changed = sorted({each for what in model.stale.values() for each in what})
+    notes = [f"build/ is behind, `dvc repro` brings it up to date: {', '.join(changed)}"] if changed else []
     return Side(
         revision=model.revision.name, commit=model.revision.commit, version=model.revision.version, system=model.system,
         members=model.bundle.members, test_rows=model.evaluation.rows, data=model.data, notes=notes,

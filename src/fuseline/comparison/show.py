@@ -84,11 +84,11 @@ def _numbers(found: Difference, most: int) -> Table:
         _moved("Classes, F1", found.classes, "f1", most),
         _moved(f"Slices, {headline}", _slices(found), found.headline, most),
         (
-            f"Members, {headline}, each on its own test rows",
+            f"Members, {headline}, own test rows",
             [_row(name, change, found.headline) for name, change in found.members.items()],
         ),
         ("Rows of the data set", _counts(found.data)),
-        ("Bundle, each as it was timed in its own run", _bundle(found.bundle)),
+        ("Bundle, as its own run timed it", _bundle(found.bundle)),
     ]
     for title, rows in parts:
         listed = list(rows)
@@ -119,8 +119,8 @@ def _moved(title: str, changes: Mapping[str, Delta], metric: str, most: int) -> 
         return not _sure(item[1]), -abs(item[1].change if item[1].change is not None else float("inf"))
 
     shown = sorted(moved.items(), key=rank)[:most]
-    title = f"{title}: {len(shown)} of {len(changes)}, what moved most first"
-    return title, [_row(name, change, metric) for name, change in shown]
+    part = f" ({len(shown)} of {len(moved)} that moved)" if len(shown) < len(moved) else ""
+    return f"{title}{part}", [_row(name, change, metric) for name, change in shown]
 
 
 def _row(name: str, change: Delta, metric: str) -> Row:
@@ -159,8 +159,8 @@ def _bundle(changes: Mapping[str, Delta]) -> Iterator[Row]:
             ]
             name = "size"
         elif what == "examples_per_second":
-            cells = [numbers.DASH if each is None else numbers.rate(each) for each in (change.before, change.after)]
-            name = f"throughput, {place.replace('_', ' ')}"
+            cells = [numbers.DASH if each is None else f"{each:,.1f}" for each in (change.before, change.after)]
+            name = f"examples/s, {place.replace('_', ' ')}"
         else:
             cells = [
                 numbers.DASH if each is None else numbers.milliseconds(each) for each in (change.before, change.after)

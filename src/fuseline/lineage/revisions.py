@@ -136,7 +136,7 @@ def _look_around(repo: Path) -> Evidence:
         stale = find_stale(repo, *(stage for stage in ("export", "benchmark") if stage in lock))
     except LineageError:  # a half-edited dvc.yaml is no reason not to show what build/ holds
         stale = {}
-    return Evidence(files, _params(lock), _data(lock), stale)
+    return Evidence(files, params_of(lock), _data(lock), stale)
 
 
 def _bring(place: Path, revision: Revision) -> Evidence:
@@ -153,7 +153,7 @@ def _bring(place: Path, revision: Revision) -> Evidence:
     for paths in ([wanted] if set(NEEDED) <= set(wanted) else []) + ([PUBLISHED] if published else []):
         try:
             dvc(place, "pull", *paths.values())
-            return Evidence({name: place / path for name, path in paths.items()}, _params(lock), _data(lock))
+            return Evidence({name: place / path for name, path in paths.items()}, params_of(lock), _data(lock))
         except LineageError as error:
             problem = problem or error
     raise LineageError(
@@ -180,10 +180,24 @@ def _read_lock(folder: Path) -> dict[str, Any]:
         raise LineageError(f"{path}: cannot be read as DVC's; restore it: `git checkout dvc.lock`") from error
 
 
-def _params(lock: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the params that the stages ran with, by dotted key."""
-    files = [stage.get("params", {}).get("params.yaml", {}) for stage in lock.values()]
-    return {key: value for of_stage in files for key, value in _flatten(of_stage)} or None
+def params_of(lock: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the params that the stages of a dvc.lock ran with, by dotted key; None where it has none.
+
+    DVC keeps the records of members that are gone: what other stages say goes before theirs, and a whole section, which
+    the ensemble was combined by, before parts of it.
+    """
+    by_stage = sorted(lock.items(), key=lambda item: "@" not in item[0])
+    sections = {
+        key: value for _, stage in by_stage for key, value in stage.get("params", {}).get("params.yaml", {}).items()
+    }
+    whole = {key: value for key, value in sections.items() if not _wider(key) & sections.keys()}
+    return dict(_flatten(whole)) or None
+
+
+def _wider(key: str) -> set[str]:
+    """Return the sections that a dotted key is part of."""
+    parts = key.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts))}
 
 
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
