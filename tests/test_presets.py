@@ -26,7 +26,7 @@ from fuseline import config
 from fuseline.cli import app
 from fuseline.data.shards import write_data_set, write_table
 from fuseline.overlay import lay
-from fuseline.records import Parity
+from fuseline.records import Parity, Preparation
 from fuseline.runtime.predictor import Predictor, Row
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +118,8 @@ def test_a_preset_trains_and_exports(
     table = examples.append_column("label", numbers)
     for split, start in {"train": 0, "val": 6, "test": 12}.items():
         write_table(table.slice(start, 6), tmp_path / "build/prepare" / split / "shard-00000-a.parquet")
+    sizes = dict.fromkeys(("train", "val", "test"), 6)
+    Preparation(rows=sizes, groups=sizes, labels={}).write(tmp_path / "build/prepare/preparation.json")
 
     environment = os.environ | {
         "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path / "torch"),
