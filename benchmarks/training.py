@@ -114,9 +114,11 @@ def recipe_of(params: Params, epochs: int, frozen: bool = False) -> Any:
     """Return the fusion member's recipe without what the other sides do not do: random changes, early stopping."""
     changes: dict[str, Any] = {"epochs": epochs, "patience": None, "augment": {}, "start": {}}
     given = params.members.fusions[MEMBER].model_dump() | changes
+    named = (*given["modalities"], "head")
+    given["learning_rate"] = {name: rate for name, rate in given["learning_rate"].items() if name in named}
     if frozen:
         given["tuning"] = dict.fromkeys(given["modalities"], "frozen")
-        given["learning_rate"] = dict.fromkeys(given["modalities"]) | {"head": given["learning_rate"]["head"]}
+        given["learning_rate"] |= dict.fromkeys(given["modalities"])
     return type(params.members.fusions[MEMBER]).model_validate(given)
 
 
