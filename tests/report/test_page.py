@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fuseline.records import Beside, Estimate, Evaluation, Forgetting, Origin, RuleOutcome, Verdict, Versus
 from fuseline.report import heat, numbers, svg, tables
@@ -250,12 +251,36 @@ def measure_in_browser(page: str, width: int, folder: Path) -> str:
         }};</script>""",
         encoding="utf-8",
     )
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-             "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
-             f"--user-data-dir={folder / 'profile'}", "--dump-dom"]  # fmt: skip
+    return browse(probe, folder, "--dump-dom")
+
+
+def browse(page: Path, folder: Path, *flags: str) -> str:
+    """Open a page in a headless browser; return what it prints."""
+    common = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+              "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+              f"--user-data-dir={folder / 'profile'}"]  # fmt: skip
     assert BROWSER
-    done = subprocess.run([BROWSER, *flags, probe.as_uri()], capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
+    command = [BROWSER, *common, *flags, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome on the PATH")
+@pytest.mark.parametrize(
+    ("scheme", "background", "accent"),
+    [("light", (251, 251, 250), (31, 95, 191)), ("dark", (16, 19, 23), (132, 179, 247))],
+)
+def test_a_reader_sees_it_in_the_colours_of_the_system(
+    scheme: str, background: tuple[int, ...], accent: tuple[int, ...], story: Tell, tmp_path: Path
+) -> None:
+    (tmp_path / "report.html").write_text(render(story()), encoding="utf-8")
+    setting = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
+    shot = tmp_path / "shot.png"
+    browse(tmp_path / "report.html", tmp_path, setting, "--window-size=1280,4000", f"--screenshot={shot}")
+    with Image.open(shot) as picture:
+        colours = {colour: count for count, colour in picture.convert("RGB").getcolors(2**24) or []}
+    assert max(colours, key=lambda colour: colours[colour]) == background
+    assert colours.get(accent, 0) > 100  # links and charts
 
 
 def test_labels_that_begin_alike_stay_apart_when_cut() -> None:
