@@ -1,8 +1,8 @@
 """Part of the benchmark: from the answers to 100,000 test rows to the page about them, in seconds and MB.
 
-The answers are drawn: 8 classes, four members, two modalities, groups of 1 to 4 rows, and a champion that is a little
-worse. What models take to answer is not in it. It runs as a process of its own, for its memory: `python -m
-benchmarks.report ROWS` where params.yaml is.
+The answers are drawn: of the classes, members and modalities of params.yaml, in groups of 1 to 4 rows, and of a
+champion that is a little worse. What models take to answer is not in it, nor what the stage `explain` finds. It runs as
+a process of its own, for its memory: `python -m benchmarks.report ROWS` where params.yaml is.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ from fuseline.stages.evaluate import Predicted, measure
 from fuseline.tasks.base import Task, Truth
 
 ROWS = 100_000
-LABELS = 8
 
-CUTS = {"label": LABELS, "modalities": 3, "length": 5, "source": 20, "meta.kind": 20}
+CUTS = {"label": 8, "modalities": 3, "length": 5, "source": 20, "meta.kind": 20}
 """How many slices each cut has."""
 
 
@@ -132,7 +131,8 @@ def draw(params: Params, task: Task, rows: int, random: np.random.Generator) -> 
 
 def answer(truth: Truth, skill: float, random: np.random.Generator) -> NDArray[np.floating]:
     """Draw probabilities [U, C] that point at the true class the oftener the greater the skill."""
-    logits_UC = random.normal(size=(len(truth.labels_U), LABELS)) + 2 * skill * np.eye(LABELS)[truth.labels_U]
+    classes = int(truth.labels_U.max()) + 1
+    logits_UC = random.normal(size=(len(truth.labels_U), classes)) + 2 * skill * np.eye(classes)[truth.labels_U]
     odds_UC = np.exp(logits_UC)
     found: NDArray[np.floating] = odds_UC / odds_UC.sum(1, keepdims=True)
     return found

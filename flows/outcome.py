@@ -208,5 +208,9 @@ def to_evidence(outcome: Outcome) -> str:
     assert outcome.evaluation is not None
     found, against = outcome.evaluation, outcome.against
     compared = [] if against is None else [tables.overall(against), tables.per_class(against)]
-    whole = [tables.systems(found), tables.fine_tuning(found), *tables.fine_tuned_parts(found)]
+    contributions = [tables.contributions(found)] if found.contributions else []
+    whole = [
+        tables.reached(found, outcome.system), tables.systems(found), *contributions,
+        tables.fine_tuning(found), *tables.fine_tuned_parts(found),
+    ]  # fmt: skip
     return markdown.list_tables([*compared, *whole, *tables.parts(found, outcome.system, against)])

@@ -57,3 +57,8 @@ def test_a_model_that_is_too_sure_is_beyond_it() -> None:
 def test_chance_fades_with_more_units() -> None:
     few, many = (calibrate(*answers(units, 0)).chance.value for units in (100, 10_000))
     assert many < few / 5
+
+
+def test_of_no_unit_nothing_is_said() -> None:
+    found = calibrate(np.empty((0, 4)), np.empty(0, np.int64))
+    assert (found.bins, found.chance.value) == ([], 0.0)

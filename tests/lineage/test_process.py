@@ -55,6 +55,16 @@ def test_run_returns_stdout_and_names_what_failed(tmp_path):
         run(["false"], tmp_path)
 
 
+def test_a_clone_leaves_what_tensorboard_draws_where_it_outlives_the_clone(tmp_path, monkeypatch):
+    clone, variable = tmp_path / ".fuseline" / "work" / "run-1", "TENSORBOARD_LOGGING_DIR"
+    monkeypatch.chdir(tmp_path)
+    for given, expected in (("", ".fuseline/tensorboard"), ("logs", "logs")):
+        monkeypatch.setenv(variable, given)
+        assert python_env(clone)[variable] == str(tmp_path / expected)
+    monkeypatch.setenv(variable, "/elsewhere")
+    assert python_env(clone)[variable] == "/elsewhere"
+
+
 def test_a_clone_shares_the_cache_of_the_repository_it_serves(tmp_path, monkeypatch):
     monkeypatch.delenv("FUSELINE_CACHE")
     own = str(tmp_path / ".fuseline" / "cache")

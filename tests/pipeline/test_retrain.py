@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from fuseline.records import Verdict
 from fuseline.runtime.bundle import read_bundle
@@ -96,6 +97,27 @@ def test_a_refused_challenger_leaves_the_champion_and_its_record(published):
     assert (published / "champion").resolve() == before
     assert git(published, "tag").split() == ["fusion#champion#1", "fusion@v1.0.0"]
     assert "Verdict: refused" in git(published, "log", "--all", "--format=%B")
+
+
+def test_a_challenger_that_cannot_be_compared_waits_for_somebody_to_decide(published):
+    params = yaml.safe_load((published / "params.yaml").read_text())
+    members = {"experts": {"text": params["members"]["experts"]["text"]}, "fusions": {}}
+    edit(published / "params.yaml", members=members)
+    done = retrain(published)
+    told = " ".join(done.stdout.replace("│", "").split())
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "has other modalities (the two differ in image)" in told
+    assert "publish.accept_incomparable" in told
+    decision = {"champion": "v1.0.0", "by": "Ada", "reason": "pictures are no longer taken"}
+    edit(published / "params.yaml", publish__accept_incomparable=decision)
+    done = retrain(published)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Ada accepted that (pictures are no longer taken)" in " ".join(done.stdout.replace("│", "").split())
+    verdict = Verdict.read(published / "champion/evidence/verdict.json")
+    assert verdict.accepted is not None
+    assert (verdict.champion, verdict.accepted.by) == ("v1.0.0", "Ada")
+    assert "Ada" in (published / "champion/evidence/report.html").read_text()
+    assert read_bundle(published / "champion").modalities == ["text"]
 
 
 def state_names(repo: Path) -> list[str]:
@@ -249,7 +271,9 @@ def test_a_run_shares_its_version_and_tells_a_server_of_itself(published, tmp_pa
     assert tags == set(git(published, "tag").split()) >= {"fusion@v1.1.0", "fusion#champion#2"}
     assert len(git(shared, "branch", "--list", "retrain/*").splitlines()) == 2
     stages = {f"progress-{name}" for name in ("train-text", "train-image", "fuse-fusion", "benchmark")}
-    assert stages <= artifacts.keys() >= {"verdict", "outcome", "report"}
+    assert stages <= artifacts.keys() >= {"verdict", "outcome", "report", "evidence"}
+    assert "ensemble (this bundle)" in artifacts["evidence"]["data"]
+    assert "Champion v1.0.0 and challenger" in artifacts["evidence"]["data"]
     assert "fusion v1.1.0 is the champion" in artifacts["outcome"]["data"]
     rules = json.loads(artifacts["verdict"]["data"])
     assert [(rule["verdict"], rule["outcome"]) for rule in rules] == [

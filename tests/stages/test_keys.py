@@ -460,11 +460,17 @@ def test_a_student_has_the_encoders_that_are_given_for_it(
     assert made[0] == made[1] != made[2]
 
 
-def test_what_dvc_shows_as_metrics_is_flat_and_made_of_numbers(line: Path) -> None:
+def test_what_dvc_shows_as_metrics_stands_under_the_name_of_its_system(line: Path) -> None:
     files = yaml.safe_load((ROOT / "dvc.yaml").read_text())["metrics"]
-    shown = [json.loads((line / file).read_text()) for file in files]
-    assert {"accuracy", "fusion_gain", "best_single", "member_text"} <= shown[0].keys()
-    assert all(isinstance(value, int | float) for document in shown for value in document.values())
+    shown = {Path(file).parent.name: json.loads((line / file).read_text()) for file in files}
+    assert shown["evaluate"].keys() >= {"ensemble", "members", "fusion_gain", "best_single"}
+    assert shown["evaluate"]["members"].keys() >= {"text"}
+    exported = shown["export"]["exported"]
+    assert exported["system"] == "ensemble"
+    assert exported["accuracy"] == shown["evaluate"]["ensemble"]["accuracy"]
+    timed = shown["benchmark"]["exported"]
+    assert timed["model_bytes"] > 0
+    assert all(value > 0 for name, batch in timed.items() if name.startswith("batch_") for value in batch.values())
 
 
 def test_export_keys_reach_bundle_and_parity(document: dict[str, Any], beside: Callable[[str], None]) -> None:

@@ -253,6 +253,8 @@ class Members(Section):
     def _names_and_starts_fit(self) -> Self:
         if twice := set(self.experts) & set(self.fusions):
             raise ValueError(f"{', '.join(sorted(twice))} names both an expert and a fusion member")
+        if "student" in self.all():
+            raise ValueError("student: this is what is taught by `distill`; give the member another name")
         for name, fusion in self.fusions.items():
             for modality, expert in fusion.start.items():
                 if not self.experts_on(modality):

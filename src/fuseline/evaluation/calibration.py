@@ -38,6 +38,6 @@ def _draw_error(confidence_U: Floats, bin_U: Ints) -> Estimate:
     errors = np.empty(DRAWS)
     for draw in range(DRAWS):
         hits_K = np.bincount(bin_U, random.random(len(bin_U)) < confidence_U, BINS)
-        errors[draw] = np.abs(hits_K - sure_K).sum() / len(bin_U)
+        errors[draw] = np.abs(hits_K - sure_K).sum() / max(len(bin_U), 1)
     low, high = np.quantile(errors, [0.05, 0.95])
     return Estimate(value=float(errors.mean()), low=float(low), high=float(high))

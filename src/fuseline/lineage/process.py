@@ -109,8 +109,14 @@ def python_env(source: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "DVC_NO_ANALYTICS": "1",
         "FUSELINE_CACHE": os.environ.get("FUSELINE_CACHE") or str(_state_of(source) / "cache"),
-        "TENSORBOARD_LOGGING_DIR": os.environ.get("TENSORBOARD_LOGGING_DIR") or str(_state_of(source) / "tensorboard"),
+        "TENSORBOARD_LOGGING_DIR": _absolute("TENSORBOARD_LOGGING_DIR") or str(_state_of(source) / "tensorboard"),
     }
+
+
+def _absolute(variable: str) -> str | None:
+    """Return a path that the environment gives, as it is from here: stages work in a clone that will be gone."""
+    given = os.environ.get(variable)
+    return str(Path(given).expanduser().absolute()) if given else None
 
 
 def _state_of(source: Path) -> Path:

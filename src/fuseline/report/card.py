@@ -33,10 +33,7 @@ Intervals are {confidence:.0%} bootstrap intervals, whole groups of rows drawn. 
 
 Labels: {labels}.
 
-## Where it is stronger and weaker
-
-{parts}
-## Made from
+{parts}## Made from
 
 {made}
 
@@ -75,7 +72,7 @@ def render_card(card: Card) -> str:
         confidence=evaluation.confidence,
         calibration=f" The temperature is {evaluation.temperature:.3f}." if card.system == "ensemble" else "",
         labels=", ".join(map(markdown.escape, card.task.labels)),
-        parts=markdown.list_tables(tables.parts(evaluation, card.system)),
+        parts=_tell_parts(tables.parts(evaluation, card.system)),
         made=_made_from(card),
         splits=markdown.table(tables.splits(card.preparation), caption=True),
     )
@@ -140,6 +137,10 @@ def describe(modalities: Sequence[str], members: int, needs: Sequence[str] = ())
         f"It takes {' and '.join(takes[name] for name in modalities)}; inside it does {', '.join(steps)}."
         + (f"\n{missing}" if len(modalities) > 1 else "")
     )
+
+
+def _tell_parts(parts: Sequence[tables.Table]) -> str:
+    return f"## Where it is stronger and weaker\n\n{markdown.list_tables(parts)}\n" if parts else ""
 
 
 def _made_from(card: Card) -> str:

@@ -17,7 +17,7 @@ def table(table: Table, caption: bool = False) -> str:
         caption: whether to set it above the table, as a paragraph in bold.
     """
     lines = [
-        [name for name, _ in table.columns],
+        [escape(name) for name, _ in table.columns],
         [ALIGNED.get(kind, "---") for _, kind in table.columns],
         *([escape(cell) for cell in row] for row in table.rows),
     ]
@@ -32,5 +32,5 @@ def list_tables(tables: Iterable[Table]) -> str:
 
 def escape(text: str) -> str:
     """Take their meaning from signs that Markdown and HTML give one; lines become one."""
-    plain = re.sub(r"([\\`*_\[\]|~])", r"\\\1", " ".join(text.split()))
+    plain = re.sub(r"([\\`*_\[\]|~$:@])", r"\\\1", " ".join(text.split()))
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

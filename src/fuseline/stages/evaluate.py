@@ -81,8 +81,10 @@ def main(params: Params) -> None:
     for name, (task, probs_UC) in systems_of(params, combination, predicted).items():
         answered = Scored.of(task, probs_UC, predicted.truth)
         plots.write_system(folder / "plots", name, answered, evaluation.calibration[name])
-    histories = sorted([*entry.TRAIN.glob("*/*/history.json"), *entry.DISTILL.glob("*/*/history.json")])
-    plots.write_learning(folder / "plots", histories)
+    members = params.members
+    trained = [entry.TRAIN / members.kind(name) / name for name in members.all()]  # folders of former ones stay
+    taught = entry.DISTILL.glob("*/*") if params.distill is not None else ()
+    plots.write_learning(folder / "plots", [one / "history.json" for one in (*trained, *taught)])
     metric = evaluation.headline
     reached, gain = evaluation.ensemble[metric], evaluation.fusion_gain[metric]
     say(

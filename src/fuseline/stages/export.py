@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def tell_encoder(encoder: TextEncoder | AnyImageEncoder | AudioEncoder) -> str:
         return "a log-mel network from nothing"
     if isinstance(encoder, ImageEncoder):
         return f"{encoder.name} ({encoder.weights or 'from nothing'})"
-    name = encoder.name if is_on_hub(encoder) else Path(encoder.name).name
+    name = encoder.name if is_on_hub(encoder) else Path(encoder.name.removeprefix("package:")).name
     return f"{name} at {encoder.revision[:12]}" if encoder.revision else name
 
 
@@ -106,7 +107,7 @@ def is_on_hub(encoder: TextEncoder | AnyImageEncoder | AudioEncoder) -> bool:
     """Tell whether an encoder's name is an id on the Hugging Face hub."""
     if isinstance(encoder, ImageEncoder | AudioCnn):
         return False
-    return not encoder.name.startswith("package:") and not Path(encoder.name).is_dir()
+    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", encoder.name) is not None and not Path(encoder.name).is_dir()
 
 
 if __name__ == "__main__":

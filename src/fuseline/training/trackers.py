@@ -37,7 +37,7 @@ def build_trackers(name: str) -> list[TrainerCallback]:
     for unknown in set(asked) - set(BUILDERS):
         raise ConfigError(f"{NAMES}: unknown tracker {unknown!r}; expected some of {', '.join(BUILDERS)}")
     for missing in (tracker for tracker in asked if find_spec(tracker) is None):
-        raise ConfigError(f"{NAMES}: {missing} is not installed; `pip install fuseline[trackers]` brings it")
+        raise ConfigError(f"{NAMES}: {missing} is not installed; `make install` brings it, as requirements.lock says")
     return [BUILDERS[tracker](name) for tracker in asked]
 
 
@@ -50,9 +50,13 @@ def _build_tensorboard(name: str) -> TrainerCallback:
 
 
 def _build_mlflow(name: str) -> TrainerCallback:
-    if not os.environ.get(SERVER):
-        raise ConfigError(f"{SERVER}: not set; say where MLflow keeps runs, such as http://127.0.0.1:5000")
-    return MLflowCallback()
+    place = os.environ.get(SERVER, "")
+    if not re.match(r"(databricks|https?:|file:///|[a-z+]+:////)", place):  # a run's own folder is gone with the run
+        raise ConfigError(
+            f"{SERVER}: {place or 'not set'}; say where MLflow keeps runs, such as http://127.0.0.1:5000 or "
+            "sqlite:////home/me/mlflow.db, no place beside the project"
+        )
+    return MLflowCallback()  # it takes the training's name from Trainer's `run_name`
 
 
 BUILDERS: dict[str, Callable[[str], TrainerCallback]] = {"tensorboard": _build_tensorboard, "mlflow": _build_mlflow}

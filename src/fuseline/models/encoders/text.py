@@ -72,9 +72,10 @@ def takes_scores(backbone: torch.nn.Module) -> bool:
     transformers hands on such a mask as it is, in all models that make theirs by its masking_utils. Not where a model
     has a window too: of one mask for all layers it could not make that.
     """
-    module = sys.modules[type(backbone).__module__]
-    windows = [kind for kind in getattr(backbone.config, "layer_types", None) or () if kind != "full_attention"]
-    return not windows and any(hasattr(module, f"create_{kind}_mask") for kind in ("bidirectional", "causal"))
+    module, settings = sys.modules[type(backbone).__module__], backbone.config
+    windows = [kind for kind in getattr(settings, "layer_types", None) or () if kind != "full_attention"]
+    whole = not windows and getattr(settings, "sliding_window", None) is None
+    return whole and any(hasattr(module, f"create_{kind}_mask") for kind in ("bidirectional", "causal"))
 
 
 def _accepts_pooling_layer(config: Any) -> bool:
