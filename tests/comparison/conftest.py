@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,53 +17,86 @@ import yaml
 
 from fuseline.evaluation.metrics import Scored, estimate
 from fuseline.lineage.dvc import dvc
-from fuseline.records import Benchmark, Bundle, BundleFile, Evaluation, Latency, Preparation, Slice
-from fuseline.tasks.classification import Classification
+from fuseline.records import Benchmark, Bundle, BundleFile, Evaluation, Latency, Preparation, Slice, write_json
+from fuseline.tasks import KINDS, build_task
+from fuseline.tasks.base import Floats, Task, Truth
 
 LABELS = ["red", "green", "blue"]
 OUTS = ("evaluate", "export", "benchmark", "prepare")
+TEXT = "Ann went"
 
 
-def sure(answers: list[int], classes: int = 3) -> list[list[float]]:
-    return (0.7 * np.eye(classes)[answers] + 0.1).tolist()
+def problem(kind: str, labels: list[str] = LABELS, scheme: str = "bio") -> Task:
+    return build_task(kind, labels, scheme)
+
+
+def name_target(task: Task, label: int) -> str:
+    """Say of a row that it is of one label, as the task's data would: of ner its first word is."""
+    name = task.labels[label]
+    return {"classification": name, "multilabel": json.dumps([name]), "ner": json.dumps([[0, 3, name]])}[task.kind]
+
+
+def find_truth(task: Task, targets: list[str]) -> Truth:
+    texts = [TEXT] * len(targets)
+    numbers = [task.number(target, TEXT) for target in targets]
+    return task.find_truth(numbers, targets, texts)
+
+
+def sure(task: Task, answers: list[int]) -> Floats:
+    """Return what is said of the units where each row is answered by one label [U, C]."""
+    units = find_truth(task, [name_target(task, answer) for answer in answers]).labels_U
+    return 0.7 * np.eye(len(task.classes))[units] + 0.3 / len(task.classes)
 
 
 def write_model(
-    build: Path, ids: list[str], true: list[int], answers: list[int], *, labels: list[str] = LABELS,
-    system: str = "ensemble", student: list[int] | None = None, size: int = 1000, ms: float = 2.0,
+    build: Path, ids: list[str], true: list[int], answers: list[int], *, kind: str = "classification",
+    labels: list[str] = LABELS, scheme: str = "bio", targets: dict[int, str] | None = None,
+    system: str = "ensemble", timed: str | None = None, student: list[int] | None = None,
+    size: int = 1000, ms: float = 2.0,
 ) -> None:  # fmt: skip
-    """Write what the stages write of a model that gave these answers."""
-    task = Classification(labels)
-    probs = sure(answers, len(labels))
+    """Write what the stages write of a model that gave these answers.
+
+    Args:
+        true, answers: each row's label, and what the ensemble answers.
+        targets: of some rows, what is true of them in the data's own words, instead.
+        timed: the system that the benchmark is of, where it is another one than is exported.
+    """
+    task = problem(kind, labels, scheme)
+    probs = sure(task, answers)
     named = [f"g{one}" for one in ids]
+    told = [(targets or {}).get(row, name_target(task, label)) for row, label in enumerate(true)]
+    truth = find_truth(task, told)
     columns: dict[str, Any] = {
-        "id": ids, "group": named, "shard": ["s"] * len(ids), "label": true, "probabilities": probs,
+        "id": ids, "group": named, "shard": ["s"] * len(ids), "label": [task.number(one, TEXT) for one in told],
+        "probabilities": [row.ravel() for row in truth.by_row(probs)],
         "slice.half": [["first" if row < len(ids) / 2 else "second"] for row in range(len(ids))],
     }  # fmt: skip
+    if task.unit != "row":
+        columns |= {"text": [TEXT] * len(ids), "target": told}
     if student is not None:
-        columns["student"] = sure(student, len(labels))
-    truth = task.assume_truth(true)
+        columns["student"] = [row.ravel() for row in truth.by_row(sure(task, student))]
 
-    def reach(said: list[list[float]]) -> Any:
-        return estimate(Scored.of(task, np.array(said), truth), np.array(named), 50, 0.95)
+    def reach(said: Floats) -> Any:
+        return estimate(Scored.of(task, said, truth), np.array(named), 50, 0.95)
 
-    metrics, learner = reach(probs), None if student is None else reach(columns["student"])
+    metrics, learner = reach(probs), None if student is None else reach(sure(task, student))
     evaluation = Evaluation(
-        labels=labels, rows=len(ids), confidence=0.95, ensemble=metrics, members={"text": metrics}, before={},
-        fine_tuning_gain={}, student=learner, student_gain=None if learner is None else learner, fusion_gain=metrics,
-        best_single="text", patterns={}, per_class=task.table(np.array(probs), truth)[0],
+        headline=task.headline, labels=labels, rows=len(ids), confidence=0.95, ensemble=metrics,
+        members={"text": metrics}, before={}, fine_tuning_gain={}, student=learner, student_gain=learner,
+        fusion_gain=metrics, best_single="text", patterns={}, per_class=task.table(probs, truth)[0],
         confusion=[], weights={"text": 1.0}, temperature=1.0,
         slices={"half": {name: Slice(rows=1, ensemble=metrics, student=learner) for name in ("first", "second")}},
     )  # fmt: skip
     evaluation.write(build / "evaluate" / "evaluation.json")
     pq.write_table(pa.table(columns), build / "evaluate" / "predictions.parquet")
     Bundle(
-        name="tiny", task="classification", labels=labels, modalities=["text"],
+        name="tiny", task=kind, labels=labels, scheme=scheme if kind == "ner" else None, modalities=["text"],
         members=["text"] if system == "ensemble" else ["student"], max_tokens=8, inputs={}, outputs={},
         versions={"torch": "2"}, data="0" * 64, code="c" * 64, files={"model.onnx": BundleFile(sha256="0", bytes=size)},
     ).write(build / "export" / "bundle" / "bundle.json")  # fmt: skip
+    write_json(build / "export" / "metrics.json", {"exported": {"system": system, "accuracy": 0.5}})
     latency = Latency(batch_size=1, calls=5, mean_ms=ms, p50_ms=ms, p95_ms=ms, p99_ms=ms, examples_per_second=1000 / ms)
-    other = "ensemble" if system == "student" else "student"
+    other = "ensemble" if (timed or system) == "student" else "student"
     Benchmark(
         device="CPU", gpu=None, providers_asked=[], providers_used=[], threads=1, cpu="", cores=1, platform="",
         onnxruntime="1", model_bytes=size, load_ms=1.0, peak_memory_bytes=1, batches={"batch_1": latency},
@@ -71,6 +105,12 @@ def write_model(
     Preparation(rows={"train": 10, "test": len(ids)}, groups={}, labels={}).write(
         build / "prepare" / "preparation.json"
     )
+
+
+@pytest.fixture(params=sorted(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of problem that members are trained for."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

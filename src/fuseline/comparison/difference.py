@@ -11,6 +11,7 @@ from fuseline.comparison.model import Model
 from fuseline.evaluation import slices
 from fuseline.evaluation.against import Answered, Rows, set_against
 from fuseline.evaluation.metrics import LOWER_IS_BETTER
+from fuseline.lineage.revisions import BUILT
 from fuseline.records import Against, Compared, Estimate, Flips, Record
 
 RESAMPLES = 1000
@@ -36,6 +37,13 @@ class Setting(Record):
 
     before: Any
     after: Any
+
+
+class Labels(Record):
+    """What the labels after have that those before have not, and the other way round."""
+
+    added: list[str]
+    removed: list[str]
 
 
 class Side(Record):
@@ -67,6 +75,9 @@ class Difference(Record):
     """Test rows that both predicted, and numbers are of; None where each is of its own test rows."""
     unpaired: str
     """Why so; empty where they are of the same rows."""
+    labels: Labels
+    notes: list[str]
+    """What to bear in mind where numbers are set side by side."""
     metrics: dict[str, Delta]
     classes: dict[str, Delta]
     """F1."""
@@ -90,10 +101,11 @@ def tell_difference(before: Model, after: Model) -> Difference:
     """Compare two models."""
     same = find_same_rows(before, after)
     against = None if isinstance(same, str) else pair(before, after, *same)
-    metric = after.evaluation.headline
-    return Difference(
+    metric, labels = after.evaluation.headline, _labels(before, after)
+    found = Difference(
         before=_side(before), after=_side(after), headline=metric, confidence=after.evaluation.confidence,
         rows=None if against is None else against.overall.rows, unpaired=same if isinstance(same, str) else "",
+        labels=labels, notes=_note_labels(labels, against is not None),
         metrics=_alone(before, after) if against is None else _gains(against.overall),
         classes=_classes_alone(before, after) if against is None else _classes(against),
         slices=_slices_alone(before, after, metric) if against is None else _slices(against),
@@ -103,6 +115,7 @@ def tell_difference(before: Model, after: Model) -> Difference:
         bundle=_changes(_served(before), _served(after)),
         params=_settings(before.params, after.params), code=_settings(_code(before), _code(after)),
     )  # fmt: skip
+    return found if before.task.kind == after.task.kind else _without_changes(found)
 
 
 def find_same_rows(before: Model, after: Model) -> tuple[list[int], list[int]] | str:
@@ -115,7 +128,7 @@ def find_same_rows(before: Model, after: Model) -> tuple[list[int], list[int]] |
             return f"they solve different problems ({what} {one}, {other})"
     for each in (before, after):
         if each.predictions is None:
-            return f"of {each.revision.name} only what was published is left, without its answers row by row"
+            return _tell_missing(each)
     places = {key: row for row, key in enumerate(before.keys())}
     both = [(places[key], row) for row, key in enumerate(after.keys()) if key in places]
     if not both:
@@ -124,6 +137,12 @@ def find_same_rows(before: Model, after: Model) -> tuple[list[int], list[int]] |
     if after.task.words and before.units(theirs) != after.units(ours):
         return "they cut texts into other words"
     return theirs, ours
+
+
+def _tell_missing(model: Model) -> str:
+    if model.revision.commit is None:
+        return f"{model.revision.name} has no {BUILT['predictions'][1]}, which `dvc repro` makes"
+    return f"{model.revision.name} has no answers row by row, as where only what was published is left"
 
 
 def pair(before: Model, after: Model, theirs: Sequence[int], ours: Sequence[int]) -> Against:
@@ -141,10 +160,38 @@ def pair(before: Model, after: Model, theirs: Sequence[int], ours: Sequence[int]
 def _side(model: Model) -> Side:
     changed = sorted({each for what in model.stale.values() for each in what})
     notes = [f"build/ is behind, `dvc repro` brings it up to date: {', '.join(changed)}"] if changed else []
+    if model.unknown:
+        notes.append(f"whether build/ is up to date is not known: {model.unknown}")
     return Side(
         revision=model.revision.name, commit=model.revision.commit, version=model.revision.version, system=model.system,
         members=model.bundle.members, test_rows=model.evaluation.rows, data=model.data, notes=notes,
     )  # fmt: skip
+
+
+def _labels(before: Model, after: Model) -> Labels:
+    theirs, ours = before.task.labels, after.task.labels
+    return Labels(
+        added=[label for label in ours if label not in theirs], removed=[label for label in theirs if label not in ours]
+    )
+
+
+def _note_labels(labels: Labels, paired: bool) -> list[str]:
+    changes = [f"+ {label}" for label in labels.added] + [f"− {label}" for label in labels.removed]
+    if not changes:
+        return []
+    over = "both are measured over those after" if paired else "each is measured over its own"
+    return [f"labels: {', '.join(changes)}; {over}"]
+
+
+def _without_changes(found: Difference) -> Difference:
+    """Tell no change of what is measured where the problems differ: a metric's name is all that they share."""
+
+    def drop(changes: Mapping[str, Delta]) -> dict[str, Delta]:
+        return {name: change.model_copy(update={"change": None}) for name, change in changes.items()}
+
+    slices_by = {by: drop(cut) for by, cut in found.slices.items()}
+    alone = {name: drop(getattr(found, name)) for name in ("metrics", "classes", "members")}
+    return found.model_copy(update={**alone, "slices": slices_by})
 
 
 def _change(before: Cell, after: Cell, gain: Estimate | None = None, name: str = "", rows: int | None = None) -> Delta:
@@ -233,11 +280,11 @@ def _code(model: Model) -> dict[str, Any]:
 
 
 def _settings(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Setting]:
-    """Return what differs; nothing where one side tells nothing."""
+    """Return what differs, null being as good as no key; nothing where one side tells nothing."""
     if before is None or after is None:
         return {}
     return {
         key: Setting(before=before.get(key), after=after.get(key))
         for key in sorted({**before, **after})
-        if before.get(key) != after.get(key) or (key in before) != (key in after)
+        if before.get(key) != after.get(key)
     }

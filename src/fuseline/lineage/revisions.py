@@ -23,6 +23,7 @@ BUILT = {
     "evaluation": ("evaluate", "build/evaluate/evaluation.json"),
     "predictions": ("evaluate", "build/evaluate/predictions.parquet"),
     "bundle": ("export", "build/export/bundle/bundle.json"),
+    "exported": ("export", "build/export/metrics.json"),
     "benchmark": ("benchmark", "build/benchmark/benchmark.json"),
     "preparation": ("prepare", "build/prepare/preparation.json"),
 }
@@ -59,6 +60,8 @@ class Evidence:
     """Data revision."""
     stale: Mapping[str, list[str]] = field(default_factory=dict)
     """Of the workspace: what changed since stages were run, by the stage that it matters to."""
+    unknown: str = ""
+    """Of the workspace: why `stale` could not be found out; empty where it could."""
 
 
 def resolve(repo: Path, name: str, asked: str) -> Revision:
@@ -132,11 +135,11 @@ def _look_around(repo: Path) -> Evidence:
             "to compare: `dvc repro` makes it; or name a revision that has one"
         )
     lock = _read_lock(repo)
+    told = files, params_of(lock), _data(lock)
     try:
-        stale = find_stale(repo, *(stage for stage in ("export", "benchmark") if stage in lock))
-    except LineageError:  # a half-edited dvc.yaml is no reason not to show what build/ holds
-        stale = {}
-    return Evidence(files, params_of(lock), _data(lock), stale)
+        return Evidence(*told, find_stale(repo, *(stage for stage in ("export", "benchmark") if stage in lock)))
+    except LineageError as error:  # a half-edited dvc.yaml, or a run that goes on, is no reason to show nothing
+        return Evidence(*told, unknown=" ".join(str(error).split()))
 
 
 def _bring(place: Path, revision: Revision) -> Evidence:
@@ -153,7 +156,7 @@ def _bring(place: Path, revision: Revision) -> Evidence:
     for paths in ([wanted] if set(NEEDED) <= set(wanted) else []) + ([PUBLISHED] if published else []):
         try:
             dvc(place, "pull", *paths.values())
-            return Evidence({name: place / path for name, path in paths.items()}, params_of(lock), _data(lock))
+            return Evidence(_find(place, paths), params_of(lock), _data(lock))
         except LineageError as error:
             problem = problem or error
     raise LineageError(
@@ -161,6 +164,14 @@ def _bring(place: Path, revision: Revision) -> Evidence:
         f"(`dvc push`), or point DVC at the remote that holds it (`dvc remote modify --local artifacts url …`). "
         f"({problem})"
     ) from problem
+
+
+def _find(place: Path, paths: Mapping[str, str]) -> dict[str, Path]:
+    """Return which files were brought: DVC says nothing of those that their stage did not write at the time."""
+    found = {name: place / path for name, path in paths.items() if (place / path).is_file()}
+    if missing := [paths[name] for name in NEEDED if name not in found]:
+        raise LineageError(f"{', '.join(missing)}: not among the outputs of its stage")
+    return found
 
 
 def _tell(revision: Revision) -> str:
