@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+import zc.lockfile
 from typer.testing import CliRunner
 
 from fuseline.cli import app
 from fuseline.lineage import registry
 from fuseline.lineage.dvc import dvc
-from tests.comparison.conftest import commit, git
+from tests.comparison.conftest import commit, git, write_model
 
 IDS = [f"e{row}" for row in range(30)]
 TRUE = [row % 3 for row in range(30)]
@@ -74,7 +75,8 @@ def test_the_table_tells_numbers_params_and_what_they_are_of(repo: Path) -> None
     told = compare(repo, "v1.0.0", "--most", "2")
     for piece in ("Numbers are of the same 30 test rows. 10 answers became right, 0 wrong.",
                   "Classes, F1 (2 of 3 that moved)", "Accuracy", "0.667", "1.000", "+0.333", "NLL ↓",
-                  "half: first", "p50, batch 1", "2.00 ms",
+                  "half: first", "p50, batch 1", "2.00 ms", "throughput, batch 1", "500 examples/s",
+                  "Became right, the surest first:\n  e0: green 0.800 → red 0.800, true red\n",
                   "Params: 2 of 3 that differ", "train.old"):  # fmt: skip
         assert piece in told, told
 
@@ -114,6 +116,37 @@ def test_a_workspace_that_is_behind_says_so(repo: Path) -> None:
     params = (repo / "params.yaml").read_text()
     (repo / "params.yaml").write_text(params.replace("seed: 5", "seed: 6"))
     assert "build/ is behind, `dvc repro` brings it up to date: train" in compare(repo)
+
+
+def test_a_workspace_of_which_a_run_has_dvc_s_lock_says_that_it_is_not_known_to_be_up_to_date(repo: Path) -> None:
+    lock = zc.lockfile.LockFile(str(repo / ".dvc/tmp/lock"))  # as a running dvc repro has it
+    try:
+        (note,) = tell_stale(repo)
+    finally:
+        lock.close()
+    assert note.startswith("whether build/ is up to date is not known: ")
+    assert "Unable to acquire lock" in note
+    assert tell_stale(repo) == []
+
+
+def tell_stale(repo: Path) -> list[str]:
+    found: list[str] = json.loads(compare(repo, "workspace", "workspace", "--json"))["after"]["notes"]
+    return found
+
+
+def test_labels_that_came_are_told_in_the_terminal(repo: Path) -> None:
+    for path in (repo / "build").glob("*/**/*.*"):
+        path.unlink()
+    write_model(repo / "build", IDS, TRUE, TRUE, labels=["red", "green", "blue", "navy"])
+    assert "labels: + navy; both are measured over those after" in compare(repo)
+
+
+def test_an_older_revision_whose_export_names_no_system_is_compared(repo: Path) -> None:
+    (repo / "build/export/metrics.json").unlink()
+    dvc(repo, "commit", "--quiet", "--force")
+    commit(repo, "Older")
+    found = json.loads(compare(repo, "HEAD", "workspace", "--json"))
+    assert (found["before"]["system"], found["rows"]) == ("ensemble", 30)
 
 
 def test_what_nobody_knows_is_refused_with_what_is_known(repo: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,13 +12,18 @@ from rich.text import Text
 
 from fuseline.comparison.difference import Delta, Difference, Setting, Side
 from fuseline.evaluation.metrics import LOWER_IS_BETTER
+from fuseline.records import Flip
 from fuseline.report import numbers
 from fuseline.report.tables import METRICS
 
 WIDTH = 110
 LONGEST = 38
 """Characters of a value or name in its cell."""
+LONGEST_NOTE = 400
+FLIPS = 3
+"""Examples to name of what became right, and of what became wrong."""
 Row = tuple[Text | str, ...]
+Form = Callable[[float], str]
 
 
 def show(found: Difference, console: Console, most: int) -> None:
@@ -31,8 +36,12 @@ def show(found: Difference, console: Console, most: int) -> None:
     for heading, side in (("before", found.before), ("after", found.after)):
         console.print(Text(f"{heading:7}", style="bold") + Text(_tell_side(side)), soft_wrap=True)
         for note in side.notes:
-            console.print(Text(f"       {cut(note, 100)}", style="yellow"), soft_wrap=True)
+            console.print(Text(f"       {cut(note, LONGEST_NOTE)}", style="yellow"), soft_wrap=True)
     console.print(Text(_tell_rows(found)), soft_wrap=True)
+    for line in _tell_flips(found):
+        console.print(Text(line), soft_wrap=True)
+    for note in found.notes:
+        console.print(Text(note, style="yellow"), soft_wrap=True)
     console.print()
     console.print(_numbers(found, most))
     for title, settings in (("Params", found.params), ("Code and libraries", found.code)):
@@ -49,20 +58,40 @@ def _tell_side(side: Side) -> str:
 def _tell_rows(found: Difference) -> str:
     if found.rows is None:
         return (
-            f"Not paired: {found.unpaired}. Numbers are of {found.before.test_rows:,} test rows before and "
+            f"Not paired: {found.unpaired}. Numbers are of {_count_rows(found.before.test_rows)} before and "
             f"{found.after.test_rows:,} after; a difference between them may be one of the rows."
         )
     if found.rows == found.before.test_rows == found.after.test_rows:
-        told = f"Numbers are of the same {found.rows:,} test rows."
+        told = f"Numbers are of the same {_count_rows(found.rows)}."
     else:
         told = (
-            f"Numbers are of the {found.rows:,} test rows that both predicted, of {found.before.test_rows:,} before "
+            f"Numbers are of {_count_rows(found.rows)} that both predicted, of {found.before.test_rows:,} before "
             f"and {found.after.test_rows:,} after."
         )
     assert found.better is not None
     assert found.worse is not None
     better, worse = found.better.count, found.worse.count
     return f"{told} {numbers.count(better, 'answer', 'answers')} became right, {worse:,} wrong."
+
+
+def _count_rows(rows: int) -> str:
+    return numbers.count(rows, "test row", "test rows")
+
+
+def _tell_flips(found: Difference) -> Iterator[str]:
+    """Name the first answers that flipped, both ways."""
+    for heading, flips in (("right", found.better), ("wrong", found.worse)):
+        if flips is not None and flips.shown:
+            yield f"Became {heading}, the surest first:"
+            yield from (f"  {_tell_flip(flip)}" for flip in flips.shown[:FLIPS])
+
+
+def _tell_flip(flip: Flip) -> str:
+    place = cut(flip.id) if flip.unit is None else f"{cut(flip.id)}, {cut(flip.unit)}"
+    return (
+        f"{place}: {flip.champion} {flip.champion_probability:.3f} → {flip.challenger} "
+        f"{flip.challenger_probability:.3f}, true {flip.true}"
+    )
 
 
 def _numbers(found: Difference, most: int) -> Table:
@@ -129,7 +158,7 @@ def _row(name: str, change: Delta, metric: str) -> Row:
         interval = f"[{numbers.gain(change.low)}, {numbers.gain(change.high)}]"
     return (
         f"  {cut(name)}", numbers.metric(change.before), numbers.metric(change.after),
-        Text(numbers.gain(change.change), style=_style(change, metric)), interval,
+        Text("" if change.change is None else numbers.gain(change.change), style=_style(change, metric)), interval,
         "" if change.rows is None else f"{change.rows:,}",
     )  # fmt: skip
 
@@ -147,41 +176,42 @@ def _style(change: Delta, metric: str) -> str:
 
 def _counts(changes: Mapping[str, Delta]) -> Iterator[Row]:
     for name, change in changes.items():
-        yield f"  {name}", *(_plain(each) for each in (change.before, change.after)), _signed(change.change)
+        yield f"  {name}", *_cells(change, numbers.plain), _signed(change.change)
 
 
 def _bundle(changes: Mapping[str, Delta]) -> Iterator[Row]:
     for name, change in changes.items():
         place, _, what = name.rpartition(".")
-        if what == "bytes":
-            cells = [
-                numbers.DASH if each is None else numbers.size(int(each)) for each in (change.before, change.after)
-            ]
-            name = "size"
-        elif what == "examples_per_second":
-            cells = [numbers.DASH if each is None else f"{each:,.1f}" for each in (change.before, change.after)]
-            name = f"examples/s, {place.replace('_', ' ')}"
-        else:
-            cells = [
-                numbers.DASH if each is None else numbers.milliseconds(each) for each in (change.before, change.after)
-            ]
-            name = f"{what.removesuffix('_ms')}, {place.replace('_', ' ')}"
-        yield f"  {name}", *cells, _percent(change)
+        title, form = SERVED[what]
+        told = f"  {title}, {place.replace('_', ' ')}" if place else f"  {title}"
+        share = None if not change.before or change.change is None else 100 * change.change / change.before
+        yield told, *_cells(change, form), _signed(share, 1, " %")
 
 
-def _percent(change: Delta) -> str:
-    if not change.before or change.change is None:
-        return numbers.DASH
-    share = 100 * change.change / change.before
-    return "0.0 %" if abs(share) < 0.05 else f"{share:+.1f} %".replace("-", "−")
+def _size(octets: float) -> str:
+    return numbers.size(int(octets))
 
 
-def _plain(value: float | None) -> str:
-    return numbers.plain(value)
+SERVED: dict[str, tuple[str, Form]] = {
+    "bytes": ("size", _size),
+    "p50_ms": ("p50", numbers.milliseconds),
+    "p95_ms": ("p95", numbers.milliseconds),
+    "examples_per_second": ("throughput", numbers.rate),
+}
+"""By what was measured of a bundle: its title, and how it looks."""
 
 
-def _signed(value: float | None) -> str:
-    return numbers.DASH if value is None else "0" if not value else f"{value:+,.0f}".replace("-", "−")
+def _cells(change: Delta, form: Form) -> list[str]:
+    return [numbers.DASH if value is None else form(value) for value in (change.before, change.after)]
+
+
+def _signed(change: float | None, decimals: int = 0, unit: str = "") -> str:
+    """Format a change with its sign; what rounds to zero has none, and where there is no change, nothing."""
+    if change is None:
+        return ""
+    rounded = round(change, decimals)
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
+    return f"{sign}{abs(rounded):,.{decimals}f}{unit}"
 
 
 def _settings(title: str, settings: Mapping[str, Setting], most: int) -> Table:
