@@ -50,7 +50,7 @@ def test_hugging_face_reads_the_results_from_the_head_of_the_card(card: Card) ->
         (Classification(["a", "b"]), ["text", "image"], None),
         (Ner(["a"], "bio"), ["text", "image"], "token-classification"),
     ],
-    ids=str,
+    ids=["texts", "sounds", "texts and pictures", "entities"],
 )
 def test_the_hub_finds_it_by_its_task(task: Task, modalities: list[str], expected: str | None, card: Card) -> None:
     told = render_card(replace(card, task=task, modalities=modalities))
