@@ -209,8 +209,8 @@ def to_evidence(outcome: Outcome) -> str:
     found, against = outcome.evaluation, outcome.against
     compared = [] if against is None else [tables.overall(against), tables.per_class(against)]
     contributions = [tables.contributions(found)] if found.contributions else []
+    student = [tables.reached(found, outcome.system)] if outcome.system == "student" else []
     whole = [
-        tables.reached(found, outcome.system), tables.systems(found), *contributions,
-        tables.fine_tuning(found), *tables.fine_tuned_parts(found),
+        *student, tables.systems(found), *contributions, tables.fine_tuning(found), *tables.fine_tuned_parts(found)
     ]  # fmt: skip
     return markdown.list_tables([*compared, *whole, *tables.parts(found, outcome.system, against)])

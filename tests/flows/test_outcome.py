@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.outcome import Outcome, tell_systems
+from flows.outcome import Outcome, tell_systems, to_evidence
 from fuseline.lineage.runs import Run
 from fuseline.lineage.workspace import Workspace
 from fuseline.records import Estimate, Evaluation, RuleOutcome, System, Verdict
@@ -81,3 +81,15 @@ def test_the_console_shows_both_systems_and_which_of_them_the_bundle_holds(
     assert "0.400  [0.300, 0.450]" in plain
     bold = [name for name in ("ensemble", "student") if any(f"\x1b[1m{name}" in line for line in lines.values())]
     assert bold == [exported]
+
+
+@pytest.mark.parametrize("exported", ["ensemble", "student"])
+def test_the_evidence_begins_with_what_was_published(
+    exported: System, workspace: Workspace, evaluation: Evaluation
+) -> None:
+    metrics = {name: Estimate(value=0.4, low=0.3, high=0.45) for name in evaluation.ensemble}
+    both = evaluation.model_copy(update={"before": evaluation.members, "student": metrics})
+    told = to_evidence(Outcome(workspace, "d", evaluation=both, system=exported))
+    first = next(line for line in told.splitlines() if line.startswith(f"| {exported}"))
+    assert ("0.400" if exported == "student" else "0.500") in first
+    assert told.splitlines()[0].startswith("**")

@@ -272,7 +272,7 @@ def test_a_run_shares_its_version_and_tells_a_server_of_itself(published, tmp_pa
     assert len(git(shared, "branch", "--list", "retrain/*").splitlines()) == 2
     stages = {f"progress-{name}" for name in ("train-text", "train-image", "fuse-fusion", "benchmark")}
     assert stages <= artifacts.keys() >= {"verdict", "outcome", "report", "evidence"}
-    assert "ensemble (this bundle)" in artifacts["evidence"]["data"]
+    assert "The ensemble and its members on the test split" in artifacts["evidence"]["data"]
     assert "Champion v1.0.0 and challenger" in artifacts["evidence"]["data"]
     assert "fusion v1.1.0 is the champion" in artifacts["outcome"]["data"]
     rules = json.loads(artifacts["verdict"]["data"])
