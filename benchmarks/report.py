@@ -42,7 +42,6 @@ from fuseline.stages.evaluate import Predicted, measure
 from fuseline.tasks.base import Task, Truth
 
 ROWS = 100_000
-
 CUTS = {"label": 8, "modalities": 3, "length": 5, "source": 20, "meta.kind": 20}
 """How many slices each cut has."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from fuseline.records import Benchmark, Latency
 
 KEPT = ("p50_ms", "p95_ms", "examples_per_second")
-"""`dvc metrics` has a column for each."""
+"""`dvc metrics` has a column for each, `fuseline compare` a line."""
 DRAWN = ("p50_ms", "p95_ms", "p99_ms")
 
 

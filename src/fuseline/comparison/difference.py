@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fuseline.benchmark.tables import KEPT
 from fuseline.comparison.model import Model
 from fuseline.evaluation import slices
 from fuseline.evaluation.against import Answered, Rows, set_against
@@ -271,7 +272,7 @@ def _served(model: Model) -> dict[str, Cell]:
     found: dict[str, Cell] = {"bytes": sum(file.bytes for file in model.bundle.files.values())}
     if model.benchmark is not None:
         for name, batch in model.benchmark.batches.items():
-            found |= {f"{name}.{key}": getattr(batch, key) for key in ("p50_ms", "p95_ms", "examples_per_second")}
+            found |= {f"{name}.{key}": getattr(batch, key) for key in KEPT}
     return found
 
 
