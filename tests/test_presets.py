@@ -133,7 +133,7 @@ def test_a_preset_trains_and_exports(
     assert parity.max_logit_difference < 1e-3
     assert (parity.argmax_agreement, parity.rows) == (1.0, 6)
     predictor = Predictor(tmp_path / "build/export/bundle", ["CPUExecutionProvider"], threads=1)
-    (answer,) = predictor.predict([Row("the rose", picture())])
+    (answer,) = predictor.answer([Row("the rose", picture())])
     assert answer.probabilities.sum() == pytest.approx(1, abs=1e-4)
 
 

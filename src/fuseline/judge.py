@@ -232,7 +232,7 @@ def answer(predictor: Predictor, test: Path, rows: int, who: str) -> NDArray[np.
     progress, probs = Progress(f"judge: {who}", rows), []
     modalities = predictor.bundle.modalities
     asked = read_parquet(test, modalities, predictor.task.wanted(modalities), predictor.several)
-    for done, answered in enumerate(predictor.predict(asked), start=1):
+    for done, answered in enumerate(predictor.answer(asked), start=1):
         probs.append(np.atleast_2d(answered.probabilities))
         progress.at(done)
     assert len(probs) == rows

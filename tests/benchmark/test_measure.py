@@ -58,12 +58,12 @@ class Watched(Predictor):
         self.now_s = 0.0
         self.opened.append(self)
 
-    def predict(self, rows: Iterable[Row], batch_size: int) -> Iterator[Answer]:  # type: ignore[override]
+    def answer(self, rows: Iterable[Row], batch_size: int) -> Iterator[Answer]:  # type: ignore[override]
         rows = list(rows)
         self.calls.append(len(rows))
         self.now_s += 1 if len(self.calls) > 1 else 60
         assert batch_size == len(rows)
-        return super().predict(rows, batch_size)
+        return super().answer(rows, batch_size)
 
 
 @pytest.fixture

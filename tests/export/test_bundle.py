@@ -68,7 +68,7 @@ def test_the_graph_agrees_with_torch_for(
 def probabilities_of(bundle: Path, file: Path) -> np.ndarray[Any, Any]:
     predictor = Predictor(bundle, CPU)
     rows = read_parquet(file, predictor.bundle.modalities)
-    return np.stack([answer.probabilities for answer in predictor.predict(rows)])
+    return np.stack([answer.probabilities for answer in predictor.answer(rows)])
 
 
 def test_parity_counts_all_rows_at_all_batch_sizes(bundle: Path, ensemble: Ensemble, prepared: Path) -> None:
@@ -165,7 +165,7 @@ def test_the_readmes_snippet_gives_the_same_label_without_torch_or_fuseline(
     if image is not None:
         (tmp_path / "a.png").write_bytes(image)
     path = None if image is None else str(tmp_path / "a.png")
-    answer = next(Predictor(bundle, CPU, 1).predict([Row(text, image)]))
+    answer = next(Predictor(bundle, CPU, 1).answer([Row(text, image)]))
     expected = read_bundle(bundle).labels[answer.probabilities.argmax()]
     assert answer_by_readme(bundle, tmp_path, TEXT=repr(text), IMAGE=repr(path)) == expected
 
@@ -189,13 +189,13 @@ def test_an_ensemble_on_one_modality_takes_only_its_inputs(
     assert {one.name for one in predictor.session.get_inputs()} == set(inputs_of([modality]))
     assert (alone[modality] / "tokenizer.json").exists() == (modality == "text")
     given = Row("the rose") if modality == "text" else Row(None, picture())
-    first, second = (answer.logits for answer in predictor.predict([Row("the rose", picture()), given]))
+    first, second = (answer.logits for answer in predictor.answer([Row("the rose", picture()), given]))
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
 def test_an_ensemble_on_one_modality_refuses_rows_without_it(alone: dict[str, Path]) -> None:
     with pytest.raises(BundleError, match="a row has none of image"):
-        list(Predictor(alone["image"], CPU, 1).predict([Row("the rose")]))
+        list(Predictor(alone["image"], CPU, 1).answer([Row("the rose")]))
 
 
 def test_the_readmes_snippet_answers_a_missing_text_whose_tokenizer_adds_no_special_tokens(
@@ -205,7 +205,7 @@ def test_the_readmes_snippet_answers_a_missing_text_whose_tokenizer_adds_no_spec
     tokenizer = json.loads((folder / "tokenizer.json").read_text()) | {"post_processor": None}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (tmp_path / "a.png").write_bytes(picture())
-    answer = next(Predictor(bundle, CPU, 1).predict([Row(None, picture())]))
+    answer = next(Predictor(bundle, CPU, 1).answer([Row(None, picture())]))
     label = answer_by_readme(folder, tmp_path, TEXT="None", IMAGE=repr(str(tmp_path / "a.png")))
     assert label == read_bundle(bundle).labels[answer.probabilities.argmax()]
 

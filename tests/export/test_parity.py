@@ -35,7 +35,7 @@ def test_an_evaluation_agrees_if_it_gives_the_same_labels_by_their_thresholds(
     write_bundle(tmp_path / "bundle", contents, ensemble, {"text": readers["text"]})
     predictor = Predictor(tmp_path / "bundle", ["CPUExecutionProvider"])
     rows = read_parquet(prepared / "test", ["text"])
-    probs_ULC = np.stack([answer.probabilities for answer in predictor.predict(rows)])
+    probs_ULC = np.stack([answer.probabilities for answer in predictor.answer(rows)])
     assert (probs_ULC[:, 0, 1] > 0.2).all()
     assert (probs_ULC[:, 2, 1] < 0.9).all()
 

@@ -31,14 +31,14 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])
 def test_answers_keep_the_order_of_mixed_rows(predictor: Predictor, rows: list[Row], batch_size: int) -> None:
-    alone = [next(predictor.predict([row])).logits for row in rows]
-    together = [answer.logits for answer in predictor.predict(rows, batch_size)]
+    alone = [next(predictor.answer([row])).logits for row in rows]
+    together = [answer.logits for answer in predictor.answer(rows, batch_size)]
     np.testing.assert_allclose(np.stack(together), np.stack(alone), atol=1e-4)
     assert len({tuple(np.round(logits, 3)) for logits in alone}) == len(rows)  # so that a mix-up would show
 
 
 def test_an_answer_has_probabilities_logits_and_each_members_own(predictor: Predictor, rows: list[Row]) -> None:
-    for answer in predictor.predict(rows):
+    for answer in predictor.answer(rows):
         assert answer.members.shape == (4, 3)
         np.testing.assert_allclose(answer.probabilities.sum(), 1, atol=1e-5)
         np.testing.assert_allclose(answer.members.sum(1), 1, atol=1e-5)
@@ -48,7 +48,7 @@ def test_an_answer_has_probabilities_logits_and_each_members_own(predictor: Pred
 def test_only_a_batch_of_rows_is_taken_at_a_time(predictor: Predictor) -> None:
     taken = []
     endless = (taken.append(number) or Row("sea") for number in iter(int, 1))
-    answers = predictor.predict(endless, batch_size=4)
+    answers = predictor.answer(endless, batch_size=4)
     next(answers)
     assert len(taken) == 4
 
@@ -61,26 +61,26 @@ def test_large_pictures_close_a_batch_early(predictor: Predictor, picture: Calla
         rows = len(feeds["pixels"])
         return [np.zeros((rows, 3)), np.zeros((rows, 3)), np.zeros((rows, 4, 3))]
 
-    assert len(list(predictor.predict([row] * 9, batch_size=32, run=count))) == 9
+    assert len(list(predictor.answer([row] * 9, batch_size=32, run=count))) == 9
     assert sizes == [4, 4, 1]
 
 
 def test_no_rows_give_no_answers(predictor: Predictor) -> None:
-    assert list(predictor.predict([])) == []
+    assert list(predictor.answer([])) == []
 
 
 def test_a_row_with_nothing_is_refused(predictor: Predictor) -> None:
     with pytest.raises(BundleError, match="a row has none of text, image; expected at least one"):
-        list(predictor.predict([Row("sea"), Row()]))
+        list(predictor.answer([Row("sea"), Row()]))
 
 
 def test_a_picture_that_cannot_be_decoded_is_refused(predictor: Predictor) -> None:
     with pytest.raises(DataError, match="picture cannot be decoded"):
-        list(predictor.predict([Row("sea", b"no picture")]))
+        list(predictor.answer([Row("sea", b"no picture")]))
 
 
 def test_a_text_of_unknown_words_and_an_empty_one_are_answered(predictor: Predictor) -> None:
-    answers = predictor.predict([Row("猫 🐈 ‮ zzz"), Row(""), Row("rose " * 5000)])
+    answers = predictor.answer([Row("猫 🐈 ‮ zzz"), Row(""), Row("rose " * 5000)])
     assert all(np.isfinite(answer.logits).all() for answer in answers)
 
 
@@ -88,7 +88,7 @@ def test_a_picture_of_one_pixel_is_not_taken_for_a_missing_one(
     predictor: Predictor, picture: Callable[..., bytes]
 ) -> None:
     dot = Row("sea", picture((250, 250, 0), 1, 1))
-    with_picture, without = (answer.logits for answer in predictor.predict([dot, Row("sea")]))
+    with_picture, without = (answer.logits for answer in predictor.answer([dot, Row("sea")]))
     assert np.abs(with_picture - without).max() > 1e-4
 
 
@@ -97,8 +97,8 @@ def test_a_picture_of_one_pixel_is_not_taken_for_a_missing_one(
 def test_a_gpu_runs_the_graph_and_gives_the_same_answers(predictor: Predictor, bundle: Path, rows: list[Row]) -> None:
     on_gpu = Predictor(bundle)
     assert providers_used(on_gpu.session)[0] == "CUDAExecutionProvider"
-    expected = np.stack([answer.logits for answer in predictor.predict(rows)])
-    np.testing.assert_allclose(np.stack([answer.logits for answer in on_gpu.predict(rows)]), expected, atol=5e-3)
+    expected = np.stack([answer.logits for answer in predictor.answer(rows)])
+    np.testing.assert_allclose(np.stack([answer.logits for answer in on_gpu.answer(rows)]), expected, atol=5e-3)
 
 
 def test_threads_reach_the_session(bundle: Path) -> None:

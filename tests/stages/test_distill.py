@@ -73,7 +73,7 @@ def test_the_student_stands_beside_the_ensemble(line: Path) -> None:
 
 
 def test_a_student_that_is_published_is_what_is_exported_and_checked(document: dict[str, Any], line: Path) -> None:
-    before = Predictor(line / "build/export/beside").predict([Row("the rose")])
+    before = Predictor(line / "build/export/beside").answer([Row("the rose")])
     expected = next(iter(before)).probabilities
     run(published(document, "student"), "export", "benchmark")
     try:
@@ -83,7 +83,7 @@ def test_a_student_that_is_published_is_what_is_exported_and_checked(document: d
         assert student is not None
         assert exported(line) == {"system": "student", **values_of(student)}
         assert "| student (this bundle) |" in (bundle / "README.md").read_text()
-        assert next(iter(Predictor(bundle).predict([Row("the rose")]))).probabilities == pytest.approx(expected)
+        assert next(iter(Predictor(bundle).answer([Row("the rose")]))).probabilities == pytest.approx(expected)
         parity = Parity.read(line / "build/export/parity.json")
         assert parity.max_logit_difference < 1e-4
         assert parity.evaluation_agreement == 1.0

@@ -143,7 +143,7 @@ def test_places_count_with_the_picture_alone(line: Path) -> None:
         Row(row["text"], grey, boxes=row[BOXES]), Row(row["text"], grey),
         Row(row["text"], boxes=row[BOXES]), Row(row["text"]),
     ]  # fmt: skip
-    with_both, no_boxes, no_picture, neither = (one.probabilities for one in predictor.predict(rows))
+    with_both, no_boxes, no_picture, neither = (one.probabilities for one in predictor.answer(rows))
     assert np.abs(with_both - no_boxes).max() > 0.1
     np.testing.assert_allclose(no_picture, neither, atol=1e-6)
 
@@ -152,7 +152,7 @@ def test_answers_do_not_depend_on_the_rows_beside_them(line: Path) -> None:
     predictor, grey = Predictor(line / "build/export/bundle", CPU, 1), paint((90, 90, 90))
     written = [write_words(number) for number in (1, 2, 60, 90)]
     rows = [Row(row["text"], grey if at % 2 else None, boxes=row[BOXES]) for at, row in enumerate(written)]
-    together, apart = (list(predictor.predict(rows, size)) for size in (4, 1))
+    together, apart = (list(predictor.answer(rows, size)) for size in (4, 1))
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
 
@@ -165,7 +165,7 @@ def test_the_judge_shows_a_champion_the_places(line: Path) -> None:
         Row(row["text"], row["image"] and row["image"]["bytes"], boxes=json.loads(row.get(BOXES) or "[]"))
         for row in rows
     ]
-    expected = np.concatenate([one.probabilities for one in predictor.predict(shown)])
+    expected = np.concatenate([one.probabilities for one in predictor.answer(shown)])
     np.testing.assert_allclose(np.asarray(probs).reshape(expected.shape), expected, atol=1e-5)
 
 

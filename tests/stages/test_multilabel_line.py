@@ -138,7 +138,7 @@ def test_predict_answers_with_labels_and_so_does_the_readme(line: Path, tmp_path
 def test_answers_do_not_depend_on_the_rows_beside_them(line: Path) -> None:
     predictor = Predictor(line / "build/export/bundle", ["CPUExecutionProvider"], 1)
     rows = [Row("rose", paint(COLORS["red"])), Row("sea and sky and leaf and frog"), Row(None, paint())]
-    together, apart = (list(predictor.predict(rows, size)) for size in (3, 1))
+    together, apart = (list(predictor.answer(rows, size)) for size in (3, 1))
     assert [one.probabilities.shape for one in together] == [(3, 2)] * 3
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)

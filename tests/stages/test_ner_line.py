@@ -100,7 +100,7 @@ def words_of(line: Path, name: str) -> list[Any]:
 def test_words_that_were_cut_off_are_counted_and_lie_outside(line: Path) -> None:
     evaluation = Evaluation.read(line / "build/evaluate/evaluation.json")
     predictor = Predictor(line / "build/export/bundle", ["CPUExecutionProvider"], 1)
-    (answer,) = predictor.predict([Row("the rose " * 10)])
+    (answer,) = predictor.answer([Row("the rose " * 10)])
     assert answer.probabilities.shape == (20, 7)
     assert np.ptp(answer.probabilities[12:], axis=1).max() == 0  # fourteen tokens, two of them special
     assert max(one["end"] for one in predictor.task.answer("the rose " * 10, answer.probabilities)["entities"]) <= 54
@@ -139,7 +139,7 @@ def test_predict_answers_with_entities_and_so_does_the_readme(line: Path, tmp_pa
 def test_answers_do_not_depend_on_the_rows_beside_them(line: Path) -> None:
     predictor = Predictor(line / "build/export/bundle", ["CPUExecutionProvider"], 1)
     rows = [Row("the rose", paint(COLORS["red"])), Row("sea and sky and leaf and frog"), Row("\u200b the")]
-    together, apart = (list(predictor.predict(rows, size)) for size in (3, 1))
+    together, apart = (list(predictor.answer(rows, size)) for size in (3, 1))
     assert [one.probabilities.shape[0] for one in together] == [2, 7, 1]
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
@@ -148,7 +148,7 @@ def test_answers_do_not_depend_on_the_rows_beside_them(line: Path) -> None:
 def test_a_row_without_text_is_refused(line: Path) -> None:
     predictor = Predictor(line / "build/export/bundle", ["CPUExecutionProvider"], 1)
     with pytest.raises(BundleError, match="a row has none of text"):
-        list(predictor.predict([Row(None, paint())]))
+        list(predictor.answer([Row(None, paint())]))
 
 
 def test_a_champion_that_answers_alike_is_neither_better_nor_worse(line: Path, tagging: dict[str, Any]) -> None:

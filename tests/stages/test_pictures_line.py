@@ -139,7 +139,7 @@ def test_answers_do_not_depend_on_the_rows_beside_them(line: Path) -> None:
         Row(None, [red, red, blue]),
         Row("a", []),
     ]
-    together, apart = (list(predictor.predict(rows, size)) for size in (6, 1))
+    together, apart = (list(predictor.answer(rows, size)) for size in (6, 1))
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
 
@@ -147,23 +147,23 @@ def test_answers_do_not_depend_on_the_rows_beside_them(line: Path) -> None:
 def test_a_broken_picture_is_named(line: Path) -> None:
     predictor = Predictor(line / "build/export/bundle", CPU, 1)
     with pytest.raises(DataError, match="a row: picture 2 of 2: picture cannot be decoded"):
-        list(predictor.predict([Row("rose", [paint(), b"no picture"])]))
+        list(predictor.answer([Row("rose", [paint(), b"no picture"])]))
 
 
 def test_a_champion_for_one_picture_is_shown_the_first(line: Path, bundle: Path) -> None:
     shown = [row for row in read_split(line, "test") if row["image"] is not None or row["text"] is not None]
     probs = answer(Predictor(bundle, CPU, 1), line / "build/prepare/test", len(shown), "anybody")
     rows = [Row(row["text"], row["image"] and row["image"]["bytes"]) for row in shown]
-    expected = [each.probabilities for each in Predictor(bundle, CPU, 1).predict(rows)]
+    expected = [each.probabilities for each in Predictor(bundle, CPU, 1).answer(rows)]
     np.testing.assert_allclose(probs, expected, atol=1e-6)
 
 
 def test_a_bundle_for_one_picture_takes_lists_of_one_and_refuses_more(bundle: Path) -> None:
     predictor = Predictor(bundle, CPU, 1)
-    alone, listed = predictor.predict([Row("rose", paint()), Row("rose", [paint()])])
+    alone, listed = predictor.answer([Row("rose", paint()), Row("rose", [paint()])])
     np.testing.assert_array_equal(alone.probabilities, listed.probabilities)
     with pytest.raises(DataError, match="2 pictures are given; the model takes one of each row"):
-        list(predictor.predict([Row("rose", [paint(), paint()])]))
+        list(predictor.answer([Row("rose", [paint(), paint()])]))
 
 
 @pytest.mark.parametrize("tuning", ["full", "frozen"])

@@ -161,7 +161,7 @@ def test_rows_of_json_lines_may_name_a_recording(bundle: Path, tone: Callable[..
     (tmp_path / "rows.jsonl").write_text('{"audio": "a.wav"}\n{"text": "the rose", "audio": "a.wav"}\n')
     rows = [row for _, row in read_jsonl(tmp_path / "rows.jsonl")]
     assert rows[0] == Row(audio=tone(2300, rate=16000))
-    answers = list(Predictor(bundle, ["CPUExecutionProvider"], 1).predict(rows))
+    answers = list(Predictor(bundle, ["CPUExecutionProvider"], 1).answer(rows))
     assert LABELS[answers[0].probabilities.argmax()] == "high"
     assert np.abs(answers[0].logits - answers[1].logits).max() > 1e-5
 
@@ -179,7 +179,7 @@ def test_the_readmes_snippet_answers_a_recording_without_torch_or_fuseline(
         text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    answer = next(Predictor(bundle, ["CPUExecutionProvider"], 1).predict([Row(audio=tone(900, 0.2, rate))]))
+    answer = next(Predictor(bundle, ["CPUExecutionProvider"], 1).answer([Row(audio=tone(900, 0.2, rate))]))
     label, probability = done.stdout.split()
     assert label == LABELS[answer.probabilities.argmax()]
     assert float(probability) == pytest.approx(float(answer.probabilities.max()), abs=1e-5)

@@ -60,7 +60,7 @@ def _measure_batch(predictor: Predictor, rows: Sequence[Row], size: int, conditi
 
 def _time_call(predictor: Predictor, batch: Sequence[Row]) -> float:
     start = time.perf_counter()
-    for _ in predictor.predict(batch, batch_size=len(batch)):
+    for _ in predictor.answer(batch, batch_size=len(batch)):
         pass
     return (time.perf_counter() - start) * 1000
 

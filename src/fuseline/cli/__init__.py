@@ -84,7 +84,7 @@ def answer(predictor: Any, file: Path, batch_size: int) -> Iterator[str]:
 
     rows = read_jsonl(file)
     while batch := list(islice(rows, batch_size)):
-        found = predictor.predict([row for _, row in batch], batch_size)
+        found = predictor.answer([row for _, row in batch], batch_size)
         for (document, row), one in zip(batch, found, strict=True):
             named = {"id": document["id"]} if "id" in document else {}
             yield json.dumps(named | predictor.task.answer(row.text, one.probabilities), ensure_ascii=False)

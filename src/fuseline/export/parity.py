@@ -41,7 +41,7 @@ def compare(folder: Path, ensemble: Ensemble, split: Path, evaluated_UC: Floats,
     def answer(what: str, size: int, run: Run | None = None) -> tuple[Floats, Ints]:
         """Return logits and classes of all units."""
         progress, logits, probs = Progress(f"export parity, {what}", len(rows)), [], []
-        for done, one in enumerate(predictor.predict(rows, size, run), start=1):
+        for done, one in enumerate(predictor.answer(rows, size, run), start=1):
             logits.append(np.atleast_2d(one.logits))
             probs.append(np.atleast_2d(one.probabilities))
             progress.at(done)

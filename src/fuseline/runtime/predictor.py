@@ -95,7 +95,7 @@ class Predictor:
         """Whether it is seen where words stand in the picture."""
         return BOXES in self.bundle.inputs
 
-    def predict(self, rows: Iterable[Row], batch_size: int = 32, run: Run | None = None) -> Iterator[Answer]:
+    def answer(self, rows: Iterable[Row], batch_size: int = 32, run: Run | None = None) -> Iterator[Answer]:
         """Answer rows one by one, in order, computed in batches; only a batch is held in memory.
 
         Args:
