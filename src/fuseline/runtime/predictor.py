@@ -6,7 +6,7 @@ Shape letters: W words, M members, C classes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from fuseline.runtime.session import open_session
 Floats = NDArray[np.float32]
 Feeds = dict[str, Any]
 Run = Callable[[Feeds], Sequence[Floats]]
-"""Maps the graph's inputs to its outputs: probabilities, logits, members."""
+"""Maps the graph's inputs to its outputs."""
+OUTPUTS = ("probabilities", "logits", "members")
 Items = dict[str, Any]
 """By modality of the bundle, what its reader made of a row; None where it is missing."""
 BATCH_BYTES = 48_000_000
@@ -68,6 +69,7 @@ class Predictor:
         folder: the bundle.
         providers: onnxruntime execution providers in order of preference; those that cannot work here are passed over.
         threads: inside one operator; 0 leaves it to onnxruntime.
+        options: of providers, by their names.
 
     Raises:
         BundleError: the bundle is incomplete, altered, or cannot be loaded.
@@ -78,11 +80,12 @@ class Predictor:
         folder: Path,
         providers: Sequence[str] = ("CUDAExecutionProvider", "CPUExecutionProvider"),
         threads: int = 0,
+        options: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         folder = folder.resolve()  # champion/ is a link: what it points to now is read to the end
         self.bundle: Bundle = read_bundle(folder)
         self.task = task_of(self.bundle)
-        self.session = open_session(folder / MODEL, providers, threads)
+        self.session = open_session(folder / MODEL, providers, threads, options)
         self.readers = {name: READERS[name].open(folder) for name in self.bundle.modalities}
 
     @property
@@ -143,7 +146,7 @@ class Predictor:
             raise DataError(f"{row.where}: {error}") from error
 
     def _run(self, feeds: Feeds) -> Sequence[Floats]:
-        outputs: Sequence[Floats] = self.session.run(["probabilities", "logits", "members"], feeds)
+        outputs: Sequence[Floats] = self.session.run(OUTPUTS, feeds)
         return outputs
 
     def _predict_batch(self, batch: Sequence[Items], run: Run) -> list[Answer]:

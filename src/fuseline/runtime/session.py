@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnxruntime as ort
@@ -19,11 +19,14 @@ LOAD_ERRORS = (ort_state.Fail, ort_state.InvalidGraph, ort_state.InvalidProtobuf
                ort_state.NoSuchFile, ort_state.NotImplemented, ort_state.RuntimeException)  # fmt: skip
 
 
-def open_session(model: Path, providers: Sequence[str], threads: int = 0) -> ort.InferenceSession:
+def open_session(
+    model: Path, providers: Sequence[str], threads: int = 0, options: Mapping[str, Mapping[str, str]] | None = None
+) -> ort.InferenceSession:
     """Open a graph with those of the asked-for providers that can work here, in their order.
 
     Args:
         threads: inside one operator; 0 leaves it to onnxruntime.
+        options: of providers, by their names.
 
     Raises:
         BundleError: none of the providers can work here, or the graph cannot be loaded.
@@ -36,12 +39,13 @@ def open_session(model: Path, providers: Sequence[str], threads: int = 0) -> ort
         )
     if usable[0] in NVIDIA:
         ort.preload_dlls()  # finds the CUDA libraries that came as Python packages
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    with_options = [(name, dict((options or {}).get(name, {}))) for name in usable]
     try:
-        return ort.InferenceSession(str(model), options, providers=usable)
+        return ort.InferenceSession(str(model), settings, providers=with_options)
     except LOAD_ERRORS as error:
         raise BundleError(f"{model}: onnxruntime cannot load it: {error}") from error
 
@@ -69,10 +73,16 @@ def gpu_name() -> str | None:
 
 def providers_used(session: ort.InferenceSession) -> list[str]:
     """Return the providers that graph nodes were assigned to, most nodes first."""
-    counts: Counter[str] = Counter()
+    counts = {name: sum(kinds.values()) for name, kinds in assigned(session).items()}
+    return sorted(counts, key=lambda name: -counts[name])
+
+
+def assigned(session: ort.InferenceSession) -> dict[str, Counter[str]]:
+    """Return, by provider, how many graph nodes of each kind it was assigned."""
+    found: dict[str, Counter[str]] = {}
     for part in session.get_provider_graph_assignment_info():
-        counts[part.ep_name] += len(part.get_nodes())
-    return [name for name, _ in counts.most_common()]
+        found.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    return found
 
 
 def describe_device(used: Sequence[str]) -> str:
