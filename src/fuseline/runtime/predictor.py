@@ -145,6 +145,10 @@ class Predictor:
         except DataError as error:
             raise DataError(f"{row.where}: {error}") from error
 
+    def answer_read(self, batch: Sequence[Items]) -> list[Answer]:
+        """Answer rows that `read` has decoded, in order; those that are alike go into one call of the graph."""
+        return self._predict_batch(batch, self._run)
+
     def _run(self, feeds: Feeds) -> Sequence[Floats]:
         outputs: Sequence[Floats] = self.session.run(OUTPUTS, feeds)
         return outputs

@@ -1,0 +1,1 @@
+"""A bundle behind HTTP, and in the layout of other servers; no torch."""

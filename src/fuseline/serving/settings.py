@@ -1,0 +1,34 @@
+"""How the server works: what it refuses, how long it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Bounds of the server; together they bound its memory."""
+
+    providers: tuple[str, ...] = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    """As Predictor takes them."""
+    threads: int = 0
+    """As Predictor takes them."""
+    max_batch: int = 16
+    """Rows of one call of the graph; 1 answers each request by itself."""
+    max_wait_ms: float = 2.0
+    """How long the first row of a batch waits for those of requests that are on their way; alone, it does not wait."""
+    max_requests: int = 64
+    """Requests inside at once; one more is told to come again, before its body is read."""
+    max_body_bytes: int = 16_000_000
+    max_rows: int = 64
+    """Rows of one request."""
+    max_chars: int = 100_000
+    """Characters of one text: whatever is cut off later is tokenized first."""
+    max_pixels: int = 16_000_000
+    """Pixels of one row's pictures together, known before they are decoded."""
+    deadline_s: float = 10.0
+    """From a request's first byte to its answer."""
+    drain_s: int = 30
+    """How long requests that are inside may take when the server is told to stop."""
+    reload_s: float = 2.0
+    """How often it is looked whether the bundle's place holds another one; 0 looks only on SIGHUP."""
