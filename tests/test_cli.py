@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 ROWS = '{"id": 7, "text": "the frog"}\n{"text": "sea"}\n'
 
@@ -80,3 +83,27 @@ def test_somebody_half_way_through_an_edit_can_look_and_roll_back(tmp_path: Path
     assert "champion  none yet" in looked.stdout
     rolled = fuseline("promote", "v1.0.0", "--repo", tmp_path)
     assert rolled.stderr == "error: there is no version 'v1.0.0' of fusion; registered: none\n"
+
+
+def test_a_bundle_is_signed_and_verified(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    for name in ("ours", "other"):
+        key = Ed25519PrivateKey.generate()
+        (tmp_path / name).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        (tmp_path / f"{name}.pub").write_bytes(public)
+    assert "no key given, so no signature was asked for" in fuseline("verify", copy).stdout
+    assert "error: " in fuseline("verify", copy, "--key", tmp_path / "ours.pub").stderr
+    assert "bundle.sig written" in fuseline("sign", copy, "--key", tmp_path / "ours").stdout
+    assert "signed by the owner of" in fuseline("verify", copy, "--key", tmp_path / "ours.pub").stdout
+    done = fuseline("verify", copy, "--key", tmp_path / "other.pub")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "another key signed it" in done.stderr
+
+
+def test_what_was_altered_is_not_signed(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    (copy / "README.md").write_text("altered")
+    done = fuseline("sign", copy, "--key", tmp_path / "key")
+    assert "README.md: altered" in done.stderr
+    assert not (copy / "bundle.sig").exists()

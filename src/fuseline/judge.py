@@ -183,7 +183,8 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate, known: 
     Args:
         known: shards that the champion's data set held too.
     """
-    theirs, ours = Predictor(bundle), Predictor(clone / "build" / "export" / "bundle")
+    theirs = Predictor(bundle)
+    ours = Predictor(clone / "build" / "export" / "bundle", public_key=None)  # it is signed when it is published
 
     if why_not := find_difference(theirs.bundle, ours.bundle) or find_other_words(theirs, ours):
         return Comparison(version, None, why_not)

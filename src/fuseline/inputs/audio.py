@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuseline.errors import DataError
-from fuseline.inputs.base import Array, Input, Reader
+from fuseline.inputs.base import Array, Folder, Input, Reader
 
 Wave = NDArray[np.float32]
 """[L], one channel."""
@@ -61,8 +61,8 @@ class AudioReader(Reader):
         (folder / SETTINGS).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        document = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    def open(cls, folder: Folder) -> Self:
+        document = json.loads((folder / SETTINGS).read_bytes())
         return cls(int(document["rate"]), float(document["max_seconds"]))
 
     def describe(self) -> str:

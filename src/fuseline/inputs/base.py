@@ -6,12 +6,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+
+class File(Protocol):
+    """What of a Path readers open."""
+
+    def is_file(self) -> bool: ...
+    def read_bytes(self) -> bytes: ...
+
+
+class Folder(Protocol):
+    """A Path, or files that were read and verified before."""
+
+    def __truediv__(self, name: str, /) -> File: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class Reader(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Folder) -> Self:
         """Read back what `save` wrote."""
 
     def describe(self) -> str:

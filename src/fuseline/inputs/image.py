@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fuseline.errors import DataError
-from fuseline.inputs.base import Array, Input, Reader
+from fuseline.inputs.base import Array, Folder, Input, Reader
 
 MAX_PIXELS = 64_000_000
 """Pictures above this many pixels are refused before they are decoded (decompression bombs)."""
@@ -104,9 +104,9 @@ class ImageReader(Reader):
             (folder / SETTINGS).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        path = folder / SETTINGS
-        return cls(Square(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None)
+    def open(cls, folder: Folder) -> Self:
+        file = folder / SETTINGS
+        return cls(Square(**json.loads(file.read_bytes())) if file.is_file() else None)
 
     def describe(self) -> str:
         return "" if self.several is None else f"several {self.several}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fuseline.inputs.base import Array, Input, Reader
+from fuseline.inputs.base import Array, Folder, Input, Reader
 from fuseline.inputs.boxes import BOXES, SIDE, Placed, place_tokens, stack_places
 
 if TYPE_CHECKING:
@@ -87,12 +87,13 @@ class TextReader(Reader):
             (folder / LAYOUT).write_text(json.dumps({"side": SIDE}, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Folder) -> Self:
         from tokenizers import Tokenizer  # here: whoever only looks at pictures does not need it
 
         words = folder / WORDS
-        pattern = json.loads(words.read_text(encoding="utf-8"))["pattern"] if words.is_file() else None
-        return cls(Tokenizer.from_file(str(folder / TOKENIZER)), pattern, (folder / LAYOUT).is_file())
+        pattern = json.loads(words.read_bytes())["pattern"] if words.is_file() else None
+        tokenizer = Tokenizer.from_buffer((folder / TOKENIZER).read_bytes())
+        return cls(tokenizer, pattern, (folder / LAYOUT).is_file())
 
     def describe(self) -> str:
         return str(self.tokenizer.to_str()) + (self.pattern or "") + (" layout" if self.layout else "")

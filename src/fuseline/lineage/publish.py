@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fuseline.lineage.git import git, inputs_key
 from fuseline.lineage.runs import INPUTS
 from fuseline.lineage.workspace import STATE, Workspace
 from fuseline.records import REVIEW, Verdict
+from fuseline.runtime.signature import SIGNING_KEY, sign
 
 
 def conclude(workspace: Workspace, name: str, verdict: Verdict, version: str | None) -> Path | None:
@@ -37,10 +39,15 @@ def conclude(workspace: Workspace, name: str, verdict: Verdict, version: str | N
 
 
 def assemble(bundle: Path, evidence: Path, target: Path) -> Path:
-    """Copy bundle and evidence, but for the examples to look at again, to one folder: what is published."""
+    """Copy bundle and evidence, but for the examples to look at again, to one folder: what is published.
+
+    It is signed where the environment names a key.
+    """
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(bundle, target)
     shutil.copytree(evidence, target / "evidence", ignore=shutil.ignore_patterns(REVIEW))
+    if key := os.environ.get(SIGNING_KEY):
+        sign(target, Path(key))
     return target
 
 

@@ -37,9 +37,16 @@ class Record(BaseModel):
             FuselineError: the file is missing, is not JSON, or lacks or adds keys.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            data = path.read_bytes()
         except OSError as error:
             raise FuselineError(f"{path}: cannot be read ({error.strerror})") from error
+        return cls.parse(data, path)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> Self:
+        """Make the record of the bytes that were read at `path`; errors as of `read`."""
+        try:
+            return cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the document"

@@ -21,8 +21,9 @@ from fuseline.inputs.boxes import BOXES, Placed, Stretch
 from fuseline.inputs.image import COUNTS
 from fuseline.inputs.words import PADDING
 from fuseline.records import Bundle
-from fuseline.runtime.bundle import MODEL, read_bundle, task_of
+from fuseline.runtime.bundle import MODEL, load_bundle, task_of
 from fuseline.runtime.session import open_session
+from fuseline.runtime.signature import FROM_ENVIRONMENT, Key
 
 Floats = NDArray[np.float32]
 Feeds = dict[str, Any]
@@ -70,6 +71,8 @@ class Predictor:
         providers: onnxruntime execution providers in order of preference; those that cannot work here are passed over.
         threads: inside one operator; 0 leaves it to onnxruntime.
         options: of providers, by their names.
+        public_key: file of the key whose owner must have signed the bundle. Left out, the environment variable
+            FUSELINE_PUBLIC_KEY names it, where it is set; None asks for no signature.
 
     Raises:
         BundleError: the bundle is incomplete, altered, or cannot be loaded.
@@ -77,16 +80,18 @@ class Predictor:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         providers: Sequence[str] = ("CUDAExecutionProvider", "CPUExecutionProvider"),
         threads: int = 0,
         options: Mapping[str, Mapping[str, str]] | None = None,
+        public_key: Key = FROM_ENVIRONMENT,
     ) -> None:
-        folder = folder.resolve()  # champion/ is a link: what it points to now is read to the end
-        self.bundle: Bundle = read_bundle(folder)
+        folder = Path(folder).resolve()  # champion/ is a link: what it points to now is read to the end
+        loaded = load_bundle(folder, MODEL, public_key)
+        self.bundle: Bundle = loaded.bundle
         self.task = task_of(self.bundle)
-        self.session = open_session(folder / MODEL, providers, threads, options)
-        self.readers = {name: READERS[name].open(folder) for name in self.bundle.modalities}
+        self.session = open_session(folder / MODEL, providers, threads, options, loaded.files)
+        self.readers = {name: READERS[name].open(loaded) for name in self.bundle.modalities}
 
     @property
     def several(self) -> bool:

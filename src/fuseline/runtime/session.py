@@ -20,13 +20,18 @@ LOAD_ERRORS = (ort_state.Fail, ort_state.InvalidGraph, ort_state.InvalidProtobuf
 
 
 def open_session(
-    model: Path, providers: Sequence[str], threads: int = 0, options: Mapping[str, Mapping[str, str]] | None = None
+    model: Path,
+    providers: Sequence[str],
+    threads: int = 0,
+    options: Mapping[str, Mapping[str, str]] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> ort.InferenceSession:
     """Open a graph with those of the asked-for providers that can work here, in their order.
 
     Args:
         threads: inside one operator; 0 leaves it to onnxruntime.
         options: of providers, by their names.
+        files: the graph's bytes and those of its weights by their names, which are then not looked for on disk.
 
     Raises:
         BundleError: none of the providers can work here, or the graph cannot be loaded.
@@ -44,8 +49,14 @@ def open_session(
     settings.log_severity_level = 3
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     with_options = [(name, dict((options or {}).get(name, {}))) for name in usable]
+    source: str | bytes = str(model)
+    if files is not None:
+        source, weights = files[model.name], {name: data for name, data in files.items() if name != model.name}
+        settings.add_external_initializers_from_files_in_memory(
+            list(weights), list(weights.values()), [len(data) for data in weights.values()]
+        )
     try:
-        return ort.InferenceSession(str(model), settings, providers=with_options)
+        return ort.InferenceSession(source, settings, providers=with_options)
     except LOAD_ERRORS as error:
         raise BundleError(f"{model}: onnxruntime cannot load it: {error}") from error
 

@@ -32,6 +32,8 @@ PATTERNS = EVALUATE / "patterns.parquet"
 EXPLAIN = BUILD / "explain"
 EXPORT = BUILD / "export"
 BENCHMARK = BUILD / "benchmark"
+PUBLIC_KEY = "FUSELINE_PUBLIC_KEY"
+"""Environment: runtime.signature reads it."""
 START = Path("start")
 """Where start.json, beside it, says that the champion's members are."""
 
@@ -40,6 +42,7 @@ def run(stage: Callable[[Params], None]) -> None:
     """Run a stage on params.yaml; exit 1 with a plain message where the user can mend it."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.pop(PUBLIC_KEY, None)  # a bundle is signed when it is published
     try:
         stage(load())
     except FuselineError as error:
