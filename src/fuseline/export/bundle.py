@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import fuseline
 from fuseline.export.graph import OUTPUTS, write_graph
+from fuseline.export.requirements import tell_requirements
+from fuseline.export.sbom import write_sbom
 from fuseline.export.usage import tell_usage
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
@@ -45,6 +47,8 @@ class Contents:
     """sha256 of the data set's manifest."""
     card: str
     """The model card, up to how it is used."""
+    bases: dict[str, str] = field(default_factory=dict)
+    """By modality, what its encoder began as."""
 
 
 def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: Mapping[str, Reader]) -> Bundle:
@@ -61,6 +65,8 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
         reader.save(folder)
     usage = tell_usage(modalities, contents.task.unit, ensemble.several, ensemble.layout)
     (folder / "README.md").write_text(contents.card + usage, encoding="utf-8")
+    (folder / "requirements.txt").write_text(tell_requirements(modalities), encoding="utf-8")
+    write_sbom(folder, contents.name, contents.task.kind, contents.data, contents.bases, modalities)
     bundle = Bundle(
         format=find_format(ensemble, contents.task.unit),
         name=contents.name,

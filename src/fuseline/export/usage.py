@@ -9,8 +9,9 @@ from fuseline.tasks.base import Unit
 USE = """
 ## Use
 
-Needs `onnxruntime numpy{needs}`; run it in this folder. `bundle.json` lists inputs, outputs, labels and
-the sha256 of each file: check them before you trust a copy.
+Needs `onnxruntime numpy{needs}`, in the versions of `requirements.txt`; run it in this folder. `bundle.json`
+lists inputs, outputs, labels and the sha256 of each file: check them before you trust a copy. `sbom.cdx.json` is the
+bill of materials.
 
 ```python
 """

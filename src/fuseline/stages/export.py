@@ -63,6 +63,7 @@ def write(params: Params, task: Task, system: System, folder: Path) -> Ensemble:
         encoders = params.distill.encoders or encoders
     fitted = read_combination(combination)
     ensemble = load_ensemble(home, fitted)
+    card = describe(params, task, system, encoders, ensemble.modalities)
     contents = Contents(
         name=params.publish.name,
         task=task.decided(fitted.decoding),
@@ -70,7 +71,8 @@ def write(params: Params, task: Task, system: System, folder: Path) -> Ensemble:
         max_tokens=0 if encoders.text is None else encoders.text.max_length,
         opset=params.export.opset,
         data=sha256_of(entry.DATA / "manifest.json"),
-        card=render_card(describe(params, task, system, encoders, ensemble.modalities)),
+        card=render_card(card),
+        bases=dict(card.encoders),
     )
     write_bundle(folder, contents, ensemble, load_readers(home, ensemble))
     return ensemble
