@@ -42,7 +42,8 @@ lint: install ## ruff, mypy, import-linter
 bench: install ## measure the project's own promises; writes a dated record into benchmarks/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks $(ARGS)
 
-lock: ## resolve requirements.lock anew
+lock: ## resolve requirements.lock anew, and the server's part of it
 	$(UV) pip compile --quiet --universal --generate-hashes --group dev pyproject.toml --output-file requirements.lock --no-header
+	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 infra/serve.in --constraints requirements.lock --overrides infra/serve.overrides --output-file infra/serve.lock --no-header
 
 .PHONY: help install retrain test test-examples lint bench lock

@@ -89,7 +89,7 @@ def test_docker_compose_refuses_to_start_without(missing: str) -> None:
 
 def test_every_published_port_is_bound_to_loopback() -> None:
     ports = [str(port) for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 2
+    assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports), ports
 
 

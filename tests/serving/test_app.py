@@ -244,7 +244,7 @@ def test_what_waits_for_the_graph_goes_in_together_up_to_max_batch(
 
 
 @pytest.mark.parametrize(("wait_ms", "at_least_s", "below_s"), [(0.0, 0.0, 0.7), (1000.0, 1.0, 5.0)])
-def test_a_row_waits_for_a_request_that_is_on_its_way_as_long_as_max_wait(
+def test_a_batch_waits_for_others_as_long_as_max_wait(
     wait_ms: float, at_least_s: float, below_s: float, make: Make
 ) -> None:
     async def run() -> float:

@@ -30,8 +30,9 @@ class Job:
 class Batcher:
     """Answers requests in the order in which they came.
 
-    A batch begins when the thread is free. It takes what waits, and waits itself only while requests are inside that
-    have not got here yet: whoever is alone is answered at once.
+    A batch begins when the thread is free. Whoever is alone is answered at once; where several are inside, it waits a
+    moment: for those on their way, and for the clients of the last batch, who come back together. Without that, clients
+    that ask again and again fall into two groups which take turns, in batches of half the size.
 
     Args:
         loaded: the bundle; setting the attribute swaps it between two batches.
@@ -107,9 +108,9 @@ class Batcher:
                 self._came.clear()
 
     async def _gather(self) -> None:
-        """Wait for requests that are on their way, as long as settings say."""
+        """Wait for others, as long as settings say."""
         until = time.monotonic() + self._settings.max_wait_ms / 1000
-        while len(self._waiting) < self.inside and self.rows_waiting < self._settings.max_batch:
+        while self.inside > 1 and self.rows_waiting < self._settings.max_batch:
             self._came.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._came.wait(), until - time.monotonic())

@@ -13,10 +13,10 @@ class Settings:
     """As Predictor takes them."""
     threads: int = 0
     """As Predictor takes them."""
-    max_batch: int = 16
+    max_batch: int = 32
     """Rows of one call of the graph; 1 answers each request by itself."""
     max_wait_ms: float = 2.0
-    """How long the first row of a batch waits for those of requests that are on their way; alone, it does not wait."""
+    """How long a batch waits for more rows, once the graph is free; who is alone does not wait."""
     max_requests: int = 64
     """Requests inside at once; one more is told to come again, before its body is read."""
     max_body_bytes: int = 16_000_000
