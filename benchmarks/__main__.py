@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import data, report, spine, training
-from fuseline.benchmark.measure import cpu_name
+from fuseline.benchmark.conditions import cpu_name
 from fuseline.lineage.git import root, take_snapshot
 from fuseline.records import write_json
 from fuseline.runtime.session import describe_device

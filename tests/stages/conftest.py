@@ -52,7 +52,11 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
         "augment": {"image": dict(NO_AUGMENT)},
     }  # fmt: skip
     found["evaluate"]["resamples"] = 10
-    found["benchmark"] |= {"calls": 2, "warmup": 1, "batch_sizes": [1, 2]}
+    found["benchmark"] |= {"calls": 2, "warmup": 1, "batch_sizes": [1, 2], "roofline": 1}
+    found["benchmark"] |= {
+        "offline": {"rows": 4, "calls": 1},
+        "server": {"rates": [50.0], "rows": 3, "largest_batch": 2},
+    }
     return found
 
 

@@ -80,10 +80,25 @@ ELSEWHERE = {
     "evaluate.robustness.blurred.blur": "tests/training/test_disturb.py: the pictures here have one colour",
     "explain.review": "tests/stages/test_explain.py",
     "benchmark.providers": "tests/benchmark/test_measure.py: …has_the_providers_asked_for",
-    "benchmark.batch_sizes": "tests/benchmark/test_measure.py: test_the_warmup_is_run_and_not_counted",
+    "benchmark.batch_sizes": "tests/benchmark/test_measure.py: …and_the_warmup_come_before_what_is_counted",
     "benchmark.threads": "tests/benchmark/test_measure.py: …has_the_threads_asked_for",
     "benchmark.warmup": "as for batch_sizes",
     "benchmark.calls": "as for batch_sizes",
+    **{
+        f"benchmark.offline.{key}": "tests/benchmark/test_measure.py: test_offline_all_rows_are_there_at_once"
+        for key in ("rows", "calls")
+    },
+    **{
+        f"benchmark.server.{key}": "tests/benchmark/test_measure.py: test_rows_arrive_at_each_rate_and_wait…"
+        for key in ("rates", "rows", "largest_batch")
+    },
+    "benchmark.roofline": "tests/benchmark/test_measure.py: test_roofline_is_left_out…, test_roofline.py: …as_often",
+    "benchmark.confidence": "tests/benchmark/test_measure.py: test_intervals_have_the_confidence_asked_for",
+    "benchmark.seed": "tests/benchmark/test_measure.py: test_the_seed_deals_turns_and_arrivals",
+    "benchmark.cuda.io_binding": "tests/benchmark/test_running.py: test_on_a_gpu_the_graph_is_bound_where…",
+    "benchmark.cuda.pinned": "tests/benchmark/test_running.py: test_on_a_gpu_the_graph_is_bound_where…",
+    "benchmark.cuda.graph": "tests/benchmark/test_measure.py: test_the_session_that_is_timed_has_cuda_options",
+    "benchmark.cuda.tf32": "as for graph",
     "gate": "tests/evaluation/test_gate.py",
     "publish.accept_incomparable": "tests/evaluation/test_gate.py: test_a_recorded_decision_lets_it_pass…",
     "publish.remote": "tests/lineage/test_publish.py",

@@ -1,91 +1,182 @@
-"""Time a bundle through the runtime that serves it; imports no torch."""
+"""Time bundles side by side, through the runtime that serves them; imports no torch."""
 
 from __future__ import annotations
 
 import os
 import platform
-import resource
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+from fuseline.benchmark import conditions as found
+from fuseline.benchmark.candidate import Call, Candidate
+from fuseline.benchmark.loops import deal_arrivals, serve, take_turns
+from fuseline.benchmark.percentiles import compare, find_interval, find_intervals, find_p99, summarize
+from fuseline.benchmark.providers import find_fallen, find_missing
+from fuseline.benchmark.roofline import measure_rooflines
 from fuseline.config import Benchmark as Conditions
+from fuseline.config import Server
 from fuseline.progress import Progress
-from fuseline.records import Benchmark, Latency
-from fuseline.runtime.predictor import Predictor, Row
-from fuseline.runtime.session import describe_device, gpu_name, providers_used
+from fuseline.records import Benchmark, Latency, Load, Offline, Timed
+from fuseline.runtime.predictor import Row, Run
+from fuseline.runtime.session import assigned, describe_device, gpu_name, providers_used
+
+OURS = "bundle"
+Sides = Mapping[str, Candidate]
 
 
-def measure(folder: Path, rows: Sequence[Row], conditions: Conditions) -> Benchmark:
-    """Measure latency and throughput of a bundle on real rows, at each batch size.
+def measure(
+    folder: Path, rows: Sequence[Row], conditions: Conditions, others: Mapping[str, Path] | None = None,
+    peers: Mapping[str, Run] | None = None,
+) -> Benchmark:  # fmt: skip
+    """Measure latency and throughput of a bundle on rows, in each scenario; all sides take turns in one run.
 
-    A call is what a caller waits for: decoding, tokenizing and the graph.
+    Args:
+        others: bundles to be timed beside it, by name.
+        peers: what else answers the bundle's inputs, by name.
+
+    Raises:
+        BundleError: a bundle is incomplete, altered, or cannot be loaded.
     """
-    start = time.perf_counter()
-    predictor = Predictor(folder, conditions.providers, conditions.threads)
-    load_ms = (time.perf_counter() - start) * 1000
-    used = providers_used(predictor.session)
-    batches = {f"batch_{size}": _measure_batch(predictor, rows, size, conditions) for size in conditions.batch_sizes}
+    watch = found.Watch()
+    ours = Candidate.open(folder, conditions, rows[0])
+    sides = {OURS: ours}
+    sides |= {name: Candidate.open(path, conditions, rows[0]) for name, path in (others or {}).items()}
+    sides |= {name: ours.peer(run, rows[0]) for name, run in (peers or {}).items()}
+    timed = _time_sides(sides, rows, conditions)
+    rooflines, ceilings = measure_rooflines(folder, ours, rows, conditions)
+    contention = watch.read()
+    why = found.why_invalid(contention)
     return Benchmark(
-        device=describe_device(used),
-        gpu=gpu_name() if describe_device(used).startswith("GPU") else None,
-        providers_asked=conditions.providers,
-        providers_used=used,
-        threads=conditions.threads,
-        cpu=cpu_name(),
-        cores=os.cpu_count() or 1,
-        platform=platform.platform(),
-        onnxruntime=ort.__version__,
-        model_bytes=sum(file.bytes for name, file in predictor.bundle.files.items() if name.startswith("model.onnx")),
-        load_ms=load_ms,
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024),
-        batches=batches,
+        **_describe(ours, conditions),
+        **timed.pop(OURS).model_dump(exclude={"roofline", "faster", "graph_faster"}),
+        roofline=rooflines,
+        ceilings=ceilings,
+        others=timed,
+        peak_memory_bytes=found.peak_memory_bytes(),
+        contention=contention,
+        valid=not why,
+        invalid_because=why,
     )
 
 
-def _measure_batch(predictor: Predictor, rows: Sequence[Row], size: int, conditions: Conditions) -> Latency:
+def _describe(ours: Candidate, conditions: Conditions) -> dict[str, Any]:
+    session = ours.predictor.session
+    nodes, used = assigned(session), providers_used(session)
+    device = describe_device(used)
+    return {
+        "device": device,
+        "gpu": gpu_name() if device.startswith("GPU") else None,
+        "providers_asked": conditions.providers,
+        "providers_used": used,
+        "nodes": {name: sum(kinds.values()) for name, kinds in nodes.items()},
+        "fallen": find_fallen(nodes),
+        "missing": find_missing(conditions.providers, nodes),
+        "threads": conditions.threads,
+        "cpu": found.cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "platform": platform.platform(),
+        "onnxruntime": ort.__version__,
+        "versions": found.versions(),
+        "clocks_mhz": found.clocks_mhz(),
+        "confidence": conditions.confidence,
+    }
+
+
+def _time_sides(sides: Sides, rows: Sequence[Row], conditions: Conditions) -> dict[str, Timed]:
+    calls = {f"batch_{size}": _stream(sides, rows, size, conditions) for size in conditions.batch_sizes}
+    sizes = dict(zip(calls, conditions.batch_sizes, strict=True))
+    offline, served = _offline(sides, rows, conditions), _serve(sides, rows, conditions)
+    level = conditions.confidence
+    return {
+        name: Timed(
+            model_bytes=side.model_bytes,
+            load_ms=side.load_ms,
+            first_answer_ms=side.first_answer_ms,
+            memory_bytes=side.memory_bytes,
+            batches={batch: _latency(of[name], sizes[batch], level) for batch, of in calls.items()},
+            offline=offline.get(name),
+            server=served[name],
+            faster={batch: compare(_whole(of[OURS]), _whole(of[name]), level) for batch, of in calls.items()},
+            graph_faster={batch: compare(_graph(of[OURS]), _graph(of[name]), level) for batch, of in calls.items()},
+        )
+        for name, side in sides.items()
+    }
+
+
+def _stream(sides: Sides, rows: Sequence[Row], size: int, conditions: Conditions) -> dict[str, list[Call]]:
     progress = Progress(f"benchmark batch {size}", conditions.warmup + conditions.calls)
-    times_ms = []
-    for call in range(conditions.warmup + conditions.calls):
-        batch = [rows[(call * size + offset) % len(rows)] for offset in range(size)]
-        times_ms.append(_time_call(predictor, batch))
-        progress.at(call + 1)
-    return summarize(times_ms[conditions.warmup :], size)
+    calls = {name: partial(_call, side, rows, size) for name, side in sides.items()}
+    return take_turns(calls, conditions.calls, conditions.warmup, conditions.seed, progress.at)
 
 
-def _time_call(predictor: Predictor, batch: Sequence[Row]) -> float:
-    start = time.perf_counter()
-    for _ in predictor.answer(batch, batch_size=len(batch)):
-        pass
-    return (time.perf_counter() - start) * 1000
+def _call(side: Candidate, rows: Sequence[Row], size: int, turn: int) -> Call:
+    return side.call([rows[(turn * size + offset) % len(rows)] for offset in range(size)])
 
 
-def summarize(times_ms: Sequence[float], batch_size: int) -> Latency:
-    """Reduce call times to percentiles (linear interpolation) and throughput."""
-    p50, p95, p99 = np.percentile(times_ms, [50, 95, 99])
-    return Latency(
-        batch_size=batch_size,
-        calls=len(times_ms),
-        mean_ms=float(np.mean(times_ms)),
+def _whole(calls: Sequence[Call]) -> list[float]:
+    return [call.whole_ms for call in calls]
+
+
+def _graph(calls: Sequence[Call]) -> list[float]:
+    return [call.graph_ms for call in calls]
+
+
+def _latency(calls: Sequence[Call], size: int, confidence: float) -> Latency:
+    copies = [call.copy_ms for call in calls if call.copy_ms is not None]
+    apart = {
+        "graph_p50_ms": float(np.median(_graph(calls))),
+        "copy_p50_ms": float(np.median(copies)) if copies else None,
+        "cpu_p50_ms": float(np.median([call.cpu_ms for call in calls])),
+    }
+    return summarize(_whole(calls), size, confidence).model_copy(update=apart)
+
+
+def _offline(sides: Sides, rows: Sequence[Row], conditions: Conditions) -> dict[str, Offline]:
+    asked = conditions.offline
+    if asked is None:
+        return {}
+    progress = Progress(f"benchmark of {asked.rows} rows at once", asked.calls + 1)
+    calls = {name: partial(_call, side, rows, asked.rows) for name, side in sides.items()}
+    turns = take_turns(calls, asked.calls, 1, conditions.seed, progress.at)
+    rates = {name: [1000 * asked.rows / call.whole_ms for call in of] for name, of in turns.items()}
+    return {
+        name: Offline(
+            rows=asked.rows, calls=asked.calls, examples_per_second=float(np.median(of)),
+            interval=find_interval(of, 0.5, conditions.confidence),
+        )
+        for name, of in rates.items()
+    }  # fmt: skip
+
+
+def _serve(sides: Sides, rows: Sequence[Row], conditions: Conditions) -> dict[str, dict[str, Load]]:
+    if conditions.server is None:
+        return {name: {} for name in sides}
+    progress = Progress("benchmark of rows that arrive", len(sides) * len(conditions.server.rates))
+    loads: dict[str, dict[str, Load]] = {name: {} for name in sides}
+    for rate in conditions.server.rates:
+        for name, side in sides.items():
+            loads[name][f"rate_{rate:g}"] = _load(side, rows, rate, conditions.server, conditions)
+            progress.at(sum(map(len, loads.values())), f"{rate:g} per second")
+    return loads
+
+
+def _load(side: Candidate, rows: Sequence[Row], rate: float, server: Server, conditions: Conditions) -> Load:
+    arrivals = deal_arrivals(rate, server.rows, conditions.seed)
+    done = serve(lambda taken: side.call([rows[row % len(rows)] for row in taken]), arrivals, server.largest_batch)
+    p50, p95 = np.percentile(done.latencies_ms, [50, 95])
+    return Load(
+        rate=rate,
+        rows=server.rows,
+        largest_batch=server.largest_batch,
+        mean_batch=float(np.mean(done.batches)),
+        examples_per_second=server.rows / done.seconds,
         p50_ms=float(p50),
         p95_ms=float(p95),
-        p99_ms=float(p99),
-        examples_per_second=1000 * batch_size * len(times_ms) / float(np.sum(times_ms)),
+        p99_ms=find_p99(done.latencies_ms),
+        intervals=find_intervals(done.latencies_ms, conditions.confidence),
     )
-
-
-def cpu_name() -> str:
-    """Return the processor's model name, as far as the system tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()

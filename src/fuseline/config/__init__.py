@@ -21,7 +21,7 @@ from fuseline.config.optimisation import SGD, Decayed, Focal, LastLayers, Lora, 
 from fuseline.config.params import Params
 from fuseline.config.reading import check, load, load_publish, load_search, read
 from fuseline.config.search import Choices, Range, Search
-from fuseline.config.serving import Benchmark
+from fuseline.config.serving import Benchmark, Cuda, Offline, Server
 from fuseline.config.training import Pretrain, Train
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Benchmark",
     "Choices",
     "CrossAttention",
+    "Cuda",
     "Decayed",
     "Distill",
     "Disturb",
@@ -63,6 +64,7 @@ __all__ = [
     "Members",
     "Mixture",
     "Modality",
+    "Offline",
     "Params",
     "Polynomial",
     "Prepare",
@@ -72,6 +74,7 @@ __all__ = [
     "Rule",
     "Search",
     "Section",
+    "Server",
     "Slices",
     "Stacking",
     "Task",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fuseline.config.base import Count, Section
 from fuseline.records import System
@@ -20,6 +20,44 @@ class Export(Section):
     """Batch sizes at which the graph is compared with torch on all test rows."""
 
 
+class Offline(Section):
+    """MLPerf's scenario in which all rows are there at once."""
+
+    rows: Count
+    """Answered in one call."""
+    calls: Count
+
+
+class Server(Section):
+    """MLPerf's scenario in which rows arrive by chance, whether the server has finished the last ones or not."""
+
+    rates: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    """Rows that arrive in a second, on average (a Poisson process); each is tried."""
+    rows: Count
+    """How many arrive at each rate."""
+    largest_batch: Count
+    """Rows that wait are answered together, up to this many; 1 answers one by one."""
+
+
+class Cuda(Section):
+    """How a graph is run where a GPU runs it; without one nothing here has an effect."""
+
+    io_binding: bool
+    """Inputs and outputs are bound to the device, so that copies are timed apart."""
+    pinned: bool
+    """With io_binding: inputs are copied from memory whose pages are locked."""
+    graph: bool
+    """With io_binding: a CUDA graph is captured for each set of shapes. Every node has to run on the GPU."""
+    tf32: bool
+    """Whether products of float32 may be computed in TF32; torch beside it does the same."""
+
+    @model_validator(mode="after")
+    def _binds_what_goes_by_binding(self) -> Self:
+        if not self.io_binding and (self.pinned or self.graph):
+            raise ValueError("pinned and graph go by io_binding; set it to true")
+        return self
+
+
 class Benchmark(Section):
     """How the bundle is timed."""
 
@@ -29,6 +67,17 @@ class Benchmark(Section):
     threads: Count
     """Threads inside one operator."""
     warmup: Count
-    """Calls that are not counted."""
+    """Calls that are not counted, per bundle and batch size."""
     calls: Count
-    """Calls that are counted, per batch size."""
+    """Calls that are counted, per bundle and batch size; p99 takes 299."""
+    offline: Offline | None
+    """null leaves the scenario out."""
+    server: Server | None
+    """null leaves the scenario out."""
+    roofline: Count | None
+    """Calls of the graph beside products of matrices that show what the machine can do; null leaves it out."""
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    """Of the intervals of percentiles and ratios."""
+    seed: Annotated[int, Field(ge=0)]
+    """Deals arrivals, and the order in which bundles take turns."""
+    cuda: Cuda

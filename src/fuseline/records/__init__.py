@@ -1,7 +1,20 @@
 """The JSON records by which stages, flow and report meet: a file for each part of the way."""
 
 from fuseline.records.base import OTHER, Count, FileName, Kind, Record, System, digest_of, sha256_of, write_json
-from fuseline.records.benchmark import Benchmark, Beside, Latency
+from fuseline.records.benchmark import (
+    NOT_MEASURED,
+    P99_CALLS,
+    Benchmark,
+    Beside,
+    Contention,
+    Interval,
+    Latency,
+    Load,
+    Offline,
+    Ratio,
+    Roofline,
+    Timed,
+)
 from fuseline.records.bundle import BUNDLE_FORMAT, Bundle, BundleFile, BundleFormat, Lasting, Parity
 from fuseline.records.data import (
     Across,
@@ -57,7 +70,9 @@ from fuseline.records.verdict import (
 
 __all__ = [
     "BUNDLE_FORMAT",
+    "NOT_MEASURED",
     "OTHER",
+    "P99_CALLS",
     "REVIEW",
     "Accepted",
     "Across",
@@ -75,6 +90,7 @@ __all__ = [
     "ClassRow",
     "Combination",
     "Compared",
+    "Contention",
     "Count",
     "DataFile",
     "DataManifest",
@@ -94,17 +110,22 @@ __all__ = [
     "Forgetting",
     "History",
     "Ingredient",
+    "Interval",
     "Kind",
     "Lasting",
     "Latency",
     "Leakage",
+    "Load",
     "Marked",
     "Metrics",
+    "Offline",
     "Origin",
     "Parity",
     "Power",
     "Preparation",
+    "Ratio",
     "Record",
+    "Roofline",
     "RuleOutcome",
     "Seen",
     "Shard",
@@ -113,6 +134,7 @@ __all__ = [
     "Stack",
     "Start",
     "System",
+    "Timed",
     "Transitions",
     "Tuning",
     "Validation",

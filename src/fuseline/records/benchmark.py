@@ -2,19 +2,114 @@
 
 from __future__ import annotations
 
+import math
+
 from fuseline.records.base import OTHER, Record, System
+
+P99_CALLS = math.ceil(math.log(0.05) / math.log(0.99))
+"""299: from fewer, the probability that not one call lies beyond the 99th percentile is above 0.05."""
+NOT_MEASURED = f"not measured: needs {P99_CALLS} calls"
+
+
+class Interval(Record):
+    """Bounds of a percentile or ratio; None where too few calls were made to have one on that side."""
+
+    low: float | None
+    high: float | None
+
+
+class Ratio(Record):
+    """Median of paired ratios."""
+
+    value: float
+    interval: Interval
 
 
 class Latency(Record):
-    """Latency and throughput at one batch size; milliseconds per call, examples per second."""
+    """Latency and throughput at one batch size, call after call; milliseconds per call, examples per second."""
 
     batch_size: int
     calls: int
     mean_ms: float
     p50_ms: float
     p95_ms: float
-    p99_ms: float
+    p99_ms: float | None
+    """None from fewer than P99_CALLS."""
     examples_per_second: float
+    intervals: dict[str, Interval] = {}
+    """By percentile, p50 to p99; no distribution is assumed."""
+    graph_p50_ms: float | None = None
+    """Of the graph alone, without decoding, tokenizing and copying."""
+    copy_p50_ms: float | None = None
+    """Of copying inputs and outputs to and from the device; None where they are not bound to one."""
+    cpu_p50_ms: float | None = None
+    """Time that all threads of the process had a CPU for."""
+
+
+class Offline(Record):
+    """Throughput where all rows are there at once."""
+
+    rows: int
+    calls: int
+    examples_per_second: float
+    """Median of the calls."""
+    interval: Interval
+
+
+class Load(Record):
+    """Latency at a given rate of rows, which arrive by chance; from when a row was to arrive until it was answered."""
+
+    rate: float
+    """Rows that were to arrive in a second."""
+    rows: int
+    largest_batch: int
+    """How many waiting rows were answered together, at most."""
+    mean_batch: float
+    examples_per_second: float
+    """Rows that were answered in a second; below the rate where the server could not keep up."""
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float | None
+    intervals: dict[str, Interval]
+
+
+class Roofline(Record):
+    """How near the graph comes to what the machine can do: counted work beside measured ceilings."""
+
+    batch_size: int
+    flops: dict[str, float]
+    """Of one call, by data type: those of matrix products, convolutions and attention."""
+    moved_bytes: float
+    """What all nodes read and write."""
+    floor_ms: float
+    """What the call would take if each node reached its ceiling."""
+    graph_ms: float
+    share: float
+    """The floor's part of the time that it took."""
+    flops_share: float
+    """Part of the time that the arithmetic alone would take at its ceiling."""
+    uncounted: dict[str, int] = {}
+    """Nodes that may hold arithmetic that is not counted, by kind: the share is too low by it."""
+    slowest: dict[str, float] = {}
+    """By kind of node, the part of the profiled time."""
+
+
+class Timed(Record):
+    """One side of a benchmark, which took turns with all others."""
+
+    model_bytes: int
+    load_ms: float
+    first_answer_ms: float
+    memory_bytes: int
+    """By how much the process grew until the first answer."""
+    batches: dict[str, Latency]
+    offline: Offline | None = None
+    server: dict[str, Load] = {}
+    roofline: dict[str, Roofline] = {}
+    faster: dict[str, Ratio] = {}
+    """By batch size: how many times as fast as the bundle that the benchmark is of."""
+    graph_faster: dict[str, Ratio] = {}
+    """The same, of the graphs alone."""
 
 
 class Beside(Record):
@@ -23,6 +118,18 @@ class Beside(Record):
     system: System
     model_bytes: int
     batches: dict[str, Latency]
+
+
+class Contention(Record):
+    """Who else wanted the processor meanwhile; None where the system does not tell."""
+
+    seconds: float
+    cpu_seconds: float
+    """Of all threads of the process."""
+    cpu_pressure: float | None
+    """Part of the time in which some task of the machine waited for a processor."""
+    queue_delay: float | None
+    """Of the time in which threads of this process could have run, the part in which they waited for a processor."""
 
 
 class Benchmark(Record):
@@ -34,18 +141,47 @@ class Benchmark(Record):
     providers_asked: list[str]
     providers_used: list[str]
     """The provider of each graph node that ran, most nodes first."""
+    nodes: dict[str, int] = {}
+    """Graph nodes by the provider that ran them."""
+    fallen: dict[str, int] = {}
+    """Kinds of nodes that ran on the CPU though a GPU ran others."""
+    missing: dict[str, str] = {}
+    """Providers that were asked for and cannot work here, each with the reason."""
     threads: int
     cpu: str
     cores: int
     platform: str
     onnxruntime: str
+    versions: dict[str, str] = {}
+    clocks_mhz: dict[str, float] = {}
+    """Of the processor, as far as the system tells: now, least and most."""
     model_bytes: int
     load_ms: float
+    first_answer_ms: float | None = None
+    """From an open graph to the first answer."""
+    memory_bytes: int | None = None
+    """By how much the process grew until the first answer."""
     peak_memory_bytes: int
+    """Of the whole process, whatever else it held."""
+    confidence: float = 0.95
+    """Of all intervals."""
     batches: dict[str, Latency]
     """Keyed `batch_1`, `batch_8`, …"""
+    offline: Offline | None = None
+    server: dict[str, Load] = {}
+    """Keyed `rate_20`, …"""
+    roofline: dict[str, Roofline] = {}
+    """Keyed as batches."""
+    ceilings: dict[str, float] = {}
+    """What the machine reached in this run: FLOP per second by data type, and bytes per second of a copy."""
+    others: dict[str, Timed] = {}
+    """What took turns with it: variants of the bundle, and peers."""
     beside: Beside | None = None
     """Where there is a student: the other of the two."""
+    contention: Contention | None = None
+    valid: bool = True
+    """False where others took so much of the processor that the numbers say more of them."""
+    invalid_because: str = ""
 
     @property
     def system(self) -> System:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from fuseline.records import Benchmark, Calibration, Estimate, Latency
+from fuseline.records import NOT_MEASURED, Benchmark, Calibration, Estimate, Latency
 from fuseline.report import numbers, svg
 
 History = Sequence[Mapping[str, float]]
@@ -159,10 +159,10 @@ def reliability(calibration: Calibration) -> Markup:
 def latency(benchmark: Benchmark) -> Markup:
     """Draw p50, p95 and p99 per batch size, from zero."""
     batches = by_size(benchmark)
-    longest = max((batch.p99_ms for batch in batches), default=0.0)
+    longest = max((batch.p99_ms or batch.p95_ms for batch in batches), default=0.0)
     width = svg.scale((0, longest), (0, 66))
     desc = "; ".join(
-        f"batch {b.batch_size}: p50 {numbers.milliseconds(b.p50_ms)}, p99 {numbers.milliseconds(b.p99_ms)}"
+        f"batch {b.batch_size}: p50 {numbers.milliseconds(b.p50_ms)}, p95 {numbers.milliseconds(b.p95_ms)}"
         for b in batches
     )
     root = svg.canvas(
@@ -180,6 +180,9 @@ def _draw_batch(root: ET.Element, batch: Latency, width: svg.Scale, top: int) ->
     for row, name in enumerate(("p50", "p95", "p99")):
         value, y = getattr(batch, f"{name}_ms"), top + 26 + 20 * row
         svg.add(root, "text", name, css="tick", x=0, y=y + 11)
+        if value is None:
+            svg.add(root, "text", NOT_MEASURED, css="tick", x=34, y=y + 11)
+            continue
         bar = svg.add(root, "svg", x=34, y=y, width="100%", height=16, css="lane")
         svg.add(bar, "rect", css=f"bar {name}", x=0, y=1, width=f"{max(width(value), 0.4):.2f}%", height=12, rx=2)
         svg.add(bar, "text", numbers.milliseconds(value), css="label", x=f"{width(value):.2f}%", dx=7, y=11)

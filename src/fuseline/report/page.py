@@ -24,7 +24,7 @@ from fuseline.records import (
     Validation,
     Verdict,
 )
-from fuseline.report import cases, charts, heat, leaks, numbers, tables
+from fuseline.report import cases, charts, heat, leaks, numbers, speed, tables
 from fuseline.report.cases import Row
 
 
@@ -83,7 +83,8 @@ def render(story: Story) -> str:
         forest=_forest(story.evaluation),
         curves={name: charts.learning_curve(name, rows) for name, rows in story.histories.items()},
         heat=_heat(story.evaluation),
-        conditions=_conditions(story.benchmark),
+        conditions=speed.conditions(story.benchmark),
+        speed=speed,
         parity=_parity(story.parity),
         better=cases.flipped(story.against.better.shown, story.rows, seen) if story.against else [],
         worse=cases.flipped(story.against.worse.shown, story.rows, seen) if story.against else [],
@@ -195,7 +196,7 @@ def _speed_tiles(benchmark: Benchmark) -> list[Tile]:
         Tile(
             "Latency, p50",
             numbers.milliseconds(first.p50_ms),
-            f"batch {first.batch_size}, p99 {numbers.milliseconds(first.p99_ms)}",
+            f"batch {first.batch_size}, p95 {numbers.milliseconds(first.p95_ms)}",
             benchmark.device,
         ),
         Tile(
@@ -224,22 +225,6 @@ def _heat(evaluation: Evaluation) -> Markup | None:
     if len(evaluation.labels) > heat.MAX_CLASSES:
         return None
     return heat.confusion(evaluation.labels, evaluation.confusion)
-
-
-def _conditions(benchmark: Benchmark) -> Mapping[str, str]:
-    return {
-        "Device": benchmark.device,
-        "Providers asked for": ", ".join(benchmark.providers_asked),
-        "Providers used": ", ".join(benchmark.providers_used) or "none reported",
-        "Threads": f"{benchmark.threads} inside one operator",
-        "CPU": f"{benchmark.cpu}, {benchmark.cores} cores",
-        "GPU": benchmark.gpu or "none",
-        "Load time": numbers.milliseconds(benchmark.load_ms),
-        "Model size": numbers.size(benchmark.model_bytes),
-        "Peak memory": numbers.size(benchmark.peak_memory_bytes),
-        "onnxruntime": benchmark.onnxruntime,
-        "Platform": benchmark.platform,
-    }
 
 
 def _parity(parity: Parity) -> Mapping[str, str]:

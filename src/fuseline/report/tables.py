@@ -514,29 +514,3 @@ def contract(validation: Validation) -> Table:
     return Table(
         "Rules of the data contract", (("Rule", "text"), ("Outcome", "outcome"), ("Rows that broke it", "number")), rows
     )
-
-
-def latency(benchmark: Benchmark) -> Table:
-    """List latency and throughput per batch size."""
-    rows = [
-        [
-            str(b.batch_size),
-            *map(numbers.milliseconds, (b.p50_ms, b.p95_ms, b.p99_ms, b.mean_ms)),
-            numbers.rate(b.examples_per_second),
-            f"{b.calls:,}",
-        ]
-        for b in charts.by_size(benchmark)
-    ]
-    return Table(
-        f"Latency per call on this device: {benchmark.device}",
-        (
-            ("Batch size", "number"),
-            ("p50", "number"),
-            ("p95", "number"),
-            ("p99", "number"),
-            ("Mean", "number"),
-            ("Throughput", "number"),
-            ("Calls", "number"),
-        ),
-        rows,
-    )

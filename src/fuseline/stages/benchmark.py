@@ -1,16 +1,17 @@
-"""Time the bundle on real rows."""
+"""Time the bundle on real rows, and beside it what else was exported."""
 
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 from fuseline.benchmark import tables
 from fuseline.benchmark.measure import measure
 from fuseline.config import Params
 from fuseline.inputs.image import COUNTS
 from fuseline.progress import say
-from fuseline.records import OTHER, Beside, write_json
-from fuseline.runtime.bundle import read_bundle, task_of
+from fuseline.records import NOT_MEASURED, OTHER, Benchmark, Beside, write_json
+from fuseline.runtime.bundle import CARD, read_bundle, task_of
 from fuseline.runtime.rows import read_parquet
 from fuseline.stages import entry
 
@@ -23,24 +24,42 @@ def main(params: Params) -> None:
     bundle = read_bundle(entry.EXPORT / "bundle")
     wanted, several = task_of(bundle).wanted(bundle.modalities), COUNTS.name in bundle.inputs
     rows = list(islice(read_parquet(entry.PREPARE / "test", bundle.modalities, wanted, several), ROWS))
-    benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark)
-    if (entry.EXPORT / "beside").is_dir():
-        other, system = measure(entry.EXPORT / "beside", rows, params.benchmark), OTHER[params.export.system]
-        beside = Beside(system=system, model_bytes=other.model_bytes, batches=other.batches)
+    other = OTHER[params.export.system]
+    benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark, find_others(entry.EXPORT, other))
+    if other in benchmark.others:
+        timed = benchmark.others[other]
+        beside = Beside(system=other, model_bytes=timed.model_bytes, batches=timed.batches)
         benchmark = benchmark.model_copy(update={"beside": beside})
-    folder = entry.fresh(entry.BENCHMARK)
+    write(benchmark, entry.fresh(entry.BENCHMARK))
+    tell(benchmark)
+
+
+def find_others(export: Path, other: str) -> dict[str, Path]:
+    """Return the bundles that were exported beside the one to publish: variants, and the other system, by name."""
+    variants = sorted(path.parent for path in export.glob(f"variants/*/{CARD}"))
+    beside = export / "beside"
+    return {path.name: path for path in variants} | ({other: beside} if beside.is_dir() else {})
+
+
+def write(benchmark: Benchmark, folder: Path) -> None:
+    """Write the record, and what DVC shows of it."""
     benchmark.write(folder / "benchmark.json")
     write_json(folder / "metrics.json", tables.headline(benchmark))
-    latencies = {benchmark.system: benchmark.batches}
-    if benchmark.beside is not None:
-        latencies[benchmark.beside.system] = benchmark.beside.batches
+    latencies = {benchmark.system: benchmark.batches} | {name: one.batches for name, one in benchmark.others.items()}
     for name, batches in latencies.items():
         write_json(folder / "plots" / "latency" / f"{name}.json", tables.latency(batches))
+
+
+def tell(benchmark: Benchmark) -> None:
+    """Say the numbers of the bundle, and whether they count."""
     for latency in benchmark.batches.values():
+        p99 = NOT_MEASURED if latency.p99_ms is None else f"{latency.p99_ms:.1f} ms"
         say(
-            f"benchmark ({benchmark.device}): batch {latency.batch_size}, p50 {latency.p50_ms:.1f} ms, "
-            f"p99 {latency.p99_ms:.1f} ms, {latency.examples_per_second:.0f} examples/s"
+            f"benchmark ({benchmark.device}): batch {latency.batch_size}, p50 {latency.p50_ms:.1f} ms, p99 {p99}, "
+            f"{latency.examples_per_second:.0f} examples/s"
         )
+    if not benchmark.valid:
+        say(f"benchmark: not valid, for {benchmark.invalid_because}")
 
 
 if __name__ == "__main__":

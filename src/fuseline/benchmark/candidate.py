@@ -1,0 +1,76 @@
+"""One side of a benchmark: a bundle that is loaded, and what times its calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fuseline.benchmark.conditions import memory_bytes
+from fuseline.benchmark.running import Plain, Timer, open_timer, provider_options
+from fuseline.config import Benchmark as Conditions
+from fuseline.runtime.predictor import Predictor, Row, Run
+from fuseline.runtime.session import NVIDIA, providers_used
+
+
+class Call(NamedTuple):
+    """One call's times: as the caller waits, of the graph, of copies to and from the device, and of all processors."""
+
+    whole_ms: float
+    graph_ms: float
+    copy_ms: float | None
+    cpu_ms: float
+
+
+class Candidate:
+    """What is timed.
+
+    Args:
+        predictor: what reads the rows.
+        timer: what answers them.
+        load_ms: what it took to have the two.
+        first: a row to answer at once.
+        memory: what the process held before.
+    """
+
+    def __init__(self, predictor: Predictor, timer: Timer, load_ms: float, first: Row, memory: int) -> None:
+        self.predictor, self.timer, self.load_ms = predictor, timer, load_ms
+        self.first_answer_ms = self.call([first]).whole_ms
+        self.memory_bytes = max(0, memory_bytes() - memory)
+
+    @classmethod
+    def open(cls, folder: Path, conditions: Conditions, first: Row) -> Candidate:
+        """Load a bundle under these conditions.
+
+        Raises:
+            BundleError: it is incomplete, altered, or cannot be loaded.
+        """
+        memory, start = memory_bytes(), time.perf_counter()
+        options = provider_options(conditions.cuda)
+        predictor = Predictor(folder, conditions.providers, conditions.threads, options)
+        load_ms = (time.perf_counter() - start) * 1000
+        used = providers_used(predictor.session)
+        on_gpu = bool(used) and used[0] in NVIDIA
+        return cls(predictor, open_timer(predictor.session, conditions.cuda, on_gpu), load_ms, first, memory)
+
+    def peer(self, run: Run, first: Row) -> Candidate:
+        """Return a peer that is given what this one's graph is given."""
+        return Candidate(self.predictor, Plain(run), 0.0, first, memory_bytes())
+
+    def call(self, rows: Sequence[Row]) -> Call:
+        """Answer rows in one batch; a call is what a caller waits for: decoding, tokenizing and the graph."""
+        self.timer.graph_ms, copied = 0.0, self.timer.copy_ms is not None
+        if copied:
+            self.timer.copy_ms = 0.0
+        start, cpu = time.perf_counter(), time.process_time()
+        for _ in self.predictor.answer(rows, len(rows), self.timer):
+            pass
+        whole_ms, cpu_ms = (time.perf_counter() - start) * 1000, (time.process_time() - cpu) * 1000
+        return Call(whole_ms, self.timer.graph_ms, self.timer.copy_ms, cpu_ms)
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of the graph's files."""
+        files = self.predictor.bundle.files
+        return sum(file.bytes for name, file in files.items() if name.startswith("model.onnx"))

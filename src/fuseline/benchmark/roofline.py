@@ -1,0 +1,101 @@
+"""How near a graph comes to the machine's ceilings (Williams, Waterman and Patterson 2009), node by node.
+
+Each node could not end before its arithmetic is done at the rate that a large product of matrices reaches, nor before
+its bytes are moved at the rate of a copy of their size. The sum over the nodes is the call's floor.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from fuseline.benchmark.candidate import Candidate
+from fuseline.benchmark.ceiling import bandwidth_at, open_probes
+from fuseline.benchmark.counting import Node, read_profile
+from fuseline.benchmark.loops import take_turns
+from fuseline.config import Benchmark as Conditions
+from fuseline.records import Roofline
+from fuseline.runtime.bundle import MODEL
+from fuseline.runtime.predictor import OUTPUTS, Feeds, Row
+from fuseline.runtime.session import NVIDIA, providers_used
+
+WARMUP = 3
+SLOWEST = 8
+"""Kinds of nodes that are listed."""
+
+
+def measure_rooflines(
+    folder: Path, side: Candidate, rows: Sequence[Row], conditions: Conditions
+) -> tuple[dict[str, Roofline], dict[str, float]]:
+    """Return the roofline of each batch size, and the machine's ceilings; nothing where params leave it out."""
+    if conditions.roofline is None:
+        return {}, {}
+    used = providers_used(side.predictor.session)
+    device = "cuda" if used[0] in NVIDIA else "cpu"
+    asked = {size: _feed(side, rows, size) for size in conditions.batch_sizes}
+    nodes = {size: _profile(folder, side, feeds) for size, feeds in asked.items()}
+    dtypes = {node.dtype for of in nodes.values() for node in of if node.flops}
+    probes = open_probes(sorted(dtypes), device, used, conditions.threads)
+    turns = {name: lambda turn, probe=probe: probe.run() for name, probe in probes.items()}
+    turns |= {str(size): lambda turn, feeds=feeds: _time(side, feeds) for size, feeds in asked.items()}
+    reached = take_turns(turns, conditions.roofline, WARMUP, conditions.seed)
+    middle = {name: float(np.median(of)) for name, of in reached.items()}
+    ceilings = {name: middle[name] for name in probes}
+    return {f"batch_{size}": _weigh(size, of, middle[str(size)], ceilings) for size, of in nodes.items()}, ceilings
+
+
+def _feed(side: Candidate, rows: Sequence[Row], size: int) -> Feeds:
+    """Fill a batch with one row, the first that lacks nothing: all of it is real work, and goes into one call."""
+    items = (side.predictor.read(row) for row in rows)
+    first = next((one for one in items if all(item is not None for item in one.values())), None)
+    return side.predictor.feeds([first or side.predictor.read(rows[0])] * size)
+
+
+def _time(side: Candidate, feeds: Feeds) -> float:
+    side.timer(feeds)  # what took its turn before left the caches full of its own
+    side.timer.graph_ms = 0.0
+    side.timer(feeds)
+    return side.timer.graph_ms
+
+
+def _profile(folder: Path, side: Candidate, feeds: Feeds) -> list[Node]:
+    session = side.predictor.session
+    settings = session.get_session_options()
+    with tempfile.TemporaryDirectory() as home:
+        settings.enable_profiling, settings.profile_file_prefix = True, f"{home}/profile"
+        profiled = ort.InferenceSession(str(folder.resolve() / MODEL), settings, providers=session.get_providers())
+        for _ in range(WARMUP):
+            profiled.run(OUTPUTS, feeds)
+        return read_profile(Path(profiled.end_profiling()))
+
+
+def _weigh(size: int, nodes: Sequence[Node], graph_ms: float, ceilings: Mapping[str, float]) -> Roofline:
+    flops, took = defaultdict[str, float](float), defaultdict[str, float](float)
+    for node in nodes:
+        flops[node.dtype] += node.flops or 0.0
+        took[node.kind] += node.ms
+    known = {dtype: count for dtype, count in flops.items() if count}
+    slowest = sorted(took, key=lambda kind: -took[kind])
+    floor_ms = 1000 * sum(_floor_s(node, ceilings) for node in nodes)
+    arithmetic_ms = 1000 * sum(count / ceilings[dtype] for dtype, count in known.items() if dtype in ceilings)
+    return Roofline(
+        batch_size=size,
+        flops=known,
+        moved_bytes=sum(node.moved_bytes for node in nodes),
+        floor_ms=floor_ms,
+        graph_ms=graph_ms,
+        share=floor_ms / graph_ms,
+        flops_share=arithmetic_ms / graph_ms,
+        uncounted=dict(Counter(node.kind for node in nodes if node.flops is None)),
+        slowest={kind: took[kind] / sum(took.values()) for kind in slowest[:SLOWEST]},
+    )
+
+
+def _floor_s(node: Node, ceilings: Mapping[str, float]) -> float:
+    arithmetic = (node.flops or 0.0) / ceilings[node.dtype] if node.dtype in ceilings else 0.0
+    return max(arithmetic, node.moved_bytes / bandwidth_at(node.moved_bytes, ceilings))

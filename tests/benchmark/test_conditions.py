@@ -1,0 +1,99 @@
+"""Contention is seen where there is some, and makes numbers invalid."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fuseline.benchmark import conditions
+from fuseline.benchmark.conditions import Watch, clocks_mhz, memory_bytes, why_invalid
+from fuseline.records import Contention
+
+LINUX = pytest.mark.skipif(not conditions.PRESSURE.exists(), reason="this system does not tell of pressure")
+
+
+def contention(pressure: float | None, delay: float | None) -> Contention:
+    return Contention(seconds=1.0, cpu_seconds=1.0, cpu_pressure=pressure, queue_delay=delay)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (contention(0.05, 0.05), ""),
+        (contention(None, None), ""),
+        (contention(0.06, 0.0), "some task waited for a processor in 6% of the time, more than 5%"),
+        (contention(0.0, 0.5), "this process waited for one in 50% of the time, more than 5%"),
+        (contention(0.2, 0.5), "some task waited for a processor in 20% of the time and this process waited for one"),
+    ],
+    ids=["five percent is not too much", "nothing is told", "the machine", "the process", "both"],
+)
+def test_numbers_are_invalid_for(found: Contention, why: str) -> None:
+    assert why_invalid(found).startswith(why)
+    assert bool(why_invalid(found)) is bool(why)
+
+
+@LINUX
+def test_a_process_that_waits_for_a_processor_is_seen_to() -> None:
+    spin = [sys.executable, "-c", "import os, time; os.sched_setaffinity(0, {CPU})\nwhile True: pass"]
+    cpu, ours = min(os.sched_getaffinity(0)), os.sched_getaffinity(0)
+    spin[2] = spin[2].replace("CPU", str(cpu))
+    others = [subprocess.Popen(spin) for _ in range(2)]
+    try:
+        os.sched_setaffinity(0, {cpu})
+        time.sleep(0.5)
+        watch, end = Watch(), time.perf_counter() + 1.0
+        while time.perf_counter() < end:
+            pass
+        found = watch.read()
+    finally:
+        os.sched_setaffinity(0, ours)
+        for other in others:
+            other.kill()
+            other.wait()
+    assert found.queue_delay is not None
+    assert found.queue_delay > 0.3  # of three that share it each waits two thirds of its time
+    assert found.cpu_pressure is not None
+    assert found.cpu_pressure > 0.3
+    assert "more than 5%" in why_invalid(found)
+
+
+def test_time_of_all_threads_is_counted() -> None:
+    watch = Watch()
+    threads = [threading.Thread(target=sum, args=(range(3_000_000),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = watch.read()
+    assert found.cpu_seconds > 0
+    assert found.seconds > 0
+
+
+def test_where_the_system_tells_nothing_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PRESSURE", "TASKS", "CLOCKS"):
+        monkeypatch.setattr(conditions, name, tmp_path / "none")
+    found = Watch().read()
+    assert found.cpu_pressure is found.queue_delay is None
+    assert clocks_mhz() == {}
+
+
+def test_clocks_are_read_in_megahertz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cpu0" / "cpufreq"
+    folder.mkdir(parents=True)
+    for name, khz in (("scaling_cur_freq", 2100000), ("scaling_max_freq", 3900000)):
+        (folder / name).write_text(f"{khz}\n")
+    monkeypatch.setattr(conditions, "CLOCKS", tmp_path)
+    assert clocks_mhz() == {"now": 2100.0, "most": 3900.0}
+
+
+def test_memory_grows_with_what_is_held() -> None:
+    before = memory_bytes()
+    held = bytearray(b"x" * 50_000_000)
+    assert memory_bytes() - before > 40_000_000
+    del held
