@@ -38,7 +38,8 @@ PAIRS: list[tuple[str | None, bytes | None]] = [
 TRICKY = [
     "slice of watermelon", "Crème BRÛLÉE, à la carte", "漢字 mixed 日本", "don't stop-believing…",
     "  spaces\tand\nlines ", "emoji 😀 🇩🇪 flag", "x" * 120, "a" * 99 + " b", "[SEP] [MASK] in a text",
-    "İstanbul ﬁne ½ №5 ΑΣ", "soft\u00adhyphen\u200b zero", "word " * 60, "naïve cafe\u0301", "1,234.5% $9 <tag/>", "\u0000null \ufffd", "",
+    "İstanbul ﬁne ½ №5 ΑΣ", "soft\u00adhyphen\u200b zero", "word " * 60, "naïve cafe\u0301",
+    "1,234.5% $9 <tag/>", "\u0000null \ufffd", "",
 ]  # fmt: skip
 
 
