@@ -21,6 +21,8 @@ from fuseline.serving.settings import Settings
 
 FORM = 'the parts text, image, audio and boxes of one row, or a part rows, {"rows": [...]}, whose files are other parts'
 EXAMPLE = '{"rows": [{"text": "…", "image": "<base64 of a file>"}]}'
+BOMB = 1 << 40
+"""Pixels of a picture that Pillow does not open for their number, whatever that is."""
 Fetch = Callable[[str], bytes]
 """Returns the bytes that a string stands for. Raises ValueError, saying what was expected."""
 
@@ -140,7 +142,8 @@ def _row(one: Question, number: int, fetch: Fetch, settings: Settings) -> Row:
     except ValueError as error:
         raise refuse(str(error)) from None
     if image and (pixels := sum(map(count_pixels, image))) > settings.max_pixels:
-        raise refuse(f"pictures of {pixels:,} pixels; expected at most {settings.max_pixels:,}: shrink them", 413)
+        found = f"{pixels:,} pixels" if pixels < BOMB else "more pixels than any camera has"
+        raise refuse(f"pictures of {found}; expected at most {settings.max_pixels:,}: shrink them", 413)
     pictures = image[0] if image and len(image) == 1 else image
     return Row(one.text, pictures, audio, one.boxes, where=f"row {number}")
 
@@ -170,6 +173,6 @@ def count_pixels(data: bytes) -> int:
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 return picture.width * picture.height
     except Image.DecompressionBombError:
-        return 1 << 62
+        return BOMB
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, RuntimeError):
         return 0
