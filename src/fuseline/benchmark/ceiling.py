@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 SIDES = {"cpu": 1024, "cuda": 8192}
 """Of the square matrices: large enough for all of the device."""
-COPIES = {"cpu": (1 << 20, 1 << 24, 1 << 28), "cuda": (1 << 24, 1 << 30)}
+COPIES = {"cpu": (1 << 20, 1 << 24, 1 << 27), "cuda": (1 << 24, 1 << 30)}
 """Bytes that copies read and write together: in caches of their own, in shared ones, and beyond any."""
 PRODUCTS = {"fp32": ("MatMul", np.float32), "fp16": ("MatMul", np.float16), "int8": ("MatMulInteger", np.int8)}
 

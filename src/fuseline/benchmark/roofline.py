@@ -38,7 +38,8 @@ def measure_rooflines(
     used = providers_used(side.predictor.session)
     device = "cuda" if used[0] in NVIDIA else "cpu"
     asked = {size: _feed(side, rows, size) for size in conditions.batch_sizes}
-    nodes = {size: _profile(folder, side, feeds) for size, feeds in asked.items()}
+    nodes = {size: _profile(folder, side, feeds, counted=True) for size, feeds in asked.items()}
+    slowest = {size: _find_slowest(_profile(folder, side, feeds, counted=False)) for size, feeds in asked.items()}
     dtypes = {node.dtype for of in nodes.values() for node in of if node.flops}
     probes = open_probes(sorted(dtypes), device, used, conditions.threads)
     turns = {name: lambda turn, probe=probe: probe.run() for name, probe in probes.items()}
@@ -46,7 +47,11 @@ def measure_rooflines(
     reached = take_turns(turns, conditions.roofline, WARMUP, conditions.seed)
     middle = {name: float(np.median(of)) for name, of in reached.items()}
     ceilings = {name: middle[name] for name in probes}
-    return {f"batch_{size}": _weigh(size, of, middle[str(size)], ceilings) for size, of in nodes.items()}, ceilings
+    weighed = {
+        f"batch_{size}": _weigh(size, of, middle[str(size)], ceilings).model_copy(update={"slowest": slowest[size]})
+        for size, of in nodes.items()
+    }
+    return weighed, ceilings
 
 
 def _feed(side: Candidate, rows: Sequence[Row], size: int) -> Feeds:
@@ -63,24 +68,37 @@ def _time(side: Candidate, feeds: Feeds) -> float:
     return side.timer.graph_ms
 
 
-def _profile(folder: Path, side: Candidate, feeds: Feeds) -> list[Node]:
+def _profile(folder: Path, side: Candidate, feeds: Feeds, counted: bool) -> list[Node]:
+    """Run the graph once more under onnxruntime's profiler.
+
+    Args:
+        counted: whether weights are left as they are, so that the profile has their shapes; that costs time.
+    """
     session = side.predictor.session
     settings = session.get_session_options()
+    if counted:
+        settings.add_session_config_entry("session.disable_prepacking", "1")
     with tempfile.TemporaryDirectory() as home:
         settings.enable_profiling, settings.profile_file_prefix = True, f"{home}/profile"
         profiled = ort.InferenceSession(str(folder.resolve() / MODEL), settings, providers=session.get_providers())
-        for _ in range(WARMUP):
+        for _ in range(1 if counted else WARMUP):
             profiled.run(OUTPUTS, feeds)
         return read_profile(Path(profiled.end_profiling()))
 
 
+def _find_slowest(nodes: Sequence[Node]) -> dict[str, float]:
+    took = defaultdict[str, float](float)
+    for node in nodes:
+        took[node.kind] += node.ms
+    slowest = sorted(took, key=lambda kind: -took[kind])
+    return {kind: took[kind] / sum(took.values()) for kind in slowest[:SLOWEST]}
+
+
 def _weigh(size: int, nodes: Sequence[Node], graph_ms: float, ceilings: Mapping[str, float]) -> Roofline:
-    flops, took = defaultdict[str, float](float), defaultdict[str, float](float)
+    flops = defaultdict[str, float](float)
     for node in nodes:
         flops[node.dtype] += node.flops or 0.0
-        took[node.kind] += node.ms
     known = {dtype: count for dtype, count in flops.items() if count}
-    slowest = sorted(took, key=lambda kind: -took[kind])
     floor_ms = 1000 * sum(_floor_s(node, ceilings) for node in nodes)
     arithmetic_ms = 1000 * sum(count / ceilings[dtype] for dtype, count in known.items() if dtype in ceilings)
     return Roofline(
@@ -92,7 +110,6 @@ def _weigh(size: int, nodes: Sequence[Node], graph_ms: float, ceilings: Mapping[
         share=floor_ms / graph_ms,
         flops_share=arithmetic_ms / graph_ms,
         uncounted=dict(Counter(node.kind for node in nodes if node.flops is None)),
-        slowest={kind: took[kind] / sum(took.values()) for kind in slowest[:SLOWEST]},
     )
 
 
