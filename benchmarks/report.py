@@ -33,6 +33,7 @@ from fuseline.records import (
     Leakage,
     Parity,
     Preparation,
+    Rehearsal,
     Validation,
     Verdict,
 )
@@ -90,6 +91,7 @@ def main(rows: int) -> None:
         verdict=Verdict(blessed=False, quality=True, serving=True, champion="v1.0.0", rules=[]),
         evaluation=evaluation, against=against, benchmark=timings(),
         parity=Parity(rows=rows, batch_sizes=[1], max_logit_difference=0, argmax_agreement=1, evaluation_agreement=1),
+        rehearsal=Rehearsal(rows=0, patterns={}, problem=None, seconds=0.0),
         manifest=DataManifest(name="made up", task=task.kind, labels=task.labels, rows=rows, shards=[]),
         validation=Validation(passed=True, rows=rows, quarantined=0, why="none is quarantined", expectations=[]),
         preparation=Preparation(rows={"test": rows}, groups={"test": len(set(predicted.groups_N))}, labels={}),

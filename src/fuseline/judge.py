@@ -41,6 +41,7 @@ from fuseline.records import (
     Leakage,
     Parity,
     Preparation,
+    Rehearsal,
     System,
     Validation,
     Verdict,
@@ -50,6 +51,7 @@ from fuseline.runtime.predictor import Predictor
 from fuseline.runtime.rows import read_parquet
 
 COPIED = ("evaluate/evaluation.json", "explain/explanation.json", "benchmark/benchmark.json", "export/parity.json",
+          "rehearse/rehearsal.json",
           "prepare/leakage.json")  # fmt: skip
 
 
@@ -60,6 +62,7 @@ class Evidence:
     params: Params
     evaluation: Evaluation
     parity: Parity
+    rehearsal: Rehearsal
     benchmark: Benchmark
     validation: Validation
     preparation: Preparation
@@ -77,6 +80,7 @@ class Evidence:
             load(clone / "params.yaml"),
             Evaluation.read(build / "evaluate" / "evaluation.json"),
             Parity.read(build / "export" / "parity.json"),
+            Rehearsal.read(build / "rehearse" / "rehearsal.json"),
             Benchmark.read(build / "benchmark" / "benchmark.json"),
             Validation.read(build / "validate" / "validation.json"),
             Preparation.read(build / "prepare" / "preparation.json"),
@@ -96,6 +100,7 @@ class Evidence:
             "evaluation": self.evaluation.model_dump(),
             "drift": drift,
             "export": self.parity.model_dump(),
+            "rehearse": self.rehearsal.model_dump(),
             "benchmark": self.benchmark.model_dump(),
         }
         return judge(self.params.gate, documents, comparison, self.params.publish.accept_incomparable)
@@ -271,6 +276,7 @@ def write_evidence(
         name=evidence.params.publish.name, version=version, run=workspace.run,
         created=datetime.now(UTC).isoformat(timespec="seconds"), verdict=verdict,
         evaluation=evidence.evaluation, benchmark=evidence.benchmark, parity=evidence.parity,
+        rehearsal=evidence.rehearsal,
         validation=evidence.validation, preparation=evidence.preparation, leakage=evidence.leakage,
         manifest=evidence.manifest, forgetting=forgetting, against=against, explanation=evidence.explanation, rows=rows,
         origins={name: h.origin for name, h in evidence.histories.items() if h.origin is not None},

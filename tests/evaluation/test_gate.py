@@ -297,7 +297,7 @@ def test_a_blessing_needs_both_verdicts_and_each_needs_a_rule() -> None:
         "both": (True, True, True), "no serving": (True, False, False), "no quality": (False, True, False),
         "slow": (True, False, False), "poor": (False, True, False), "drifted alone": (True, True, True),
     }  # fmt: skip
-    assert "no gate rule on export. or benchmark." in found["no serving"].rules[-1].why
+    assert "no gate rule on export. or rehearse. or benchmark." in found["no serving"].rules[-1].why
 
 
 def test_one_refusal_among_many_refuses() -> None:

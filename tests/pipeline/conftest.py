@@ -134,6 +134,7 @@ def write_params(path: Path, text_folder: Path) -> None:
             {"name": "accurate enough", "metric": "evaluation.ensemble.accuracy", "min": 0.0},
             {"name": "no worse than the champion", "metric": "evaluation.ensemble.accuracy", "margin": -0.5},
             {"name": "export agrees", "metric": "export.max_logit_difference", "max": 1e-4},
+            {"name": "answers by itself", "metric": "rehearse.agreement", "min": 1.0},
         ],
         **{f"members__experts__{name}__{key}": value for name in ("text", "image") for key, value in TRAINING.items()},
         **{f"members__fusions__fusion__{key}": value for key, value in TRAINING.items()},

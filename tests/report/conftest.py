@@ -36,6 +36,7 @@ from fuseline.records import (
     Parity,
     Power,
     Preparation,
+    Rehearsal,
     RuleOutcome,
     Seen,
     Slice,
@@ -231,6 +232,11 @@ def tell(labels: list[str] | None = None, **changes: Any) -> Story:
         "parity": Parity(
             rows=301, batch_sizes=[1, 3, 8], max_logit_difference=4.8e-7, argmax_agreement=1.0,
             evaluation_agreement=0.9967,
+        ),
+        "rehearsal": Rehearsal(
+            rows=12, patterns={"image": 4, "text": 4, "text+image": 4}, problem=None, agreement=1.0, max_difference=0.0,
+            evaluation_agreement=1.0, first_answer_seconds=1.4, seconds=4.2, installed={"numpy": "2.4.6"},
+            python="3.11.9",
         ),
         "validation": Validation(passed=True, rows=3112, quarantined=14,
                                  why="14 of 3,112 rows are quarantined, at most 5 % are allowed", expectations=[

@@ -18,7 +18,7 @@ from fuseline import config
 from fuseline.data.shards import write_data_set
 
 STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "explain", "export",
-          "benchmark"]  # fmt: skip
+          "rehearse", "benchmark"]  # fmt: skip
 """Of the whole line, but for pre-training."""
 ROOT = Path(__file__).parents[2]
 NO_AUGMENT = dict.fromkeys(["flip", "degrees", "translate", "scale", "color", "erase", "mixup"], 0.0)
@@ -57,6 +57,7 @@ def document(encoders: config.Encoders, labels: list[str]) -> dict[str, Any]:
         "offline": {"rows": 4, "calls": 1},
         "server": {"rates": [50.0], "rows": 3, "largest_batch": 2},
     }
+    found["rehearse"]["rows"] = 3
     return found
 
 

@@ -34,7 +34,7 @@ PLACES = {
     "validate": "build/validate", "prepare": "build/prepare", "pretrain": "build/pretrain",
     "train": "build/train/experts", "fuse": "build/train/fusions", "combine": "build/combine",
     "distill": "build/distill", "evaluate": "build/evaluate", "explain": "build/explain", "export": "build/export",
-    "benchmark": "build/benchmark",
+    "rehearse": "build/rehearse", "benchmark": "build/benchmark",
 }  # fmt: skip
 """What each stage makes, in their order."""
 DECLARED: dict[str, list[str]] = {
@@ -79,6 +79,7 @@ ELSEWHERE = {
     "train.device": "test_auto_takes_the_gpu, below",
     "evaluate.robustness.blurred.blur": "tests/training/test_disturb.py: the pictures here have one colour",
     "explain.review": "tests/stages/test_explain.py",
+    "rehearse.rows": "tests/stages/test_rehearse.py",
     "benchmark.providers": "tests/benchmark/test_measure.py: …has_the_providers_asked_for",
     "benchmark.batch_sizes": "tests/benchmark/test_measure.py: …and_the_warmup_come_before_what_is_counted",
     "benchmark.threads": "tests/benchmark/test_measure.py: …has_the_threads_asked_for",

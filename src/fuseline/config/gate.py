@@ -20,7 +20,7 @@ class Slices(Section):
     """Smaller slices are listed and not judged; where no slice is large enough, the rule refuses."""
 
 
-QUALITY, SERVING = ("evaluation.", "drift."), ("export.", "benchmark.")
+QUALITY, SERVING = ("evaluation.", "drift."), ("export.", "rehearse.", "benchmark.")
 """What the metrics of the two kinds of rules begin with."""
 COMPARED = ("evaluation.ensemble.", "evaluation.student.")
 """What a champion is compared in, and slices have numbers of."""
@@ -33,7 +33,7 @@ class Rule(Section):
 
     name: str
     metric: str
-    """Dotted path into evaluation, drift, export or benchmark, for example evaluation.ensemble.accuracy."""
+    """Dotted path into evaluation, drift, export, rehearse or benchmark, for example evaluation.ensemble.accuracy."""
     min: float | None = None
     max: float | None = None
     margin: float | None = None

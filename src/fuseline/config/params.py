@@ -13,7 +13,7 @@ from fuseline.config.encoders import Encoders
 from fuseline.config.evaluation import Evaluate, Explain
 from fuseline.config.gate import Publish, Rule
 from fuseline.config.members import Fusion, Member, Members
-from fuseline.config.serving import Benchmark, Export
+from fuseline.config.serving import Benchmark, Export, Rehearse
 from fuseline.config.training import Pretrain, Train
 from fuseline.records import OTHER
 
@@ -46,6 +46,7 @@ class Params(Section):
     evaluate: Evaluate
     explain: Explain
     export: Export
+    rehearse: Rehearse
     benchmark: Benchmark
     gate: list[Rule]
     publish: Publish

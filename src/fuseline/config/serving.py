@@ -58,6 +58,13 @@ class Cuda(Section):
         return self
 
 
+class Rehearse(Section):
+    """How the bundle is tried in a clean environment."""
+
+    rows: Annotated[int, Field(ge=1)]
+    """About how many golden rows are asked; at least one of each set of modalities."""
+
+
 class Benchmark(Section):
     """How the bundle is timed."""
 

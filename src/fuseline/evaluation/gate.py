@@ -1,7 +1,7 @@
 """The gate: rules and evidence in, two verdicts out. What cannot be answered refuses.
 
-Rules on evaluation. and drift. give the verdict on quality, those on export. and benchmark. that on serving; a blessing
-needs both, and neither can be had without a rule.
+Rules on evaluation. and drift. give the verdict on quality, those on export., rehearse. and benchmark. that on
+serving; a blessing needs both, and neither can be had without a rule.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def judge(
     """Answer every rule; blessed are those that pass them all, and without rules of both kinds nobody is.
 
     Args:
-        evidence: the records `evaluation`, `export` and `benchmark` as JSON documents, and the numbers of `drift`.
+        evidence: the records `evaluation`, `export`, `rehearse`, `benchmark` as JSON documents, and the numbers of `drift`.
         comparison: None while there is no champion.
         accepts: a human decision on a champion that cannot be compared.
     """

@@ -174,6 +174,12 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         raise DataError(f"picture cannot be decoded: {error}") from error
 
 
+def is_deep(data: bytes) -> bool:
+    """Tell whether a picture that can be decoded has more than 8 bits of grey."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.mode.startswith("I")
+
+
 def _on_white(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range; expected 8 or 16 bits")

@@ -44,6 +44,7 @@ from fuseline.records.evaluation import (
     Versus,
 )
 from fuseline.records.explanation import REVIEW, Doubt, Explained, Explanation, Marked, Seen
+from fuseline.records.rehearsal import Rehearsal
 from fuseline.records.training import (
     Combination,
     Decoding,
@@ -125,6 +126,7 @@ __all__ = [
     "Preparation",
     "Ratio",
     "Record",
+    "Rehearsal",
     "Roofline",
     "RuleOutcome",
     "Seen",

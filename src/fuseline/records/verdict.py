@@ -87,7 +87,7 @@ class Verdict(Record):
     quality: bool
     """At least one rule on evaluation. and drift., and all of them passed."""
     serving: bool
-    """The same for export. and benchmark."""
+    """The same for export., rehearse. and benchmark."""
     champion: str | None
     """The version that was judged against, if there was one."""
     accepted: Accepted | None = None

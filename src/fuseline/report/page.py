@@ -21,6 +21,7 @@ from fuseline.records import (
     Origin,
     Parity,
     Preparation,
+    Rehearsal,
     Validation,
     Verdict,
 )
@@ -42,6 +43,7 @@ class Story:
     evaluation: Evaluation
     benchmark: Benchmark
     parity: Parity
+    rehearsal: Rehearsal
     manifest: DataManifest
     validation: Validation
     preparation: Preparation
@@ -86,6 +88,7 @@ def render(story: Story) -> str:
         conditions=speed.conditions(story.benchmark),
         speed=speed,
         parity=_parity(story.parity),
+        rehearsal=_rehearsal(story.rehearsal),
         better=cases.flipped(story.against.better.shown, story.rows, seen) if story.against else [],
         worse=cases.flipped(story.against.worse.shown, story.rows, seen) if story.against else [],
         errors=cases.explained(story.explanation.errors, story.rows, seen) if story.explanation else [],
@@ -234,4 +237,21 @@ def _parity(parity: Parity) -> Mapping[str, str]:
         "Largest logit difference": f"{parity.max_logit_difference:.2e}",
         "Same predicted label": f"{100 * parity.argmax_agreement:.2f} %",
         "Label as evaluated": f"{100 * parity.evaluation_agreement:.2f} %",
+    }
+
+
+def _rehearsal(rehearsal: Rehearsal) -> Mapping[str, str]:
+    patterns = ", ".join(f"{name} {count}" for name, count in rehearsal.patterns.items())
+    told = {"Golden rows": f"{rehearsal.rows:,} ({patterns})", "Answered as here": f"{100 * rehearsal.agreement:.2f} %"}
+    if rehearsal.problem is not None:
+        return told | {"Problem": rehearsal.problem}
+    difference, first, evaluated = (
+        rehearsal.max_difference, rehearsal.first_answer_seconds, rehearsal.evaluation_agreement
+    )  # fmt: skip
+    return told | {
+        "Largest difference of a probability": "none" if difference is None else f"{difference:.2e}",
+        "Label as evaluated": "no row" if evaluated is None else f"{100 * evaluated:.2f} %",
+        "First answer": "none" if first is None else f"{first:.1f} s after the start of Python",
+        "Python": rehearsal.python or "unknown",
+        "Installed": ", ".join(f"{name} {version}" for name, version in sorted(rehearsal.installed.items())),
     }
