@@ -16,6 +16,7 @@ import yaml
 
 from fuseline import config
 from fuseline.data.shards import write_data_set
+from fuseline.records import Rehearsal
 
 STAGES = ["validate", "prepare", "train", "fuse", "combine", "distill", "evaluate", "explain", "export",
           "rehearse", "benchmark"]  # fmt: skip
@@ -86,6 +87,8 @@ def line_on_data(folder: Path, document: dict[str, Any]) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run(document, *STAGES)
+    rehearsal = Rehearsal.read(folder / "build/rehearse/rehearsal.json")
+    assert (rehearsal.problem, rehearsal.agreement) == (None, 1.0)
     yield folder
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(1)

@@ -50,7 +50,9 @@ def told_plainly(command: Callable[..., None]) -> Callable[..., None]:
 @told_plainly
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A bundle's folder, such as champion/.")],
-    input_: Annotated[Path, typer.Option("--input", help="JSON Lines: objects with text, image (a path), or both.")],
+    input_: Annotated[
+        Path, typer.Option("--input", help="JSON Lines, CSV or Parquet with text, image, audio (paths), or a folder.")
+    ],
     output: Annotated[Path | None, typer.Option(help="Where to write; stdout without it.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per call of the graph.")] = 32,
     threads: Annotated[int, typer.Option(min=0, help="Threads inside one operator; 0 leaves it to onnxruntime.")] = 0,
@@ -80,9 +82,9 @@ def predict(
 
 def answer(predictor: Any, file: Path, batch_size: int) -> Iterator[str]:
     """Yield one JSON line per row: the row's id where it has one, then what the task answers."""
-    from fuseline.runtime.rows import read_jsonl
+    from fuseline.runtime.rows import read_rows
 
-    rows = read_jsonl(file)
+    rows = read_rows(file)
     while batch := list(islice(rows, batch_size)):
         found = predictor.answer([row for _, row in batch], batch_size)
         for (document, row), one in zip(batch, found, strict=True):

@@ -25,7 +25,8 @@ def judge(
     """Answer every rule; blessed are those that pass them all, and without rules of both kinds nobody is.
 
     Args:
-        evidence: the records `evaluation`, `export`, `rehearse`, `benchmark` as JSON documents, and the numbers of `drift`.
+        evidence: the records `evaluation`, `export`, `rehearse` and `benchmark` as JSON documents, and the numbers of
+            `drift`.
         comparison: None while there is no champion.
         accepts: a human decision on a champion that cannot be compared.
     """

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +30,8 @@ Ghostscript, a program that runs what the file says."""
 
 Picture = NDArray[np.uint8]
 """[H, W, 3]."""
+Shown = bytes | Image.Image | np.ndarray
+"""A picture as it is given: encoded, opened by Pillow, or an array."""
 MORE = "more_images"
 """Column of the pictures after an example's first, which stands in `image`; null where there are none."""
 NO_PICTURE: Picture = np.zeros((1, 1, 3), dtype=np.uint8)
@@ -65,24 +68,24 @@ class ImageReader(Reader):
     def __init__(self, several: Square | None = None) -> None:
         self.several = several
 
-    def read(self, value: bytes | Sequence[bytes]) -> Picture:
-        files = [value] if isinstance(value, bytes) else list(value)
+    def read(self, value: Shown | Sequence[Shown]) -> Picture:
+        files = [value] if isinstance(value, Shown) else list(value)
         if self.several is None:
             if len(files) > 1:
                 raise DataError(
                     f"{len(files)} pictures are given; the model takes one of each row: leave one, or train with "
                     "encoders.image.several"
                 )
-            return decode_image(files[0])
+            return read_image(files[0])
         pictures = [self._decode(data, number, len(files)) for number, data in enumerate(files, start=1)]
         if len({picture.shape for picture in pictures}) > 1:
             pictures = [to_square(picture, self.several) for picture in pictures]
         return np.stack(pictures)
 
     @staticmethod
-    def _decode(data: bytes, number: int, of: int) -> Picture:
+    def _decode(data: Shown, number: int, of: int) -> Picture:
         try:
-            return decode_image(data)
+            return read_image(data)
         except DataError as error:
             raise DataError(f"picture {number} of {of}: {error}") from error
 
@@ -147,21 +150,43 @@ def to_square(picture: Picture, square: Square) -> Picture:
     return np.asarray(sized.crop((left, top, left + square.side, top + square.side)), dtype=np.uint8)
 
 
-def decode_image(data: bytes) -> NDArray[np.uint8]:
+def read_image(value: Shown) -> Picture:
+    """Return a picture's pixels, uint8 [H, W, 3]: encoded ones as `decode_image` does, others by the same rules.
+
+    Args:
+        value: an array is uint8 [H, W], [H, W, 3] or, with transparency, [H, W, 4].
+    """
+    if isinstance(value, bytes):
+        return decode_image(value)
+    if isinstance(value, np.ndarray):
+        if value.dtype != np.uint8 or value.ndim not in (2, 3) or value.shape[2:] not in ((), (3,), (4,)):
+            raise DataError(
+                f"picture is {value.dtype} {list(value.shape)}; expected uint8 [height, width], [height, width, 3] or "
+                "[height, width, 4]"
+            )
+        if not value.size:
+            raise DataError(f"picture holds no pixels: {list(value.shape)}")
+        value = Image.fromarray(value)
+    with _decoding():
+        return _to_pixels(value)
+
+
+def decode_image(data: bytes) -> Picture:
     """Decode a picture to uint8 [H, W, 3]: upright by its EXIF tag, transparency laid on white.
 
     Raises:
         DataError: the bytes are not a whole picture, or it is larger than MAX_PIXELS.
     """
+    with _decoding(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return _to_pixels(image)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise DataError(f"picture of {width} x {height} px exceeds {MAX_PIXELS:,} pixels")
-                upright = ImageOps.exif_transpose(image)
-                return np.asarray(_on_white(upright), dtype=np.uint8)
+            yield
     except UnidentifiedImageError:
         raise DataError("picture cannot be decoded: its bytes are of no known picture format") from None
     except (
@@ -172,6 +197,13 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         Image.DecompressionBombError,
     ) as error:
         raise DataError(f"picture cannot be decoded: {error}") from error
+
+
+def _to_pixels(image: Image.Image) -> Picture:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DataError(f"picture of {width} x {height} px exceeds {MAX_PIXELS:,} pixels")
+    return np.asarray(_on_white(ImageOps.exif_transpose(image)), dtype=np.uint8)
 
 
 def is_deep(data: bytes) -> bool:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fuseline.runtime.predictor import Answer, Predictor, Row
+    from fuseline.runtime.contributions import Contribution
+    from fuseline.runtime.predictor import Answer, Predictor
+    from fuseline.runtime.row import Row
 
-__all__ = ["Answer", "Predictor", "Row"]
+__all__ = ["Answer", "Contribution", "Predictor", "Row"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fuseline.runtime import predictor
+    from fuseline.runtime import contributions, predictor
 
-    return getattr(predictor, name)
+    return getattr(contributions if name == "Contribution" else predictor, name)

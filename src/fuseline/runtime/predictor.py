@@ -5,9 +5,9 @@ Shape letters: W words, M members, C classes.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 from fuseline.errors import BundleError, DataError
 from fuseline.inputs import READERS
 from fuseline.inputs.base import collate
-from fuseline.inputs.boxes import BOXES, Placed, Stretch
+from fuseline.inputs.boxes import BOXES, Placed
 from fuseline.inputs.image import COUNTS
 from fuseline.inputs.words import PADDING
 from fuseline.records import Bundle
+from fuseline.runtime.asking import Rows, gather, shape
 from fuseline.runtime.bundle import MODEL, load_bundle, task_of
+from fuseline.runtime.row import Row
 from fuseline.runtime.session import open_session
 from fuseline.runtime.signature import FROM_ENVIRONMENT, Key
+
+__all__ = ["Answer", "Predictor", "Row"]
 
 Floats = NDArray[np.float32]
 Feeds = dict[str, Any]
@@ -34,20 +38,6 @@ Items = dict[str, Any]
 """By modality of the bundle, what its reader made of a row; None where it is missing."""
 BATCH_BYTES = 48_000_000
 """A batch is closed early when its decoded items take this much: camera pictures would fill the memory."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One question: a text, an encoded picture or a list of them, an encoded recording, or several of these."""
-
-    text: str | None = None
-    image: bytes | Sequence[bytes] | None = None
-    """An empty list is no picture."""
-    audio: bytes | None = None
-    boxes: Sequence[Stretch] = ()
-    """Where stretches of the text stand in the picture, as `inputs.boxes.find_error` lets pass."""
-    where: str = field(default="a row", compare=False)
-    """Where it comes from, for errors."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +93,67 @@ class Predictor:
         """Whether it is seen where words stand in the picture."""
         return BOXES in self.bundle.inputs
 
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """What the columns of `predict_proba` are: the labels, of ner the tags."""
+        return np.array(self.task.classes if self.task.unit != "label" else self.task.labels)
+
+    def predict(self, rows: Rows, batch_size: int = 32) -> Any:
+        """Answer rows: each with its label, of multilabel a list of labels, of ner one of entities.
+
+        A row (a Row, or a dict with text, image, audio) is answered by one answer, a list or DataFrame by a list, and
+        anything lazy (an iterator, the Path of a file or folder of rows) by an iterator, which holds a batch in memory.
+
+        Args:
+            batch_size: rows per call of the graph, fewer where pictures are large.
+
+        Raises:
+            DataError: naming the row that is none, or cannot be decoded.
+            BundleError: a row has none of the bundle's modalities.
+        """
+        asked, how = gather(rows)
+        return shape((self._name(row, one) for row, one in self._pairs(asked, batch_size)), how)
+
+    def predict_proba(self, rows: Rows, batch_size: int = 32) -> Any:
+        """Return probabilities, float32, in the order of `classes_`; arguments and errors as of `predict`.
+
+        A row gives [classes], a list or DataFrame [rows, classes], anything lazy an iterator. Of multilabel they are of
+        each label by itself; of ner a row gives [words, tags], and several a list of these.
+        """
+        asked, how = gather(rows)
+        probs = (self._columns(one) for _, one in self._pairs(asked, batch_size))
+        return shape(probs, how, list if self.task.words else self._stack)
+
+    def explain_modalities(self, rows: Rows, batch_size: int = 32) -> Any:
+        """Return, for each row, what each modality that it has adds to the answer: a `Contribution`.
+
+        Each is asked with every set of its modalities, 2^M - 1 questions of which a call of the graph takes
+        `batch_size`. Arguments, errors and how answers come as of `predict`.
+        """
+        from fuseline.runtime.contributions import contribute
+
+        asked, how = gather(rows)
+        return shape(contribute(self, asked, batch_size), how)
+
+    def _pairs(self, rows: Iterable[Row], batch_size: int) -> Iterator[tuple[Row, Answer]]:
+        waiting: deque[Row] = deque()
+
+        def noted() -> Iterator[Row]:
+            for row in rows:
+                waiting.append(row)
+                yield row
+
+        return ((waiting.popleft(), one) for one in self.answer(noted(), batch_size))
+
+    def _name(self, row: Row, answer: Answer) -> Any:
+        return self.task.name(self.task.answer(row.text, answer.probabilities))
+
+    def _columns(self, answer: Answer) -> Floats:
+        return answer.probabilities[:, 1] if self.task.unit == "label" else answer.probabilities
+
+    def _stack(self, probs: list[Floats]) -> Floats:
+        return np.stack(probs) if probs else np.zeros((0, len(self.classes_)), dtype=np.float32)
+
     def answer(self, rows: Iterable[Row], batch_size: int = 32, run: Run | None = None) -> Iterator[Answer]:
         """Answer rows one by one, in order, computed in batches; only a batch is held in memory.
 
@@ -122,12 +173,16 @@ class Predictor:
         taken = 0
         for row in rows:
             batch.append(self.read(row))
-            taken += sum(self.readers[name].weigh(item) for name, item in batch[-1].items() if item is not None)
+            taken += self.weigh(batch[-1])
             if len(batch) == batch_size or taken >= BATCH_BYTES:
                 yield batch
                 batch, taken = [], 0
         if batch:
             yield batch
+
+    def weigh(self, items: Items) -> int:
+        """Return how many bytes a row takes that `read` has decoded."""
+        return sum(self.readers[name].weigh(item) for name, item in items.items() if item is not None)
 
     def read(self, row: Row) -> Items:
         """Decode what the bundle takes of a row.

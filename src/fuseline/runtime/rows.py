@@ -1,21 +1,57 @@
-"""Rows to answer, from files."""
+"""Rows to answer, from files: JSON Lines, CSV, Parquet, and folders of these or of pictures and recordings."""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fuseline.errors import DataError
-from fuseline.inputs import READERS
-from fuseline.inputs.boxes import BOXES, find_error, parse_boxes
+from fuseline.inputs.boxes import BOXES, parse_boxes
 from fuseline.inputs.image import MORE, pictures_of
 from fuseline.records import files_of
-from fuseline.runtime.predictor import Row
+from fuseline.runtime.row import Row, make_row
 
 BATCH_ROWS = 64
 """Rows that are held in memory at once: pictures may be large."""
+Pair = tuple[dict[str, Any], Row]
+"""What was given besides files, such as `id`, and the row."""
+PICTURES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+RECORDINGS = {".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
+LONGEST_CELL = 10_000_000
+"""Characters of a CSV file's cell."""
+
+
+def read_rows(path: Path) -> Iterator[Pair]:
+    """Yield the rows of a file, or of all files of a folder in order of their names, each with what it is called.
+
+    A folder without files of rows is one of pictures and recordings: each is a row by itself.
+
+    Raises:
+        DataError: naming file and row, for anything that is no row.
+    """
+    if not path.is_dir():
+        yield from _reader_of(path)(path)
+        return
+    files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
+    if of_rows := [file for file in files if file.suffix.lower() in READ]:
+        for file in of_rows:
+            yield from read_rows(file)
+        return
+    alone = [file for file in files if file.suffix.lower() in PICTURES | RECORDINGS]
+    if not alone:
+        raise DataError(f"{path}: no rows here; expected files with {', '.join(READ)}, pictures or recordings")
+    for file in alone:
+        key = "image" if file.suffix.lower() in PICTURES else "audio"
+        yield {"id": file.name}, make_row({key: file}, str(file))
+
+
+def _reader_of(path: Path) -> Callable[[Path], Iterator[Pair]]:
+    if path.suffix.lower() not in READ and path.suffix:
+        raise DataError(f"{path}: rows are read from {', '.join(READ)} and folders")
+    return READ.get(path.suffix.lower(), read_jsonl)
 
 
 def read_parquet(
@@ -44,7 +80,52 @@ def read_parquet(
                     yield Row(**given, boxes=parse_boxes(row.get(BOXES)))
 
 
-def read_jsonl(file: Path) -> Iterator[tuple[dict[str, Any], Row]]:
+def read_table(file: Path) -> Iterator[Pair]:
+    """Yield the rows of any Parquet file with columns `text`, `image` and `audio`, files as paths, bytes or structs.
+
+    Raises:
+        DataError: naming file and row, from 1.
+    """
+    import pyarrow as pa  # as above
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file, pre_buffer=False)
+        columns = [name for name in ("id", "text", "image", "audio", BOXES) if name in table.schema_arrow.names]
+        number = 0
+        for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                document = {"id": row["id"]} if row.get("id") is not None else {}
+                yield document, make_row(row, f"{file}, row {number}", file.parent)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file}: cannot be read as Parquet ({error})") from error
+
+
+def read_csv(file: Path) -> Iterator[Pair]:
+    """Yield the rows of a CSV or TSV file with a header; an empty cell is nothing.
+
+    Raises:
+        DataError: naming file and line.
+    """
+    csv.field_size_limit(LONGEST_CELL)
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            table = csv.DictReader(lines, delimiter=delimiter, strict=True)
+            for row in table:
+                where = f"{file}, line {table.line_num}"
+                if None in row:
+                    raise DataError(f"{where}: more cells than the header has")
+                given = {name: cell or None for name, cell in row.items()}
+                yield {"id": given["id"]} if given.get("id") else {}, make_row(given, where, file.parent)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: not CSV in UTF-8: {error}") from error
+
+
+def read_jsonl(file: Path) -> Iterator[Pair]:
     """Yield each line of a JSON Lines file as it stands, and as a row.
 
     A line is an object with any of `text`, `image` and `audio`, the last two as paths relative to the file's folder,
@@ -65,7 +146,7 @@ def read_jsonl(file: Path) -> Iterator[tuple[dict[str, Any], Row]]:
         raise DataError(f"{file}: not UTF-8: {error}") from error
 
 
-def _parse(line: str, where: str, folder: Path) -> tuple[dict[str, Any], Row]:
+def _parse(line: str, where: str, folder: Path) -> Pair:
     try:
         document = json.loads(line)
     except ValueError as error:
@@ -74,42 +155,10 @@ def _parse(line: str, where: str, folder: Path) -> tuple[dict[str, Any], Row]:
         raise DataError(
             f'{where}: expected an object such as {{"text": "…", "image": "a.png"}}, found {line.strip()[:60]}'
         )
-    given = {key: document.get(key) for key in READERS}
-    given["image"] = None if given["image"] == [] else given["image"]
-    for key, value in given.items():
-        parts = value if key == "image" and isinstance(value, list) else [value]
-        if value is not None and not all(isinstance(part, str) and part.strip() for part in parts):
-            what = "a non-empty string, a list of these," if key == "image" else "a non-empty string"
-            raise DataError(f"{where}: {key} must be {what} or left out, found {value!r}")
-    if all(value is None for value in given.values()):
-        raise DataError(f"{where}: none of {', '.join(given)} is given")
-    text = given.pop("text")
-    if text is not None and not _is_unicode(text):
-        raise DataError(f"{where}: text holds half a surrogate pair, which is no character")
-    boxes = document.get(BOXES) or ()
-    if boxes and (why := find_error(boxes, text)):
-        raise DataError(f"{where}: {why}")
-    files = {key: _read_files(folder, path, key, where) for key, path in given.items() if path is not None}
-    return document, Row(text, **files, boxes=boxes, where=where)
+    return document, make_row(document, where, folder)
 
 
-def _read_files(folder: Path, given: str | list[str], key: str, where: str) -> Any:
-    if isinstance(given, list):
-        return [_read_file(folder / path, key, where) for path in given]
-    return _read_file(folder / given, key, where)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _read_file(path: Path, key: str, where: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise DataError(f"{where}: {key} {path} cannot be read ({why})") from error
+READ: dict[str, Callable[[Path], Iterator[Pair]]] = {
+    ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv, ".tsv": read_csv, ".parquet": read_table,
+}  # fmt: skip
+"""By the suffix of a file, what reads it; one without a suffix is taken for JSON Lines."""

@@ -19,10 +19,10 @@ from fuseline.evaluation.metrics import estimate_mean
 from fuseline.explanation.attribution import attribute
 from fuseline.explanation.label_errors import find_label_errors
 from fuseline.explanation.review import write_review
-from fuseline.explanation.shapley import Coalition, coalitions, shapley
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import Progress, say
 from fuseline.records import REVIEW, Combination, Doubt, Explained, Explanation, Marked, Seen
+from fuseline.runtime.shapley import Coalition, coalitions, shapley
 from fuseline.stages import entry
 from fuseline.tasks.base import Task, Truth
 from fuseline.training.checkpoints import (

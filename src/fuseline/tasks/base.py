@@ -181,6 +181,11 @@ class Task(ABC):
     def answer(self, text: str | None, probs: Floats) -> dict[str, Any]:
         """Put what the bundle answers to one row, [C] or of each of its words [W, C], into words, as JSON."""
 
+    @staticmethod
+    def name(answer: Mapping[str, Any]) -> Any:
+        """Return what of an `answer` is named, without numbers about it: its label, labels or entities."""
+        return next(answer[key] for key in ("label", "labels", "entities") if key in answer)
+
     def table(self, probs_UC: Floats, truth: Truth) -> tuple[list[ClassRow], list[ClassRow]]:
         """Return precision, recall, F1 and support of each label, then their micro, macro and weighted averages."""
         sums = {name: rows.sum(0) for name, rows in self.summands(probs_UC, truth).items()}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuseline.explanation.shapley import coalitions, shapley
+from fuseline.runtime.shapley import coalitions, shapley
 
 PLAYERS = ["text", "image", "audio"]
 
