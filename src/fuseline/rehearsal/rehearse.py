@@ -89,7 +89,7 @@ def compare(
         probs = np.asarray(there["probabilities"], dtype=np.float32)
         fits = probs.shape == here.probabilities.shape
         said = [line.strip() for line in there["printed"].splitlines()]
-        names = tell(task.answer(each.row.text, here.probabilities))
+        names = tell(task, task.answer(each.row.text, here.probabilities))
         same.append(fits and len(said) == len(names) and all(map(str.startswith, said, names)))
         difference = max(difference, float(np.abs(probs - here.probabilities).max()) if fits else 1.0)
         if each.number is not None and fits:
@@ -102,8 +102,8 @@ def compare(
     }
 
 
-def tell(answer: Mapping[str, Any]) -> list[str]:
+def tell(task: Task, answer: Mapping[str, Any]) -> list[str]:
     """Return how each line begins that the README's snippet prints for an answer."""
     if "entities" in answer:
         return [f"{one['start']} {one['end']} {one['label']}" for one in answer["entities"]]
-    return list(answer["labels"]) if "labels" in answer else [answer["label"]]
+    return [label for label in task.labels if label in answer["labels"]] if "labels" in answer else [answer["label"]]
