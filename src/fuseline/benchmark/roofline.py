@@ -74,13 +74,14 @@ def _profile(folder: Path, side: Candidate, feeds: Feeds, counted: bool) -> list
     Args:
         counted: whether weights are left as they are, so that the profile has their shapes; that costs time.
     """
-    session = side.predictor.session
-    settings = session.get_session_options()
+    settings, providers = ort.SessionOptions(), side.predictor.session.get_providers()
+    settings.intra_op_num_threads = side.predictor.session.get_session_options().intra_op_num_threads
+    settings.log_severity_level = 3
     if counted:
         settings.add_session_config_entry("session.disable_prepacking", "1")
     with tempfile.TemporaryDirectory() as home:
         settings.enable_profiling, settings.profile_file_prefix = True, f"{home}/profile"
-        profiled = ort.InferenceSession(str(folder.resolve() / MODEL), settings, providers=session.get_providers())
+        profiled = ort.InferenceSession(str(folder.resolve() / MODEL), settings, providers=providers)
         for _ in range(1 if counted else WARMUP):
             profiled.run(OUTPUTS, feeds)
         return read_profile(Path(profiled.end_profiling()))

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from fuseline.records import Benchmark, Latency, Timed
+from fuseline.records import Benchmark, Latency, Timed, write_json
 
 KEPT = ("p50_ms", "p95_ms", "examples_per_second")
 """`dvc metrics` has a column for each, `fuseline compare` a line."""
 DRAWN = ("p50_ms", "p95_ms", "p99_ms")
+
+
+def write(benchmark: Benchmark, folder: Path) -> None:
+    """Write the record, and what DVC shows of it."""
+    benchmark.write(folder / "benchmark.json")
+    write_json(folder / "metrics.json", headline(benchmark))
+    latencies = {benchmark.system: benchmark.batches} | {name: one.batches for name, one in benchmark.others.items()}
+    for name, batches in latencies.items():
+        write_json(folder / "plots" / "latency" / f"{name}.json", latency(batches))
 
 
 def headline(benchmark: Benchmark) -> dict[str, Any]:

@@ -139,4 +139,4 @@ def promote(
     typer.echo(f"{settings.name} {version} is the champion ({tag}); champion/ holds its bundle.")
 
 
-from fuseline.cli import compare, data, params, serve, signing, tune  # noqa: E402, F401 (they add their commands to `app`)
+from fuseline.cli import benchmark, compare, data, params, serve, signing, tune  # noqa: E402, F401 (they add their commands to `app`)

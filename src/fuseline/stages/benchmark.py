@@ -10,7 +10,7 @@ from fuseline.benchmark.measure import measure
 from fuseline.config import Params
 from fuseline.inputs.image import COUNTS
 from fuseline.progress import say
-from fuseline.records import NOT_MEASURED, OTHER, Benchmark, Beside, write_json
+from fuseline.records import NOT_MEASURED, OTHER, Benchmark, Beside
 from fuseline.runtime.bundle import CARD, read_bundle, task_of
 from fuseline.runtime.rows import read_parquet
 from fuseline.stages import entry
@@ -30,7 +30,7 @@ def main(params: Params) -> None:
         timed = benchmark.others[other]
         beside = Beside(system=other, model_bytes=timed.model_bytes, batches=timed.batches)
         benchmark = benchmark.model_copy(update={"beside": beside})
-    write(benchmark, entry.fresh(entry.BENCHMARK))
+    tables.write(benchmark, entry.fresh(entry.BENCHMARK))
     tell(benchmark)
 
 
@@ -39,15 +39,6 @@ def find_others(export: Path, other: str) -> dict[str, Path]:
     variants = sorted(path.parent for path in export.glob(f"variants/*/{CARD}"))
     beside = export / "beside"
     return {path.name: path for path in variants} | ({other: beside} if beside.is_dir() else {})
-
-
-def write(benchmark: Benchmark, folder: Path) -> None:
-    """Write the record, and what DVC shows of it."""
-    benchmark.write(folder / "benchmark.json")
-    write_json(folder / "metrics.json", tables.headline(benchmark))
-    latencies = {benchmark.system: benchmark.batches} | {name: one.batches for name, one in benchmark.others.items()}
-    for name, batches in latencies.items():
-        write_json(folder / "plots" / "latency" / f"{name}.json", tables.latency(batches))
 
 
 def tell(benchmark: Benchmark) -> None:
