@@ -186,6 +186,7 @@ def _decoding() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of damaged tags; damaged pixels are errors
             yield
     except UnidentifiedImageError:
         raise DataError("picture cannot be decoded: its bytes are of no known picture format") from None
