@@ -76,10 +76,9 @@ def write_repository(
     shutil.rmtree(part, ignore_errors=True)
     (part / MODEL).mkdir(parents=True)
     for file in bundle.files:
-        if file.startswith(MODEL):
-            shutil.copyfile(folder / file, part / MODEL / file)
-        else:
-            shutil.copyfile(folder / file, home / file)
+        place = part / MODEL / file if file.startswith(MODEL) else home / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / file, place)
     shutil.copyfile(folder / CARD, home / CARD)
     (home / LABELS).write_text("".join(f"{label}\n" for label in task_of(bundle).classes), encoding="utf-8")
     (home / "config.pbtxt").write_text(config, encoding="utf-8")
