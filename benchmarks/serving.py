@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,15 +127,15 @@ def load(port: int, bodies: Sequence[bytes], clients: int) -> Run:
     stop = time.perf_counter() + WARMUP_S + SECONDS
 
     def ask(first: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        for body in itertools.islice(itertools.cycle(bodies), first, None):
-            if (start := time.perf_counter()) >= stop:
-                return
-            connection.request("POST", "/v1/predict", body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            response.read()
-            assert response.status == 200, response.status
-            times.append((time.perf_counter(), time.perf_counter() - start))
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+            for body in itertools.islice(itertools.cycle(bodies), first, None):
+                if (start := time.perf_counter()) >= stop:
+                    return
+                connection.request("POST", "/v1/predict", body, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                response.read()
+                assert response.status == 200, response.status
+                times.append((time.perf_counter(), time.perf_counter() - start))
 
     threads = [threading.Thread(target=ask, args=[7 * number]) for number in range(clients)]
     for thread in threads:
@@ -151,9 +151,10 @@ def load(port: int, bodies: Sequence[bytes], clients: int) -> Run:
 
 def cpu_seconds(port: int) -> float:
     """Ask a server how long it has computed."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    connection.request("GET", "/metrics")
-    found = re.search(r"^process_cpu_seconds_total (\S+)", connection.getresponse().read().decode(), re.MULTILINE)
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    found = re.search(r"^process_cpu_seconds_total (\S+)", text, re.MULTILINE)
     assert found
     return float(found[1])
 
