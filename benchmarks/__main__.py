@@ -4,6 +4,7 @@ Parts, all by default, about 40 minutes on 2 CPU cores:
 accuracy   three seeds on the embedded data set
 retrain    time and memory of the whole flow, and of one that finds nothing to do
 latency    the exported graph against torch eager, interleaved
+honesty    one bundle twice: how often the benchmark shows a difference that there is not
 reproduce  hashes of two forced runs
 training   rows per second of training beside a plain Trainer loop and AutoGluon-Multimodal
 report     from the answers to 100 k test rows to the page about them
@@ -22,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data, report, spine, training
+from benchmarks import data, honesty, report, spine, training
 from fuseline.benchmark.conditions import cpu_name
 from fuseline.lineage.git import root, take_snapshot
 from fuseline.records import write_json
@@ -32,6 +33,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "accuracy": spine.measure_accuracy,
     "retrain": spine.measure_retrain,
     "latency": spine.measure_latency,
+    "honesty": honesty.measure_honesty,
     "reproduce": spine.measure_reproduction,
     "data": data.measure_sizes,
     "training": training.measure_training,

@@ -434,3 +434,43 @@ def test_rows_that_resemble_each_other_count_for_fewer_in_mcnemar_s_interval() -
     assert held[1] is not None
     assert held[2] is not None
     assert (0.005 - held[2]) / (0.005 - held[1]) == pytest.approx(2, rel=0.05)
+
+
+BUSY = "some task waited for a processor in 97% of the time, more than 5%"
+CONTENDED = EVIDENCE | {
+    "benchmark": EVIDENCE["benchmark"]
+    | {"valid": False, "invalid_because": BUSY, "others": {"int8": {"graph_faster": {"batch_1": {"value": 3.4}}}}}
+}
+
+
+def test_a_latency_that_passes_on_a_contended_machine_stands() -> None:
+    found = answer(rule(P95, max=20), CONTENDED, None)
+    assert found.passed
+    assert "not valid" not in found.why
+
+
+def test_a_latency_that_fails_on_a_contended_machine_says_that_it_was_contended() -> None:
+    found = answer(rule(P95, max=5), CONTENDED, None)
+    assert found.answer == "failed"
+    assert f"not valid, for {BUSY}: measure again on a quiet machine" in found.why
+
+
+def test_a_size_does_not_depend_on_contention() -> None:
+    assert "not valid" not in answer(rule("benchmark.model_bytes", max=5), CONTENDED, None).why
+
+
+def test_a_ratio_from_a_contended_machine_is_no_number_for_contention_may_flatter_it() -> None:
+    metric = "benchmark.others.int8.graph_faster.batch_1"
+    found = answer(rule(metric, min=3), CONTENDED, None)
+    assert (found.answer, found.passed) == ("not answered", False)
+    assert BUSY in found.why
+    quiet = CONTENDED | {"benchmark": CONTENDED["benchmark"] | {"valid": True}}
+    assert answer(rule(metric, min=3), quiet, None).passed
+
+
+def test_a_99th_percentile_from_too_few_calls_is_not_measured() -> None:
+    batches = {"batch_1": {"p99_ms": None, "p95_ms": 1.0}}
+    few = EVIDENCE | {"benchmark": EVIDENCE["benchmark"] | {"batches": batches}}
+    found = answer(rule("benchmark.batches.batch_1.p99_ms", max=20), few, None)
+    assert found.answer == "not answered"
+    assert "not measured: needs 299 calls" in found.why

@@ -15,7 +15,7 @@ from fuseline.evaluation.intervals import doubt
 from fuseline.evaluation.lookup import find_estimate, look_up
 from fuseline.evaluation.margins import Comparison, answer_margin
 from fuseline.evaluation.sliced import answer_slices
-from fuseline.records import Accepted, Kind, RuleOutcome, Verdict
+from fuseline.records import NOT_MEASURED, Accepted, Kind, RuleOutcome, Verdict
 
 
 def judge(
@@ -61,8 +61,8 @@ def answer(
 ) -> RuleOutcome:
     """Answer one rule."""
     benchmark = evidence.get("benchmark") or {}
-    if rule.device == "gpu" and not benchmark.get("gpu"):
-        return refuse(rule, f"asks for a GPU's number, but this is: {benchmark.get('device', 'no benchmark')}")
+    if why := _why_not_measured(rule, benchmark):
+        return refuse(rule, why)
     if rule.metric.startswith("drift.") and comparison is None:
         return wave_through(rule)
     value, problem = look_up(evidence, rule.metric)
@@ -73,7 +73,7 @@ def answer(
     if rule.slice is not None:
         return answer_slices(rule, rule.slice, evidence)
     found = _answer_bound(rule, value, evidence)
-    return _with_device(found, benchmark["device"]) if rule.metric.startswith("benchmark.") else found
+    return _with_conditions(found, benchmark) if rule.metric.startswith("benchmark.") else found
 
 
 def _answer_bound(rule: Rule, value: float, evidence: Mapping[str, Any]) -> RuleOutcome:
@@ -98,5 +98,26 @@ def _rows_of(rule: Rule, evidence: Mapping[str, Any]) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
-def _with_device(outcome: RuleOutcome, device: str) -> RuleOutcome:
-    return outcome.model_copy(update={"why": f"{outcome.why} ({device})"})
+FLATTERED = {"faster", "graph_faster", "roofline", "ceilings"}
+"""Parts of a benchmark that contention may make better; times it only makes longer, so that what passes stands."""
+
+
+def _why_not_measured(rule: Rule, benchmark: Mapping[str, Any]) -> str:
+    """Say why the benchmark has no number for a rule though it has one of that name; nothing where it may be asked."""
+    if rule.device == "gpu" and not benchmark.get("gpu"):
+        return f"asks for a GPU's number, but this is: {benchmark.get('device', 'no benchmark')}"
+    if not rule.metric.startswith("benchmark."):
+        return ""
+    if FLATTERED & set(rule.metric.split(".")) and not benchmark.get("valid", True):
+        return f"the benchmark is not valid: {benchmark['invalid_because']}; measure again on a quiet machine"
+    if rule.metric.endswith(".p99_ms") and look_up({"benchmark": benchmark}, rule.metric)[1].endswith("not a number"):
+        return f"{rule.metric} was {NOT_MEASURED}"
+    return ""
+
+
+def _with_conditions(outcome: RuleOutcome, benchmark: Mapping[str, Any]) -> RuleOutcome:
+    """Say what a speed was measured on; of one that misses its bound, whether others were in the way."""
+    told = benchmark["device"]
+    if not outcome.passed and not benchmark.get("valid", True) and not outcome.metric.endswith("_bytes"):
+        told += f"; not valid, for {benchmark['invalid_because']}: measure again on a quiet machine"
+    return outcome.model_copy(update={"why": f"{outcome.why} ({told})"})
