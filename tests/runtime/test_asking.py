@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -233,3 +234,15 @@ def test_the_public_names_are_there_and_others_are_not() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "module 'fuseline.runtime' has no attribute 'Nothing'" in done.stderr, done.stderr
+
+
+def test_the_readmes_python_runs(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "fuseline.runtime" in block)
+    (tmp_path / "champion").symlink_to(bundle)
+    (tmp_path / "rows.jsonl").write_text('{"text": "sea"}\n')
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert set(names["told"].modalities) == {"text"}
+    assert len(list(names["answers"])) == 1
