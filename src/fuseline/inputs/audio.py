@@ -82,7 +82,8 @@ def decode_audio(data: bytes, rate: int, max_seconds: float) -> Wave:
             given = sound.samplerate
             wave = sound.read(math.ceil(max_seconds * given), dtype="float32", always_2d=True).mean(1)
     except (soundfile.SoundFileError, ValueError, RuntimeError, TypeError) as error:
-        raise DataError(f"recording cannot be decoded: {error}") from error
+        why = getattr(error, "error_string", error)  # without where the bytes are in memory
+        raise DataError(f"recording cannot be decoded: {why}") from error
     if not len(wave):
         raise DataError("recording holds no samples")
     if not np.isfinite(wave).all():
