@@ -29,7 +29,7 @@ class Golden:
 def pick_golden(rows: Iterable[Row], modalities: Sequence[str], task: Task, most: int) -> list[Golden]:
     """Pick rows of each set of modalities that a row may have, from the smallest to the largest.
 
-    Where no test row has just these, they are hidden in the largest that has more. About `most` are picked, and at
+    Where no test row has just these, the others are hidden in rows that have more. About `most` are picked, and at
     least one of each set.
     """
     found: dict[tuple[str, ...], list[tuple[int, int]]] = {pattern: [] for pattern in patterns(modalities, task)}
@@ -43,7 +43,7 @@ def pick_golden(rows: Iterable[Row], modalities: Sequence[str], task: Task, most
         picked = [kept_number for _, kept_number in spread(sorted(sized), share)]
         golden += [Golden(kept[number], number, "+".join(pattern)) for number in picked]
         if not picked:
-            golden += _hide(kept, found, pattern, modalities)
+            golden += _hide(kept, found, pattern, modalities, share)
     return golden
 
 
@@ -56,14 +56,13 @@ def patterns(modalities: Sequence[str], task: Task) -> Iterator[tuple[str, ...]]
 
 def _hide(
     rows: Sequence[Row], found: dict[tuple[str, ...], list[tuple[int, int]]], pattern: tuple[str, ...],
-    modalities: Sequence[str],
+    modalities: Sequence[str], count: int,
 ) -> list[Golden]:  # fmt: skip
     larger = [one for other, sized in found.items() if set(pattern) < set(other) for one in sized]
-    if not larger:
-        return []
     hidden: dict[str, Any] = {name: None for name in modalities if name not in pattern}
-    row = rows[max(larger)[1]]
-    return [Golden(replace(row, **hidden, boxes=() if "text" in hidden else row.boxes), None, "+".join(pattern))]
+    hidden |= {"boxes": ()} if "text" in hidden else {}
+    chosen = [rows[number] for _, number in spread(sorted(larger), count)]
+    return [Golden(replace(row, **hidden), None, "+".join(pattern)) for row in chosen]
 
 
 def has(row: Row, modality: str) -> bool:
