@@ -26,11 +26,12 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from fuseline import config
 from fuseline.data.shards import SCHEMA, write_table
 from fuseline.export.bundle import Contents, write_bundle
+from fuseline.export.parity import Reference
 from fuseline.inputs.base import Reader
 from fuseline.models.combine import Combiner
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
-from fuseline.records import Estimate, Evaluation
+from fuseline.records import Agreement, Estimate, Evaluation
 from fuseline.runtime.predictor import Row
 from fuseline.tasks.classification import Classification
 from fuseline.training.examples import Collator, Examples
@@ -306,6 +307,11 @@ def liven(model: FusionModel, seed: int) -> FusionModel:
 def combiner_of(weights: list[float], temperature: float = 1.0, pool: str = "geometric", **more: Any) -> Combiner:
     """Build a combiner of plain numbers."""
     return Combiner(torch.tensor(weights), torch.tensor(temperature), pool, **more)
+
+
+def compare(folder: Path, ensemble: Ensemble, split: Path, evaluated_UC: Any, batch_sizes: list[int]) -> Agreement:
+    """Hold a bundle against the ensemble on a prepared split."""
+    return Reference.of(folder, ensemble, split, evaluated_UC).compare(folder, batch_sizes)[0]
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ import torch
 import fuseline
 from fuseline.errors import BundleError, ExportError
 from fuseline.export.graph import write_graph
-from fuseline.export.parity import compare
 from fuseline.export.usage import snippet
 from fuseline.inputs import inputs_of
 from fuseline.models.ensemble import Ensemble
@@ -25,7 +24,7 @@ from fuseline.records import sha256_of
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.rows import read_parquet
-from tests.conftest import combiner_of, run_readme
+from tests.conftest import combiner_of, compare, run_readme
 
 CPU = ["CPUExecutionProvider"]
 

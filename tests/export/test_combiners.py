@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from fuseline.export.parity import compare
 from fuseline.models.ensemble import Ensemble
 from fuseline.training.examples import Collator, Examples
 from fuseline.training.predict import predict_ensemble
-from tests.conftest import LABELS, combiner_of
+from tests.conftest import LABELS, combiner_of, compare
 
 
 @pytest.mark.parametrize("pool", ["arithmetic", "geometric"])

@@ -11,14 +11,13 @@ import pytest
 
 from fuseline.config import Encoders
 from fuseline.export.bundle import Contents, write_bundle
-from fuseline.export.parity import compare
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.runtime.predictor import Predictor
 from fuseline.runtime.rows import read_parquet
 from fuseline.tasks.multilabel import MultiLabel
 from fuseline.training.pretrained import build_member
-from tests.conftest import LABELS, combiner_of, liven
+from tests.conftest import LABELS, combiner_of, compare, liven
 
 
 def test_an_evaluation_agrees_if_it_gives_the_same_labels_by_their_thresholds(

@@ -22,7 +22,6 @@ from fuseline import config
 from fuseline.data.shards import SCHEMA, write_table
 from fuseline.errors import ModelError
 from fuseline.export.bundle import Contents, write_bundle
-from fuseline.export.parity import compare
 from fuseline.models.ensemble import Ensemble
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
@@ -37,7 +36,7 @@ from fuseline.training.predict import predict_ensemble, predict_log_probs, predi
 from fuseline.training.pretrained import build_member
 from fuseline.training.session import train_member
 from fuseline.training.trainer import set_up
-from tests.conftest import BLOCK, combiner_of
+from tests.conftest import BLOCK, combiner_of, compare
 
 LABELS = ["low", "middle", "high"]
 HERTZ = {"low": 300, "middle": 900, "high": 2200}

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fuseline.errors import FuselineError, LineageError
-from fuseline.evaluation.predictions import COLUMNS, probabilities
+from fuseline.evaluation.predictions import COLUMNS, probabilities, truth_of
 from fuseline.lineage.revisions import BUILT, Evidence, Revision, evidence_at
 from fuseline.records import Benchmark, Bundle, ClassRow, Evaluation, Preparation, System
 from fuseline.runtime.bundle import read_card, task_of
@@ -50,11 +50,7 @@ class Model:
         """Return what the exported system said of some test rows [U, C], and what is true of them."""
         assert self.predictions is not None
         table = self.predictions.take(pa.array(rows, pa.int64()))
-        targets, texts = (
-            [] if name not in table.column_names else table[name].to_pylist() for name in ("target", "text")
-        )
-        truth = self.task.find_truth(table["label"].to_pylist(), targets, texts)
-        return probabilities(table, self.system, self.task), truth
+        return probabilities(table, self.system, self.task), truth_of(table, self.task)
 
     def per_class(self) -> list[ClassRow]:
         """Return precision, recall and F1 by class on all its test rows; nothing where that is not known."""

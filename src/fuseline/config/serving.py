@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fuseline.config.base import Count, Section
-from fuseline.records import System
+from fuseline.records import System, Variant
 
 
 class Export(Section):
@@ -17,7 +17,22 @@ class Export(Section):
     """What the bundle holds, and is published; the other, where there is a student, is exported and timed beside it."""
     opset: Annotated[int, Field(ge=18)]
     parity_batch_sizes: Annotated[list[Count], Field(min_length=1)]
-    """Batch sizes at which the graph is compared with torch on all test rows."""
+    """Batch sizes at which each graph is compared with torch on all test rows."""
+    variants: Annotated[list[Variant], Field(min_length=1)]
+    """How the graph is written, the one to be published first: `fp32`, which is always there, in ONNX's own operators;
+    `fused`, with those of onnxruntime; `int8`; `fp16`, for GPUs."""
+    max_drop: Annotated[float, Field(ge=0, le=1)]
+    """How much of the headline metric on the test rows a variant may cost: the bundle holds the first that costs no
+    more, and `fp32` where none does. The others stand in build/export/variants."""
+    calibration_rows: Count
+    """Training rows on which ranges for eight bits are measured."""
+
+    @field_validator("variants")
+    @classmethod
+    def _check_variants(cls, variants: list[Variant]) -> list[Variant]:
+        if "fp32" not in variants or len(set(variants)) < len(variants):
+            raise ValueError("expected fp32 among the variants, and each of them once")
+        return variants
 
 
 class Offline(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,8 +17,8 @@ from fuseline.export.sbom import write_sbom
 from fuseline.export.usage import tell_usage
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
-from fuseline.progress import say
-from fuseline.records import Bundle, BundleFile, sha256_of
+from fuseline.records import Bundle, BundleFile, Variant, sha256_of
+from fuseline.runtime.bundle import MODEL
 from fuseline.tasks.base import Task, Unit
 from fuseline.tasks.multilabel import MultiLabel
 from fuseline.tasks.ner import Ner
@@ -49,18 +50,30 @@ class Contents:
     """The model card, up to how it is used."""
     bases: dict[str, str] = field(default_factory=dict)
     """By modality, what its encoder began as."""
+    variant: Variant = "fp32"
+
+    def about(self) -> dict[str, str]:
+        """Return what the graph says of itself."""
+        return {
+            "name": self.name,
+            "task": self.task.kind,
+            "labels": json.dumps(self.task.labels, ensure_ascii=False),
+            "variant": self.variant,
+            "data": self.data,
+            "fuseline": fuseline.__version__,
+        }
 
 
 def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: Mapping[str, Reader]) -> Bundle:
-    """Write all files of a bundle, `bundle.json` with their digests last.
+    """Write all files of a bundle, `bundle.json` with their digests last; its graph unless it is there.
 
     Args:
         readers: by modality, those that the members were trained with.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     modalities = ensemble.modalities
-    say("export: writing the graph (about half a minute)")
-    write_graph(ensemble, contents.opset, folder / "model.onnx")
+    if not (folder / MODEL).exists():
+        write_graph(ensemble, contents.opset, folder / MODEL, contents.about())
     for reader in readers.values():
         reader.save(folder)
     usage = tell_usage(modalities, contents.task.unit, ensemble.several, ensemble.layout)
@@ -78,6 +91,7 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
         inputs={name: each.describe() for name, each in ensemble.inputs.items()},
         outputs=describe_outputs(contents.task.unit),
         **decoding(contents.task),
+        variant=contents.variant,
         versions={"fuseline": fuseline.__version__, "opset": str(contents.opset)}
         | {name: version(name) for name in ("torch", "transformers", "onnx", "tokenizers")},
         data=contents.data,

@@ -6,6 +6,7 @@ Shape letters: U units (rows; where words or labels are scored, those), C classe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,52 +16,80 @@ import torch
 from fuseline.errors import ExportError
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import Progress
-from fuseline.records import Parity
-from fuseline.runtime.predictor import Feeds, Floats, Predictor, Run
+from fuseline.records import Agreement
+from fuseline.runtime.predictor import Feeds, Floats, Predictor, Row, Run
 from fuseline.runtime.rows import read_parquet
 from fuseline.tasks.base import Ints
 
+CPU = ("CPUExecutionProvider",)
 TORCH_BATCH = 7
 """Batch size on the torch side: unlike any usual one, so that padding and neighbours differ on the two sides."""
 
 
-def compare(folder: Path, ensemble: Ensemble, split: Path, evaluated_UC: Floats, batch_sizes: Sequence[int]) -> Parity:
-    """Run every row of a prepared split through both, the graph at each batch size.
+@dataclass(frozen=True)
+class Reference:
+    """What the ensemble answers in torch to every row of a prepared split."""
 
-    Args:
-        evaluated_UC: the probabilities that the evaluation of these rows rests on. It sees pictures resized and
-            rounded to grey levels beforehand, the bundle resizes them itself.
+    rows: list[Row]
+    logits_UC: Floats
+    classes_U: Ints
+    evaluated_UC: Floats
+    """What the evaluation of these rows rests on. It sees pictures resized and rounded to grey levels beforehand, a
+    bundle resizes them itself."""
 
-    Raises:
-        ExportError: a number on either side is not finite.
-    """
-    predictor = Predictor(folder, ["CPUExecutionProvider"])
-    modalities = predictor.bundle.modalities
-    rows = list(read_parquet(split, modalities, predictor.task.wanted(modalities), predictor.several))
+    @classmethod
+    def of(cls, folder: Path, ensemble: Ensemble, split: Path, evaluated_UC: Floats) -> Reference:
+        """Ask the ensemble, by what the bundle in `folder` makes of the rows.
 
-    def answer(what: str, size: int, run: Run | None = None) -> tuple[Floats, Ints]:
-        """Return logits and classes of all units."""
-        progress, logits, probs = Progress(f"export parity, {what}", len(rows)), [], []
-        for done, one in enumerate(predictor.answer(rows, size, run), start=1):
-            logits.append(np.atleast_2d(one.logits))
-            probs.append(np.atleast_2d(one.probabilities))
-            progress.at(done)
-        return check_finite(np.concatenate(logits), f"{what}: logits"), predictor.task.decide(np.concatenate(probs))
+        Raises:
+            ExportError: a number is not finite.
+        """
+        predictor = Predictor(folder, CPU, public_key=None)
+        modalities = predictor.bundle.modalities
+        rows = list(read_parquet(split, modalities, predictor.task.wanted(modalities), predictor.several))
+        check_finite(evaluated_UC, "the evaluation: probabilities")
+        run = partial(_run_torch, ensemble)
+        logits_UC, probs_UC = answer(predictor, rows, TORCH_BATCH, f"torch at batch {TORCH_BATCH}", run)
+        return cls(rows, logits_UC, predictor.task.decide(probs_UC), evaluated_UC)
 
-    check_finite(evaluated_UC, "the evaluation: probabilities")
-    expected_UC, expected_U = answer(f"torch at batch {TORCH_BATCH}", TORCH_BATCH, partial(_run_torch, ensemble))
-    difference, agreement, found_U = 0.0, 1.0, expected_U
-    for size in batch_sizes:
-        found_UC, found_U = answer(f"graph at batch {size}", size)
-        difference = max(difference, float(np.abs(found_UC - expected_UC).max()))
-        agreement = min(agreement, float((found_U == expected_U).mean()))
-    return Parity(
-        rows=len(expected_UC),
-        batch_sizes=list(batch_sizes),
-        max_logit_difference=difference,
-        argmax_agreement=agreement,
-        evaluation_agreement=float((found_U == predictor.task.decide(evaluated_UC)).mean()),
-    )
+    def compare(self, folder: Path, batch_sizes: Sequence[int]) -> tuple[Agreement, Floats]:
+        """Run every row through a bundle's graph, at each batch size.
+
+        Returns:
+            How far it is from torch, and its probabilities [U, C].
+
+        Raises:
+            ExportError: a number is not finite.
+        """
+        predictor = Predictor(folder, CPU, public_key=None)
+        decide = predictor.task.decide
+        difference, agreement, probs_UC = 0.0, 1.0, self.evaluated_UC
+        for size in batch_sizes:
+            what = f"{predictor.bundle.variant} graph at batch {size}"
+            logits_UC, probs_UC = answer(predictor, self.rows, size, what)
+            difference = max(difference, float(np.abs(logits_UC - self.logits_UC).max()))
+            agreement = min(agreement, float((decide(probs_UC) == self.classes_U).mean()))
+        found = Agreement(
+            rows=len(self.logits_UC),
+            batch_sizes=list(batch_sizes),
+            max_logit_difference=difference,
+            relative_logit_difference=difference / (float(np.abs(self.logits_UC).max()) or 1.0),
+            argmax_agreement=agreement,
+            evaluation_agreement=float((decide(probs_UC) == decide(self.evaluated_UC)).mean()),
+        )
+        return found, probs_UC
+
+
+def answer(
+    predictor: Predictor, rows: Sequence[Row], size: int, what: str, run: Run | None = None
+) -> tuple[Floats, Floats]:
+    """Return logits and probabilities of all units [U, C], rows given in batches of a size."""
+    progress, logits, probs = Progress(f"export parity, {what}", len(rows)), [], []
+    for done, one in enumerate(predictor.answer(rows, size, run), start=1):
+        logits.append(np.atleast_2d(one.logits))
+        probs.append(np.atleast_2d(one.probabilities))
+        progress.at(done)
+    return check_finite(np.concatenate(logits), f"{what}: logits"), np.concatenate(probs)
 
 
 def check_finite(scores_UC: Floats, what: str) -> Floats:

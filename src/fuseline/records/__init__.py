@@ -1,6 +1,17 @@
 """The JSON records by which stages, flow and report meet: a file for each part of the way."""
 
-from fuseline.records.base import OTHER, Count, FileName, Kind, Record, System, digest_of, sha256_of, write_json
+from fuseline.records.base import (
+    OTHER,
+    Count,
+    FileName,
+    Kind,
+    Record,
+    System,
+    Variant,
+    digest_of,
+    sha256_of,
+    write_json,
+)
 from fuseline.records.benchmark import (
     NOT_MEASURED,
     P99_CALLS,
@@ -15,7 +26,16 @@ from fuseline.records.benchmark import (
     Roofline,
     Timed,
 )
-from fuseline.records.bundle import BUNDLE_FORMAT, Bundle, BundleFile, BundleFormat, Lasting, Parity
+from fuseline.records.bundle import (
+    BUNDLE_FORMAT,
+    Agreement,
+    Bundle,
+    BundleFile,
+    BundleFormat,
+    Exported,
+    Lasting,
+    Parity,
+)
 from fuseline.records.data import (
     Across,
     Alike,
@@ -78,6 +98,7 @@ __all__ = [
     "Accepted",
     "Across",
     "Against",
+    "Agreement",
     "Alike",
     "Answer",
     "Benchmark",
@@ -105,6 +126,7 @@ __all__ = [
     "Expectation",
     "Explained",
     "Explanation",
+    "Exported",
     "FileName",
     "Flip",
     "Flips",
@@ -140,6 +162,7 @@ __all__ = [
     "Transitions",
     "Tuning",
     "Validation",
+    "Variant",
     "Verdict",
     "Versus",
     "digest_of",

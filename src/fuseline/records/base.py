@@ -20,6 +20,9 @@ OTHER: dict[System, System] = {"ensemble": "student", "student": "ensemble"}
 """What stands beside the system that is exported, where there is a student."""
 
 
+Variant = Literal["fp32", "fused", "fp16", "int8"]
+"""How a graph is written: in single precision with ONNX's own operators, the same with onnxruntime's, in half precision
+with these, or in eight bits."""
 Kind = Literal["quality", "serving"]
 """What a gate's rule is a rule of: what the model has learned, on which data; or how it is served."""
 

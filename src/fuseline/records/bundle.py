@@ -4,21 +4,52 @@ from __future__ import annotations
 
 from pydantic import ConfigDict
 
-from fuseline.records.base import Record
+from fuseline.records.base import Record, Variant
 from fuseline.records.training import Transitions
 
 
-class Parity(Record):
-    """How far the exported graph is from the torch ensemble, on real rows."""
+class Agreement(Record):
+    """How far a graph is from the torch ensemble, on real rows."""
 
     rows: int
     batch_sizes: list[int]
     max_logit_difference: float
+    relative_logit_difference: float
+    """The same as a share of the largest logit, by its amount."""
     argmax_agreement: float
     """Share of rows, of ner of words, with the same predicted class; of multilabel of labels, given by both or by none,
     by their thresholds."""
     evaluation_agreement: float
     """The same share, for the graph and what was evaluated."""
+
+
+class Exported(Agreement):
+    """One way in which the graph was written."""
+
+    nodes: int
+    model_bytes: int
+    operators: dict[str, int]
+    """What was done to the graph of standard operators: fusions, or operators in fewer bits, by kind."""
+    value: float
+    """The headline metric on the test rows."""
+    drop: float
+    """How much that is less than what was evaluated in torch."""
+
+
+class Parity(Agreement):
+    """`parity.json`: of the graph in single precision, and beside it each way in which it was written."""
+
+    evaluation_agreement: float
+    """Of the variant that the bundle holds."""
+    metric: str
+    """The headline metric."""
+    drop: float
+    """Of the variant that the bundle holds."""
+    published: Variant
+    """What the bundle holds, which is published if the gate passes."""
+    traced_nodes: int
+    """Of the graph as torch's exporter wrote it."""
+    variants: dict[Variant, Exported]
 
 
 BUNDLE_FORMAT = 5
@@ -66,6 +97,7 @@ class Bundle(BundleFormat):
     """Of such a task."""
     thresholds: list[float] = []
     """Where rows may have several labels: the probability from which a row has each; empty stands for one half."""
+    variant: Variant = "fp32"
     versions: dict[str, str]
     data: str
     """sha256 of the data set's manifest."""

@@ -25,7 +25,7 @@ from fuseline.records import (
     Validation,
     Verdict,
 )
-from fuseline.report import cases, charts, heat, leaks, numbers, speed, tables
+from fuseline.report import cases, charts, exported, heat, leaks, numbers, speed, tables
 from fuseline.report.cases import Row
 
 
@@ -87,7 +87,8 @@ def render(story: Story) -> str:
         heat=_heat(story.evaluation),
         conditions=speed.conditions(story.benchmark),
         speed=speed,
-        parity=_parity(story.parity),
+        parity=exported.facts(story.parity),
+        variants=exported.variants(story.parity),
         rehearsal=_rehearsal(story.rehearsal),
         better=cases.flipped(story.against.better.shown, story.rows, seen) if story.against else [],
         worse=cases.flipped(story.against.worse.shown, story.rows, seen) if story.against else [],
@@ -228,16 +229,6 @@ def _heat(evaluation: Evaluation) -> Markup | None:
     if len(evaluation.labels) > heat.MAX_CLASSES:
         return None
     return heat.confusion(evaluation.labels, evaluation.confusion)
-
-
-def _parity(parity: Parity) -> Mapping[str, str]:
-    return {
-        "Rows compared": f"{parity.rows:,}",
-        "Batch sizes": ", ".join(map(str, parity.batch_sizes)),
-        "Largest logit difference": f"{parity.max_logit_difference:.2e}",
-        "Same predicted label": f"{100 * parity.argmax_agreement:.2f} %",
-        "Label as evaluated": f"{100 * parity.evaluation_agreement:.2f} %",
-    }
 
 
 def _rehearsal(rehearsal: Rehearsal) -> Mapping[str, str]:

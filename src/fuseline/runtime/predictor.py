@@ -233,6 +233,12 @@ class Predictor:
             groups[tuple(self.readers[name].likeness(item) for name, item in items.items())].append(number)
         return list(groups.values())
 
+    def feeds_of(self, rows: Iterable[Row], batch_size: int = 32) -> Iterator[Feeds]:
+        """Yield the graph's inputs for rows, as `answer` would give them."""
+        for batch in self._batches(rows, batch_size):
+            for numbers in self._alike(batch):
+                yield self.feeds([batch[number] for number in numbers])
+
     def feeds(self, batch: Sequence[Items]) -> Feeds:
         """Make the graph's inputs of rows that are alike."""
         return collate(self.readers, {name: [items[name] for items in batch] for name in self.readers})

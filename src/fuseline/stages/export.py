@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
+import onnx_ir as ir
 import pyarrow.parquet as pq
 
 from fuseline.config import (
@@ -17,54 +21,147 @@ from fuseline.config import (
     Params,
     TextEncoder,
 )
-from fuseline.evaluation.metrics import values_of
-from fuseline.evaluation.predictions import COLUMNS, probabilities
+from fuseline.evaluation.predictions import probabilities, truth_of
 from fuseline.export.bundle import Contents, write_bundle
-from fuseline.export.parity import compare
+from fuseline.export.graph import count_nodes, write_graph
+from fuseline.export.parity import Reference
+from fuseline.export.variants import choose, write_variant
 from fuseline.models.ensemble import Ensemble
 from fuseline.progress import say
-from fuseline.records import OTHER, DataManifest, Evaluation, Preparation, System, sha256_of, write_json
+from fuseline.records import (
+    OTHER,
+    Agreement,
+    DataManifest,
+    Evaluation,
+    Exported,
+    Parity,
+    Preparation,
+    System,
+    Variant,
+    files_of,
+    sha256_of,
+    write_json,
+)
 from fuseline.report.card import Card, render_card
+from fuseline.runtime.bundle import MODEL
+from fuseline.runtime.predictor import Feeds, Predictor
+from fuseline.runtime.rows import read_parquet
 from fuseline.stages import entry
 from fuseline.tasks.base import Task
 from fuseline.training.checkpoints import load_ensemble, load_readers, read_combination
 from fuseline.training.trainer import set_up
 
+HOMES: dict[System, Path] = {"ensemble": entry.TRAIN, "student": entry.DISTILL}
+"""Where the members of each lie."""
+
 
 def main(params: Params) -> None:
-    """build/train, combine, distill, evaluate → build/export: bundle/, beside/ if a student, metrics, parity .json."""
+    """build/train, combine, distill, evaluate → build/export: bundle/, variants/, beside/, metrics, parity .json."""
     set_up(params.train)
-    task, system = entry.task_of(params), params.export.system
+    task, system, settings = entry.task_of(params), params.export.system, params.export
     folder = entry.fresh(entry.EXPORT)
-    ensemble = write(params, task, system, folder / "bundle")
-    if params.distill is not None:
-        write(params, task, OTHER[system], folder / "beside")
-    predictions = pq.read_table(entry.EVALUATE / "predictions.parquet", columns=[COLUMNS[system]])
-    evaluated_UC = probabilities(predictions, system, task)
-    parity = compare(
-        folder / "bundle", ensemble, entry.PREPARE / "test", evaluated_UC, params.export.parity_batch_sizes
-    )
+    ensemble, contents = gather(params, task, system)
+    readers = load_readers(HOMES[system], ensemble)
+    say("export: writing the graph (about half a minute)")
+    plain = folder / "variants" / "fp32"
+    traced = write_graph(ensemble, settings.opset, made(plain) / MODEL, contents.about())
+    write_bundle(plain, contents, ensemble, readers)
+    done: dict[Variant, dict[str, int]] = {"fp32": {}}
+    for name in settings.variants:
+        if name != "fp32":
+            say(f"export: writing it as {name}")
+            of_kind = replace(contents, variant=name)
+            target = made(folder / "variants" / name)
+            feeds = partial(read_feeds, plain, settings.calibration_rows)
+            done[name] = write_variant(name, plain / MODEL, target / MODEL, of_kind.about(), feeds)
+            write_bundle(target, of_kind, ensemble, readers)
+    parity, scores = compare(params, contents.task, folder / "variants", ensemble, done, traced)
     parity.write(folder / "parity.json")
-    reached = values_of(Evaluation.read(entry.EVALUATE / "evaluation.json").of(system))
-    write_json(folder / "metrics.json", {"exported": {"system": system, **reached}})
-    say(
-        f"export: largest logit difference {parity.max_logit_difference:.1e}, "
-        f"argmax equal in {parity.argmax_agreement:.1%} of {parity.rows} {task.unit}s, "
-        f"as evaluated in {parity.evaluation_agreement:.1%}"
+    write_json(folder / "metrics.json", {"exported": {"system": system, "variant": parity.published, **scores}})
+    (folder / "variants" / parity.published).rename(folder / "bundle")
+    if params.distill is not None:
+        other, contents = gather(params, task, OTHER[system])
+        write_bundle(folder / "beside", contents, other, load_readers(HOMES[OTHER[system]], other))
+    tell(parity, task)
+
+
+def compare(
+    params: Params, task: Task, folder: Path, ensemble: Ensemble, done: Mapping[Variant, dict[str, int]], traced: int
+) -> tuple[Parity, dict[str, float]]:
+    """Run the test rows through each variant and through torch.
+
+    Args:
+        done: by variant, what was done to its graph.
+
+    Returns:
+        How far they are from each other, and the metrics of the one to be published.
+    """
+    table = pq.read_table(entry.EVALUATE / "predictions.parquet")
+    evaluated_UC, truth = probabilities(table, params.export.system, task), truth_of(table, task)
+    metric, sizes = task.headline, params.export.parity_batch_sizes
+    reached = task.score(evaluated_UC, truth)[metric]
+    reference = Reference.of(folder / "fp32", ensemble, entry.PREPARE / "test", evaluated_UC)
+    found, scores = dict[Variant, Exported](), {}
+    for name, operators in done.items():
+        agreement, probs_UC = reference.compare(folder / name, sizes)
+        scores[name] = task.score(probs_UC, truth)
+        found[name] = Exported(
+            **agreement.model_dump(),
+            nodes=count_nodes(ir.load(folder / name / MODEL)),
+            model_bytes=sum(path.stat().st_size for path in (folder / name).glob(f"{MODEL}*")),
+            operators=operators,
+            value=scores[name][metric],
+            drop=reached - scores[name][metric],
+        )
+    published = choose(params.export.variants, found, params.export.max_drop)
+    whole = {
+        **{key: value for key, value in found["fp32"].model_dump().items() if key in Agreement.model_fields},
+        "evaluation_agreement": found[published].evaluation_agreement,
+    }
+    parity = Parity(
+        **whole, metric=metric, drop=found[published].drop, published=published, traced_nodes=traced, variants=found
     )
+    return parity, scores[published]
 
 
-def write(params: Params, task: Task, system: System, folder: Path) -> Ensemble:
-    """Write the bundle of the ensemble, or of its student."""
-    home, combination, encoders = entry.TRAIN, entry.COMBINE, params.encoders
+def read_feeds(bundle: Path, rows: int) -> Iterator[Feeds]:
+    """Yield a graph's inputs for so many training rows, spread over all of them."""
+    predictor = Predictor(bundle, public_key=None)
+    modalities, train = predictor.bundle.modalities, entry.PREPARE / "train"
+    given = read_parquet(train, modalities, predictor.task.wanted(modalities), predictor.several)
+    there = sum(pq.read_metadata(file).num_rows for file in files_of(train))
+    step = max(1, there // max(1, rows))
+    return predictor.feeds_of(islice(given, 0, step * rows, step))
+
+
+def tell(parity: Parity, task: Task) -> None:
+    """Say how far each variant is from torch, and which is published."""
+    for name, each in parity.variants.items():
+        say(
+            f"export {name}: {each.nodes} nodes, {each.model_bytes / 1e6:.1f} MB, "
+            f"largest logit difference {each.max_logit_difference:.1e}, "
+            f"argmax equal in {each.argmax_agreement:.1%} of {each.rows} {task.unit}s, "
+            f"as evaluated in {each.evaluation_agreement:.1%}, {parity.metric} {each.value:.3f} ({-each.drop:+.3f})"
+        )
+    say(f"export: the bundle holds {parity.published}")
+
+
+def made(folder: Path) -> Path:
+    """Return a folder that is there now."""
+    folder.mkdir(parents=True)
+    return folder
+
+
+def gather(params: Params, task: Task, system: System) -> tuple[Ensemble, Contents]:
+    """Load the ensemble, or its student, and what goes into its bundle."""
+    combination, encoders = entry.COMBINE, params.encoders
     if system == "student":
         assert params.distill is not None
-        home = combination = entry.DISTILL
-        encoders = params.distill.encoders or encoders
+        combination, encoders = entry.DISTILL, params.distill.encoders or encoders
     fitted = read_combination(combination)
-    ensemble = load_ensemble(home, fitted)
+    ensemble = load_ensemble(HOMES[system], fitted)
     card = describe(params, task, system, encoders, ensemble.modalities)
-    contents = Contents(
+    return ensemble, Contents(
         name=params.publish.name,
         task=task.decided(fitted.decoding),
         members=ensemble.names,
@@ -74,8 +171,6 @@ def write(params: Params, task: Task, system: System, folder: Path) -> Ensemble:
         card=render_card(card),
         bases=dict(card.encoders),
     )
-    write_bundle(folder, contents, ensemble, load_readers(home, ensemble))
-    return ensemble
 
 
 def describe(params: Params, task: Task, system: System, encoders: Encoders, modalities: Sequence[str]) -> Card:

@@ -1,0 +1,117 @@
+"""Write a graph in half precision, for GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter.ort_fusions import optimize_for_ort
+
+from fuseline.export.graph import save
+
+BIG = 4096
+"""Elements of weights from which on halving them is worth it; what lies between two such operators goes along."""
+SINGLE, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+Nodes = set[ir.Node]
+
+
+def write_fp16(source: Path, target: Path, about: Mapping[str, str]) -> dict[str, int]:
+    """Convert the graph at `source`, of standard operators, to `target` and `target`.data, and fuse it.
+
+    What lies between weights runs in half precision. Pictures are resized before, and members combined behind, in
+    single: positions in large pictures and logarithms of small probabilities need it. Inputs and outputs stay as
+    they are.
+
+    Returns:
+        How often each kind of fusion was made, and how many operators run in half precision.
+    """
+    model = ir.load(source)
+    chosen = find_halved(model.graph)
+    halve(model.graph, chosen)
+    model, counts = optimize_for_ort(model)
+    save(model, target, about)
+    return {"half": len(chosen)} | {name: count for name, count in sorted(counts.items()) if count}
+
+
+def find_halved(graph: ir.Graph) -> Nodes:
+    """Return the nodes with big weights, and those between them."""
+    nodes = list(graph)
+    heavy = {node for node in nodes if any(_is_big(value) for value in node.inputs)}
+    return heavy | (_reach(nodes, heavy) & _reach(reversed(nodes), heavy, backwards=True))
+
+
+def _is_big(value: ir.Value | None) -> bool:
+    held = None if value is None else value.const_value
+    return held is not None and held.dtype == SINGLE and held.size >= BIG
+
+
+def _reach(nodes: Iterable[ir.Node], start: Nodes, backwards: bool = False) -> Nodes:
+    """Return the nodes behind some of `start`, or before; `nodes` come in the order of their running, or against it."""
+    values, found = set[ir.Value | None](), Nodes()
+    for node in nodes:
+        into, out = (node.outputs, node.inputs) if backwards else (node.inputs, node.outputs)
+        if values.intersection(into):
+            found.add(node)
+        if node in found or node in start:
+            values.update(value for value in out if value is not None)
+    return found
+
+
+def halve(graph: ir.Graph, chosen: Nodes) -> None:
+    """Let these nodes take and give half precision, with casts where others meet them."""
+    casts: dict[ir.Value, ir.Value] = {}
+    for node in list(graph):
+        if node in chosen:
+            for place, value in enumerate(node.inputs):
+                if value is not None and value.dtype == SINGLE:
+                    if value not in casts:
+                        casts[value] = _halved(graph, value, node)
+                    node.replace_input_with(place, casts[value])
+            _halve_attributes(node)
+            for value in [output for output in node.outputs if output.dtype == SINGLE]:
+                value.dtype = HALF
+    for node in [node for node in graph if node in chosen]:
+        for value in [output for output in node.outputs if output.dtype == HALF]:
+            _widen(graph, value, node, chosen)
+
+
+def _halved(graph: ir.Graph, value: ir.Value, before: ir.Node) -> ir.Value:
+    if value.const_value is None:
+        return _cast(graph, value, HALF, before)
+    array = np.clip(value.const_value.numpy(), np.finfo(np.float16).min, np.finfo(np.float16).max).astype(np.float16)
+    own = ir.Value(name=f"{value.name}_half", type=ir.TensorType(HALF), shape=value.shape)
+    own.const_value = ir.Tensor(array, name=own.name)
+    graph.register_initializer(own)
+    return own
+
+
+def _cast(graph: ir.Graph, value: ir.Value, to: ir.DataType, before: ir.Node) -> ir.Value:
+    node = ir.node("Cast", [value], {"to": to}, name=f"{value.name}_to_{to.name.lower()}")
+    (found,) = node.outputs
+    found.name, found.dtype, found.shape = node.name, to, value.shape
+    graph.insert_before(before, node)
+    return found
+
+
+def _halve_attributes(node: ir.Node) -> None:
+    """Let a node that makes single precision make half."""
+    for name, each in list(node.attributes.items()):
+        if node.op_type == "Cast" and name == "to" and each.value == SINGLE:
+            node.attributes[name] = ir.AttrInt64(name, HALF)
+        elif each.type == ir.AttributeType.TENSOR and each.value.dtype == SINGLE:
+            node.attributes[name] = ir.AttrTensor(name, ir.Tensor(each.value.numpy().astype(np.float16)))
+
+
+def _widen(graph: ir.Graph, value: ir.Value, maker: ir.Node, chosen: Nodes) -> None:
+    """Give single precision to those outside that take this value."""
+    takers = [use for use in value.uses() if use.node not in chosen]
+    is_output = value in graph.outputs
+    assert not is_output, "what is answered is combined in single precision"
+    if takers:
+        wide = ir.node("Cast", [value], {"to": SINGLE}, name=f"{value.name}_to_float")
+        wide.outputs[0].name, wide.outputs[0].dtype, wide.outputs[0].shape = wide.name, SINGLE, value.shape
+        graph.insert_after(maker, wide)
+        for node, place in takers:
+            node.replace_input_with(place, wide.outputs[0])

@@ -1,0 +1,40 @@
+"""The ways in which a graph is written, made from the one of ONNX's own operators; and which of them is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from fuseline.export.fuse import write_fused
+from fuseline.export.half import write_fp16
+from fuseline.export.quantize import write_int8
+from fuseline.records import Exported, Variant
+from fuseline.runtime.predictor import Feeds
+
+SLACK = 1e-9
+"""Of floating-point sums, where a drop is compared with what is allowed."""
+
+
+def write_variant(
+    variant: Variant, source: Path, target: Path, about: Mapping[str, str], feeds: Callable[[], Iterator[Feeds]]
+) -> dict[str, int]:
+    """Write the graph at `source` in another way.
+
+    Args:
+        about: what the file says of itself.
+        feeds: gives the graph's inputs for rows to calibrate on.
+
+    Returns:
+        What was done, by kind.
+    """
+    if variant == "fused":
+        return write_fused(source, target, about)
+    if variant == "fp16":
+        return write_fp16(source, target, about)
+    assert variant == "int8"
+    return write_int8(source, target, about, feeds())
+
+
+def choose(preferred: Sequence[Variant], found: Mapping[Variant, Exported], max_drop: float) -> Variant:
+    """Return the first variant that costs no more of the headline metric than allowed, `fp32` where none does."""
+    return next((name for name in preferred if found[name].drop <= max_drop + SLACK), "fp32")
