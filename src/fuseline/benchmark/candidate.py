@@ -29,12 +29,12 @@ class Candidate:
     Args:
         predictor: what reads the rows.
         timer: what answers them.
-        load_ms: what it took to have the two.
+        load_ms: what it took to have the two; None of a peer, whose model somebody else loaded.
         first: a row to answer at once.
         memory: what the process held before.
     """
 
-    def __init__(self, predictor: Predictor, timer: Timer, load_ms: float, first: Row, memory: int) -> None:
+    def __init__(self, predictor: Predictor, timer: Timer, load_ms: float | None, first: Row, memory: int) -> None:
         self.predictor, self.timer, self.load_ms = predictor, timer, load_ms
         self.first_answer_ms = self.call([first]).whole_ms
         self.memory_bytes = max(0, memory_bytes() - memory)
@@ -56,7 +56,7 @@ class Candidate:
 
     def peer(self, run: Run, first: Row) -> Candidate:
         """Return a peer that is given what this one's graph is given."""
-        return Candidate(self.predictor, Plain(run), 0.0, first, memory_bytes())
+        return Candidate(self.predictor, Plain(run), None, first, memory_bytes())
 
     def call(self, rows: Sequence[Row]) -> Call:
         """Answer rows in one batch; a call is what a caller waits for: decoding, tokenizing and the graph."""
@@ -70,7 +70,8 @@ class Candidate:
         return Call(whole_ms, self.timer.graph_ms, self.timer.copy_ms, cpu_ms)
 
     @property
-    def model_bytes(self) -> int:
-        """Size of the graph's files."""
+    def model_bytes(self) -> int | None:
+        """Size of the graph's files, None of a peer."""
         files = self.predictor.bundle.files
-        return sum(file.bytes for name, file in files.items() if name.startswith("model.onnx"))
+        graph = sum(file.bytes for name, file in files.items() if name.startswith("model.onnx"))
+        return None if self.load_ms is None else graph

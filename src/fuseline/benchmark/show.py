@@ -11,6 +11,8 @@ from rich.table import Table
 from fuseline.records import NOT_MEASURED, Benchmark, Interval, Latency, Load, Ratio, Timed
 
 OURS = "this bundle"
+TORCH = "torch "
+"""Names of ways to run the model in torch begin so."""
 Sides = Mapping[str, Benchmark | Timed]
 
 
@@ -25,10 +27,13 @@ def show(benchmark: Benchmark, console: Console) -> None:
     sides: Sides = {OURS: benchmark, **benchmark.others}
     for name in benchmark.batches:
         console.print(_stream(name, sides))
+        if best := find_best_torch(benchmark, name):
+            console.print(f"best of torch: {best}")
     for rate in benchmark.server:
         console.print(_arriving(rate, sides))
     console.print(_rest(sides))
-    if any(part.p99_ms is None for one in sides.values() for part in (*one.batches.values(), *one.server.values())):
+    streams = [part.p99_ms for one in sides.values() for part in one.batches.values()]
+    if None in streams + [part.p99_ms for one in sides.values() for part in one.server.values()]:
         console.print(f"* {NOT_MEASURED}")
     for roofline in benchmark.roofline.values():
         console.print(
@@ -49,6 +54,14 @@ def _stream(name: str, sides: Sides) -> Table:
     return table
 
 
+def find_best_torch(benchmark: Benchmark, batch: str) -> str | None:
+    """Return which way to run the model in torch was the fastest at a batch size, None where torch was not asked."""
+    times = {
+        name: one.batches[batch].graph_p50_ms or 0.0 for name, one in benchmark.others.items() if name.startswith(TORCH)
+    }
+    return min(times, key=lambda name: times[name]) if times else None
+
+
 def _arriving(name: str, sides: Sides) -> Table:
     heads = ("p50 ms", "p95 ms", "p99 ms", "rows together", "examples/s")
     table = _table(f"{name.removeprefix('rate_')} rows a second, by chance", heads)
@@ -65,7 +78,8 @@ def _rest(sides: Sides) -> Table:
     for side, timed in sides.items():
         rate = "" if timed.offline is None else f"{timed.offline.examples_per_second:.1f}"
         megabytes = "" if timed.memory_bytes is None else f"{timed.memory_bytes / 1e6:.0f}"
-        table.add_row(side, rate, f"{timed.model_bytes / 1e6:.1f}", _ms(timed.load_ms), _ms(timed.first_answer_ms),
+        size = "" if timed.model_bytes is None else f"{timed.model_bytes / 1e6:.1f}"
+        table.add_row(side, rate, size, _ms(timed.load_ms), _ms(timed.first_answer_ms),
                       megabytes)  # fmt: skip
     return table
 

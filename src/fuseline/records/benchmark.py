@@ -97,8 +97,9 @@ class Roofline(Record):
 class Timed(Record):
     """One side of a benchmark, which took turns with all others."""
 
-    model_bytes: int
-    load_ms: float
+    model_bytes: int | None
+    """None of a peer that is no bundle, as the next."""
+    load_ms: float | None
     first_answer_ms: float
     memory_bytes: int
     """By how much the process grew until the first answer."""

@@ -109,7 +109,7 @@ def _sides(benchmark: Benchmark) -> Table:
     batches = charts.by_size(benchmark)
     rows = [
         [
-            name, numbers.size(one.model_bytes),
+            name, numbers.DASH if one.model_bytes is None else numbers.size(one.model_bytes),
             *(cell for b in batches for cell in _side(one, f"batch_{b.batch_size}")),
         ]
         for name, one in benchmark.others.items()

@@ -28,6 +28,7 @@ def main(params: Params) -> None:
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark, find_others(entry.EXPORT, other))
     if other in benchmark.others:
         timed = benchmark.others[other]
+        assert timed.model_bytes is not None
         beside = Beside(system=other, model_bytes=timed.model_bytes, batches=timed.batches)
         benchmark = benchmark.model_copy(update={"beside": beside})
     tables.write(benchmark, entry.fresh(entry.BENCHMARK))
