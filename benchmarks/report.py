@@ -90,7 +90,10 @@ def main(rows: int) -> None:
         name="fusion", version=None, run="made up", created="2026-01-01T00:00:00+00:00",
         verdict=Verdict(blessed=False, quality=True, serving=True, champion="v1.0.0", rules=[]),
         evaluation=evaluation, against=against, benchmark=timings(),
-        parity=Parity(rows=rows, batch_sizes=[1], max_logit_difference=0, argmax_agreement=1, evaluation_agreement=1),
+        parity=Parity(
+            rows=rows, batch_sizes=[1], max_logit_difference=0, relative_logit_difference=0, argmax_agreement=1,
+            evaluation_agreement=1, metric=task.headline, drop=0, published="fp32", traced_nodes=0, variants={},
+        ),
         rehearsal=Rehearsal(rows=0, patterns={}, problem=None, seconds=0.0),
         manifest=DataManifest(name="made up", task=task.kind, labels=task.labels, rows=rows, shards=[]),
         validation=Validation(passed=True, rows=rows, quarantined=0, why="none is quarantined", expectations=[]),

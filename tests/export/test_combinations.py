@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations as combinations_of
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -73,24 +74,25 @@ SOUNDS = {
 }  # fmt: skip
 UNITS = ("row", "label", "word")
 POOLS = ("geometric", "arithmetic", "by pattern and stacked")
-CASES = list(product(UNITS, range(3)))
+CASES = list(zip(UNITS, range(3), strict=True))
 
 
-def combinations(unit: str, turn: int) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield problem, fusion and encoders of one graph's members: over all turns, each with each."""
-    texts, pictures, sounds = list(TEXTS), list(PICTURES), list(SOUNDS)
+def combinations(unit: str, turn: int) -> Iterator[tuple[str, str, str, str, str | None]]:
+    """Yield problem, fusion and encoders of one graph's members: over all graphs, each kind with each other."""
+    texts, pictures, sounds = list(TEXTS), list(PICTURES), [*SOUNDS, None]
     for number, fusion in enumerate(OPTIONS):
-        yield unit, fusion, texts[turn], pictures[(number + turn) % 3], sounds[(number + turn) % 2]
+        heard = sounds[(number + turn + number // 3 * turn) % 3]
+        yield unit, fusion, texts[(number + turn) % 3], pictures[(number + 2 * turn) % 3], heard
 
 
 def build(unit: str, turn: int) -> Ensemble:
-    """Build a member of each fusion, and experts whose encoders are those of the first member, frozen."""
+    """Build a member of each fusion, and an expert whose encoder is that of the first member, as if frozen."""
     members: dict[str, FusionModel] = {}
     classes = 3 if unit != "label" else 4
     common: dict[str, Any] = {"labels": [str(number) for number in range(classes)], "unit": unit, "crf": unit == "word"}
     for seed, (_, fusion, *kinds) in enumerate(combinations(unit, turn)):
         made = zip(("text", "image", "audio"), (TEXTS, PICTURES, SOUNDS), kinds, strict=True)
-        encoders = {name: kind[chosen] for name, kind, chosen in made}
+        encoders = {name: kind[chosen] for name, kind, chosen in made if chosen is not None}
         torch.manual_seed(seed)
         members[fusion] = liven(
             FusionModel(
@@ -102,10 +104,9 @@ def build(unit: str, turn: int) -> Ensemble:
             seed,
         )  # fmt: skip
     first = members["concat"]
-    for name in ("text",) if unit == "word" else ("text", "image", "audio"):
-        own = FusionConfig(modalities=[name], encoders={name: first.config.encoders[name]}, **common)
-        members[name] = liven(FusionModel(own), 20)
-        members[name].encoders[name].load_state_dict(first.encoders[name].state_dict())
+    own = FusionConfig(modalities=["text"], encoders={"text": first.config.encoders["text"]}, **common)
+    members["text"] = liven(FusionModel(own), 20)
+    members["text"].encoders["text"].load_state_dict(first.encoders["text"].state_dict())
     return Ensemble(members, combine(turn, len(members), 2 if unit == "label" else classes)).eval()
 
 
@@ -150,7 +151,7 @@ SHAPES = [
 """None is what the graph is traced at."""
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}, {list(TEXTS)[case[1]]}, {POOLS[case[1]]}")
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}, {POOLS[case[1]]}")
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ensemble, Path]:
     ensemble = build(*request.param)
     folder = tmp_path_factory.mktemp("combination")
@@ -160,10 +161,10 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def test_the_sweep_sees_every_kind_with_every_other() -> None:
     seen = [member for case in CASES for member in combinations(*case)]
-    assert len(seen) == 54
+    assert len(seen) == 18
     assert OPTIONS.keys() == FUSIONS.keys()
-    kinds = (UNITS, list(OPTIONS), list(TEXTS), list(PICTURES), list(SOUNDS))
-    for one, other in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (2, 3), (2, 4), (3, 4)):
+    kinds = (UNITS, list(OPTIONS), list(TEXTS), list(PICTURES), [*SOUNDS, None])
+    for one, other in combinations_of(range(5), 2):
         assert {(member[one], member[other]) for member in seen} == set(product(kinds[one], kinds[other]))
 
 
@@ -193,8 +194,6 @@ def test_the_graph_answers_as_torch_at_shapes_it_was_not_traced_at(exported: tup
 def test_the_graph_can_be_written_as(variant: Any, off: float, exported: tuple[Ensemble, Path], tmp_path: Path) -> None:
     ensemble, folder = exported
     rows = (draw(ensemble.inputs, 50 + seed, **SHAPES[4]) for seed in range(4))
-    done = write_variant(variant, folder / "model.onnx", tmp_path / "model.onnx", {}, lambda: rows)
+    assert write_variant(variant, folder / "model.onnx", tmp_path / "model.onnx", {}, lambda: rows)
     feeds = draw(ensemble.inputs, 9, **SHAPES[4])
-    found, expected = ask(tmp_path / "model.onnx", feeds)[0], expect(ensemble, feeds)[0]
-    assert done
-    assert np.abs(found - expected).max() < off
+    assert np.abs(ask(tmp_path / "model.onnx", feeds)[0] - expect(ensemble, feeds)[0]).max() < off

@@ -105,6 +105,10 @@ ELSEWHERE = {
     "publish.remote": "tests/lineage/test_publish.py",
     "export.opset": "test_export_keys_reach_bundle_and_parity, below",
     "export.parity_batch_sizes": "test_export_keys_reach_bundle_and_parity, below",
+    **{
+        f"export.{key}": "test_the_variants_asked_for_are_written_and_the_first_within_bounds_is_the_bundle, below"
+        for key in ("variants", "max_drop", "calibration_rows")
+    },
     "publish.name": "test_export_keys_reach_bundle_and_parity, below",
     "encoders.audio": "tests/training/test_audio.py: each of its keys",
     "encoders.image.several": "tests/stages/test_pictures_line.py",
@@ -498,6 +502,29 @@ def test_export_keys_reach_bundle_and_parity(document: dict[str, Any], beside: C
     assert {one.domain: one.version for one in graph.opset_import}[""] == 21
     assert bundle.name == "other"
     assert Parity.read(Path("build/export/parity.json")).batch_sizes == [3]
+
+
+def test_the_variants_asked_for_are_written_and_the_first_within_bounds_is_the_bundle(
+    document: dict[str, Any], beside: Callable[[str], None]
+) -> None:
+    beside("export")
+    wanted = put(put(document, "export.variants", ["int8", "fused", "fp32"]), "export.max_drop", 1.0)
+    run("export", put(wanted, "export.calibration_rows", 16))
+    many = Path("build/export/bundle/model.onnx.data").read_bytes()
+    parity = Parity.read(Path("build/export/parity.json"))
+    assert read_bundle(Path("build/export/bundle")).variant == parity.published == "int8"
+    assert (
+        {path.name for path in Path("build/export/variants").iterdir()}
+        == {"fp32", "fused"}
+        == {read_bundle(path).variant for path in Path("build/export/variants").iterdir()}
+    )
+    assert parity.drop == parity.variants["int8"].drop
+    run("export", put(wanted, "export.calibration_rows", 1))
+    assert Path("build/export/bundle/model.onnx.data").read_bytes() != many
+    run("export", put(wanted, "export.max_drop", 0.0))
+    drops = {name: each.drop for name, each in Parity.read(Path("build/export/parity.json")).variants.items()}
+    expected = next(name for name in ("int8", "fused", "fp32") if drops[name] <= 1e-9 or name == "fp32")
+    assert read_bundle(Path("build/export/bundle")).variant == expected
 
 
 def test_threads_of_torch_are_those_of_the_config(document: dict[str, Any], beside: Callable[[str], None]) -> None:

@@ -2,23 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter.ort_fusions import optimize_for_ort
+from onnxscript.rewriter import rewrite
+from onnxscript.rewriter.ort_fusions._core import fuse_xformers
+from onnxscript.rewriter.rules.common import gemm_to_matmul_add_rule
 
 from fuseline.export.graph import save
 
+ATTENTIONS = {"Attention", "MultiHeadAttention"}
+
 
 def write_fused(source: Path, target: Path, about: Mapping[str, str]) -> dict[str, int]:
-    """Rewrite the graph at `source` to `target` and `target`.data.
-
-    Returns:
-        How often each kind of fusion was made, of those that were.
-
-    Source: onnxscript's rewriter; onnxruntime's own optimiser finds no attention in a graph of torch's exporter.
-    """
-    model, counts = optimize_for_ort(ir.load(source))
+    """Rewrite the graph at `source` to `target` and `target`.data; return how often each kind of fusion was made."""
+    model, counts = fuse(ir.load(source))
     save(model, target, about)
-    return {name: count for name, count in sorted(counts.items()) if count}
+    return counts
+
+
+def fuse(model: ir.Model) -> tuple[ir.Model, dict[str, int]]:
+    """Put onnxruntime's operators where they fit, and count the kinds of fusions that were made.
+
+    Source: onnxscript's rewriter, without its FusedMatMul, which onnxruntime refuses to run on some graphs.
+    onnxruntime's own optimiser finds no attention in a graph of torch's exporter.
+    """
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    rewrite(model, [gemm_to_matmul_add_rule])
+    model, counts = fuse_xformers(model)
+    flatten_attentions(model.graph)
+    return model, {name: count for name, count in sorted(counts.items()) if count}
+
+
+def flatten_attentions(graph: ir.Graph) -> None:
+    """Bring to two axes what attention gives where two are expected of it.
+
+    GPT-2's kin goes on with all tokens in a row. The rewriter takes that for the reshaping that is part of attention,
+    whose node always gives three axes: batch, tokens, size.
+    """
+    for node in [node for node in graph if node.op_type in ATTENTIONS and node.domain == "com.microsoft"]:
+        flat = node.outputs[0]
+        if flat.shape is not None and flat.dtype is not None and len(flat.shape) == 2:
+            axes = ir.Value(name=f"{flat.name}_axes", const_value=ir.tensor(np.array([-1, flat.shape[1]], np.int64)))
+            axes.dtype, axes.shape = ir.DataType.INT64, ir.Shape([2])
+            graph.register_initializer(axes)
+            whole = ir.node(
+                node.op_type, node.inputs, dict(node.attributes), domain=node.domain, num_outputs=len(node.outputs)
+            )
+            whole.outputs[0].dtype = flat.dtype
+            reshape = ir.node("Reshape", [whole.outputs[0], axes])
+            reshape.outputs[0].dtype, reshape.outputs[0].shape = flat.dtype, flat.shape
+            graph.insert_before(node, [whole, reshape])
+            ir.convenience.replace_all_uses_with(flat, reshape.outputs[0])
+            graph.remove(node, safe=True)

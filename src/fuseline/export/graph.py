@@ -50,7 +50,8 @@ def trace(ensemble: Ensemble, opset: int) -> ir.Model:
         name: {number: axis for number, axis in enumerate(each.axes) if isinstance(axis, str)}
         for name, each in inputs.items()
     }
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for chatty in ("torch.onnx", "onnxscript"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():  # scores of attention with a gradient are traced as another kernel
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
+from fuseline.export.fuse import fuse
 from fuseline.export.graph import save
 
 BIG = 4096
@@ -30,9 +30,9 @@ def write_fp16(source: Path, target: Path, about: Mapping[str, str]) -> dict[str
     model = ir.load(source)
     chosen = find_halved(model.graph)
     halve(model.graph, chosen)
-    model, counts = optimize_for_ort(model)
+    model, counts = fuse(model)
     save(model, target, about)
-    return {"half": len(chosen)} | {name: count for name, count in sorted(counts.items()) if count}
+    return {"half": len(chosen)} | counts
 
 
 def find_halved(graph: ir.Graph) -> Nodes:

@@ -24,6 +24,7 @@ def facts(parity: Parity) -> Mapping[str, str]:
         "Largest logit difference": f"{parity.max_logit_difference:.2e}",
         "As a share of the largest logit": f"{parity.relative_logit_difference:.2e}",
         "Same predicted label": f"{100 * parity.argmax_agreement:.2f} %",
+        "Nodes as torch's exporter wrote them": f"{parity.traced_nodes:,}",
         "This bundle": TELLS[parity.published],
         "Its label as evaluated": f"{100 * parity.evaluation_agreement:.2f} %",
     }
