@@ -47,6 +47,7 @@ def open_session(
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.log_severity_level = 3
+    settings.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads wait by burning processors
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     with_options = [(name, dict((options or {}).get(name, {}))) for name in usable]
     source: str | bytes = str(model)
