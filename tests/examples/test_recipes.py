@@ -30,8 +30,9 @@ from tests.examples.layouts import LAYOUTS
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "examples/README.md").read_text(encoding="utf-8")
 RECIPES = {
-    section.partition("\n")[0]: re.findall(r"```console\n(.*?)```", section, re.S)[0].splitlines()
+    section.partition("\n")[0]: commands[0].splitlines()
     for section in README.split("\n## ")[1:]
+    if (commands := re.findall(r"```console\n(.*?)```", section, re.S))
 }
 """Each data set's commands."""
 TABLE = {

@@ -31,7 +31,7 @@ def write_int8(source: Path, target: Path, about: Mapping[str, str], feeds: Iter
 
     Weights are signed and have the range of their channel, of seven bits: with eight, processors without VNNI
     overflow, and would answer otherwise than those where it was judged. Activations are unsigned. Embeddings have a
-    range for each word; onnxruntime's own have one for all words, and on the embedded set that was the largest error.
+    range for each word.
 
     Args:
         feeds: the graph's inputs for rows to calibrate convolutions on.
