@@ -72,7 +72,7 @@ def test_the_student_stands_beside_the_ensemble(line: Path) -> None:
     curves = {path.stem for path in (line / "build/evaluate/plots/learning").iterdir()}
     assert curves == {"text", "image", "fusion", "student"}
     latencies = {path.stem for path in (line / "build/benchmark/plots/latency").iterdir()}
-    assert latencies == {"ensemble", "student"}
+    assert latencies == {"ensemble", "student", "int8"}
     assert read_bundle(line / "build/export/bundle").members == ["fusion", "image", "text"]
     assert read_bundle(line / "build/export/beside").members == ["student"]
 
