@@ -1,9 +1,10 @@
 """Measure the project's own promises: `make bench` or `make bench ARGS="PART …"`; writes a dated record beside itself.
 
-Parts, all by default, about 40 minutes on 2 CPU cores:
+Parts, all by default, about 50 minutes on 2 CPU cores:
 accuracy   three seeds on the embedded data set
 retrain    time and memory of the whole flow, and of one that finds nothing to do
 latency    the exported graph against torch eager, interleaved
+pair       BERT-base with ResNet-50: torch in its ways, and the graph in its variants
 honesty    one bundle twice: how often the benchmark shows a difference that there is not
 reproduce  hashes of two forced runs
 training   rows per second of training beside a plain Trainer loop and AutoGluon-Multimodal
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import data, honesty, report, spine, training
+from benchmarks import data, honesty, pair, report, spine, training
 from fuseline.benchmark.conditions import cpu_name
 from fuseline.lineage.git import root, take_snapshot
 from fuseline.records import write_json
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "accuracy": spine.measure_accuracy,
     "retrain": spine.measure_retrain,
     "latency": spine.measure_latency,
+    "pair": pair.measure_pair,
     "honesty": honesty.measure_honesty,
     "reproduce": spine.measure_reproduction,
     "data": data.measure_sizes,
