@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,27 +15,29 @@ from onnxscript.rewriter.rules.common import gemm_to_matmul_add_rule
 
 from fuseline.export.graph import save
 
+OWN = "com.microsoft"
 ATTENTIONS = {"Attention", "MultiHeadAttention"}
 
 
 def write_fused(source: Path, target: Path, about: Mapping[str, str]) -> dict[str, int]:
-    """Rewrite the graph at `source` to `target` and `target`.data; return how often each kind of fusion was made."""
+    """Rewrite the graph at `source` to `target` and `target`.data; return how many own nodes it has, by kind."""
     model, counts = fuse(ir.load(source))
     save(model, target, about)
     return counts
 
 
 def fuse(model: ir.Model) -> tuple[ir.Model, dict[str, int]]:
-    """Put onnxruntime's operators where they fit, and count the kinds of fusions that were made.
+    """Put onnxruntime's operators where they fit, and count them by kind.
 
     Source: onnxscript's rewriter, without its FusedMatMul, which onnxruntime refuses to run on some graphs.
     onnxruntime's own optimiser finds no attention in a graph of torch's exporter.
     """
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     rewrite(model, [gemm_to_matmul_add_rule])
-    model, counts = fuse_xformers(model)
+    model, _ = fuse_xformers(model)
     flatten_attentions(model.graph)
-    return model, {name: count for name, count in sorted(counts.items()) if count}
+    counts = Counter(node.op_type for node in model.graph.all_nodes() if node.domain == OWN)
+    return model, dict(sorted(counts.items()))
 
 
 def flatten_attentions(graph: ir.Graph) -> None:
@@ -43,7 +46,7 @@ def flatten_attentions(graph: ir.Graph) -> None:
     GPT-2's kin goes on with all tokens in a row. The rewriter takes that for the reshaping that is part of attention,
     whose node always gives three axes: batch, tokens, size.
     """
-    for node in [node for node in graph if node.op_type in ATTENTIONS and node.domain == "com.microsoft"]:
+    for node in [node for node in graph if node.op_type in ATTENTIONS and node.domain == OWN]:
         flat = node.outputs[0]
         if flat.shape is not None and flat.dtype is not None and len(flat.shape) == 2:
             axes = ir.Value(name=f"{flat.name}_axes", const_value=ir.tensor(np.array([-1, flat.shape[1]], np.int64)))

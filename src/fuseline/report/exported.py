@@ -38,7 +38,8 @@ def variants(parity: Parity) -> Table:
         each = parity.variants[name]
         rows.append([
             f"{name} (this bundle)" if name == parity.published else name, numbers.metric(each.value),
-            f"{-each.drop:+.3f}", f"{100 * each.argmax_agreement:.1f} %", f"{each.max_logit_difference:.1e}",
+            f"{round(-each.drop, 3) + 0.0:+.3f}", f"{100 * each.argmax_agreement:.1f} %",
+            f"{each.max_logit_difference:.1e}",
             numbers.size(each.model_bytes), f"{each.nodes:,}", _tell_operators(each.operators),
         ])  # fmt: skip
     return Table(
@@ -53,4 +54,4 @@ def variants(parity: Parity) -> Table:
 
 
 def _tell_operators(operators: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in operators.items()) or "as exported"
+    return ", ".join(f"{count} {name}" for name, count in operators.items()) or "as exported"
