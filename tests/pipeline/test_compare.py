@@ -19,6 +19,7 @@ DRAWN = {
     "build/evaluate/plots/learning/image.json",
     "build/evaluate/plots/learning/fusion.json",
     "build/benchmark/plots/latency/ensemble.json",
+    "build/benchmark/plots/latency/int8.json",
 }
 
 
