@@ -208,3 +208,8 @@ def test_nothing_in_the_package_reads_or_writes_pickles() -> None:
                 found.append(f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}")
     assert not found
     assert looked > 200
+
+
+def test_a_field_whose_number_protobuf_would_cut_is_refused() -> None:
+    with pytest.raises(BundleError):
+        external_files(b"\xba\x80\x80\x80\x10\x00")  # to protobuf the same as 0x3a, the graph

@@ -69,6 +69,11 @@ def test_a_bundle_without_a_signature_is_refused_where_one_is_asked_for(
         Predictor(copy, public_key=make_key(tmp_path)[1])
 
 
+def test_a_key_may_be_given_as_a_string(copy: Path, tmp_path: Path, no_session: None) -> None:
+    with pytest.raises(BundleError, match=r"not signed \(no bundle\.sig\)"):
+        Predictor(copy, public_key=str(make_key(tmp_path)[1]))
+
+
 @pytest.mark.parametrize("name", ["bundle.json", "bundle.sig"])
 def test_one_changed_byte_in_what_is_signed_or_in_the_signature_is_refused(
     name: str, copy: Path, tmp_path: Path, no_session: None

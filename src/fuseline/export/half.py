@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from fuseline.export.fuse import fuse
 from fuseline.export.graph import save
@@ -80,11 +81,18 @@ def halve(graph: ir.Graph, chosen: Nodes) -> None:
 def _halved(graph: ir.Graph, value: ir.Value, before: ir.Node) -> ir.Value:
     if value.const_value is None:
         return _cast(graph, value, HALF, before)
-    array = np.clip(value.const_value.numpy(), np.finfo(np.float16).min, np.finfo(np.float16).max).astype(np.float16)
+    array = _narrow(value.const_value)
     own = ir.Value(name=f"{value.name}_half", type=ir.TensorType(HALF), shape=value.shape)
     own.const_value = ir.Tensor(array, name=own.name)
     graph.register_initializer(own)
     return own
+
+
+def _narrow(held: ir.TensorProtocol) -> NDArray[np.float16]:
+    """Return half precision; what is beyond its range becomes the end of it."""
+    ends = np.finfo(np.float16)
+    narrow: NDArray[np.float16] = np.clip(held.numpy(), ends.min, ends.max).astype(np.float16)
+    return narrow
 
 
 def _cast(graph: ir.Graph, value: ir.Value, to: ir.DataType, before: ir.Node) -> ir.Value:
@@ -101,7 +109,7 @@ def _halve_attributes(node: ir.Node) -> None:
         if node.op_type == "Cast" and name == "to" and each.value == SINGLE:
             node.attributes[name] = ir.AttrInt64(name, HALF)
         elif each.type == ir.AttributeType.TENSOR and each.value.dtype == SINGLE:
-            node.attributes[name] = ir.AttrTensor(name, ir.Tensor(each.value.numpy().astype(np.float16)))
+            node.attributes[name] = ir.AttrTensor(name, ir.Tensor(_narrow(each.value)))
 
 
 def _widen(graph: ir.Graph, value: ir.Value, maker: ir.Node, chosen: Nodes) -> None:

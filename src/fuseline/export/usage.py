@@ -97,7 +97,7 @@ for (start, end), tag in zip(words, path[::-1]):
     elif part in ("I", "E"):
         entities[-1][1] = end
 for start, end, label in entities:
-    print(start, end, label, TEXT[start:end])
+    print(start, end, label, repr(TEXT[start:end]))
 """
 
 LABEL_LINES = """\

@@ -105,5 +105,6 @@ def compare(
 def tell(task: Task, answer: Mapping[str, Any]) -> list[str]:
     """Return how each line begins that the README's snippet prints for an answer."""
     if "entities" in answer:
-        return [f"{one['start']} {one['end']} {one['label']}" for one in answer["entities"]]
-    return [label for label in task.labels if label in answer["labels"]] if "labels" in answer else [answer["label"]]
+        return [f"{one['start']} {one['end']} {one['label']} " for one in answer["entities"]]
+    labels = [label for label in task.labels if label in answer["labels"]] if "labels" in answer else [answer["label"]]
+    return [f"{label} " for label in labels]

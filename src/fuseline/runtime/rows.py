@@ -49,7 +49,7 @@ def read_rows(path: Path) -> Iterator[Pair]:
 
 
 def _reader_of(path: Path) -> Callable[[Path], Iterator[Pair]]:
-    if path.suffix.lower() not in READ and path.suffix:
+    if path.suffix.lower() not in {*READ, *LINES}:
         raise DataError(f"{path}: rows are read from {', '.join(READ)} and folders")
     return READ.get(path.suffix.lower(), read_jsonl)
 
@@ -158,6 +158,8 @@ def _parse(line: str, where: str, folder: Path) -> Pair:
     return document, make_row(document, where, folder)
 
 
+LINES = ("", ".json", ".txt")
+"""JSON Lines by another name."""
 READ: dict[str, Callable[[Path], Iterator[Pair]]] = {
     ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv, ".tsv": read_csv, ".parquet": read_table,
 }  # fmt: skip

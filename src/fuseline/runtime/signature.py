@@ -19,7 +19,7 @@ SIGNATURE = "bundle.sig"
 PUBLIC_KEY, SIGNING_KEY = "FUSELINE_PUBLIC_KEY", "FUSELINE_SIGNING_KEY"
 """Environment: paths of keys. They are no params: who trusts whom changes no result."""
 FROM_ENVIRONMENT: Literal["environment"] = "environment"
-Key = Path | Literal["environment"] | None
+Key = Path | str | None
 """A public key's file; `environment` takes what PUBLIC_KEY says, where it is set; None asks for no signature."""
 MAKE = "`ssh-keygen -t ed25519 -N '' -f KEY` or `openssl genpkey -algorithm ed25519 -out KEY` makes one"
 
@@ -33,9 +33,10 @@ def check_signature(folder: Path, card: bytes, key: Key) -> None:
     Raises:
         BundleError: there is no signature, it is of other bytes or another key, or the key cannot be read.
     """
-    path = Path(os.environ[PUBLIC_KEY]) if key == FROM_ENVIRONMENT and os.environ.get(PUBLIC_KEY) else key
-    if not isinstance(path, Path):
+    asked = os.environ.get(PUBLIC_KEY) if key == FROM_ENVIRONMENT else key
+    if not asked:
         return
+    path = Path(asked)
     from cryptography.exceptions import InvalidSignature  # here: most bundles are not signed
 
     public = _load_public(path)

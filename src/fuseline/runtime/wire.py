@@ -57,6 +57,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
+        if key >= 1 << 32:  # protobuf drops what is above, and would read another field than is read here
+            raise IndexError
         kind = key & 7
         if kind == VARINT:
             _, at = _varint(message, at)

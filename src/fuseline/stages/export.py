@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import onnx_ir as ir
@@ -38,7 +37,6 @@ from fuseline.records import (
     Preparation,
     System,
     Variant,
-    files_of,
     sha256_of,
     write_json,
 )
@@ -125,13 +123,13 @@ def compare(
 
 
 def read_feeds(bundle: Path, rows: int) -> Iterator[Feeds]:
-    """Yield a graph's inputs for so many training rows, spread over all of them."""
+    """Return a graph's inputs for so many training rows, at most, spread over all that it can answer."""
     predictor = Predictor(bundle, public_key=None)
     modalities, train = predictor.bundle.modalities, entry.PREPARE / "train"
-    given = read_parquet(train, modalities, predictor.task.wanted(modalities), predictor.several)
-    there = sum(pq.read_metadata(file).num_rows for file in files_of(train))
-    step = max(1, there // max(1, rows))
-    return predictor.feeds_of(islice(given, 0, step * rows, step))
+    read = partial(read_parquet, train, modalities, predictor.task.wanted(modalities), predictor.several)
+    there = sum(1 for _ in read())
+    chosen = {number * there // rows for number in range(rows)}
+    return predictor.feeds_of(row for number, row in enumerate(read()) if number in chosen)
 
 
 def tell(parity: Parity, task: Task) -> None:
