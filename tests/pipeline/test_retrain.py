@@ -277,7 +277,7 @@ def test_a_run_shares_its_version_and_tells_a_server_of_itself(published, tmp_pa
     assert "fusion v1.1.0 is the champion" in artifacts["outcome"]["data"]
     rules = json.loads(artifacts["verdict"]["data"])
     assert [(rule["verdict"], rule["outcome"]) for rule in rules] == [
-        ("quality", "Passed"), ("quality", "Passed"), ("serving", "Passed"),
+        ("quality", "Passed"), ("quality", "Passed"), ("serving", "Passed"), ("serving", "Passed"),
     ]  # fmt: skip
     assert "file://" in artifacts["report"]["data"]
 
