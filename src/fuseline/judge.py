@@ -24,6 +24,7 @@ from fuseline.evaluation.against import Answered, Rows, set_against
 from fuseline.evaluation.gate import judge
 from fuseline.evaluation.margins import Comparison
 from fuseline.evaluation.metrics import find_forgetting
+from fuseline.evaluation.predictions import truth_of
 from fuseline.lineage import champion, registry, start
 from fuseline.lineage.dvc import data_digest
 from fuseline.lineage.git import git
@@ -199,8 +200,7 @@ def compare(version: str, bundle: Path, clone: Path, settings: Evaluate, known: 
     before_UC = answer(theirs, test, table.num_rows, f"champion {version}")
     than, before_UC = ours.task.adopt(theirs.task, before_UC)
     texts = table["text"].to_pylist() if ours.task.words else [None] * table.num_rows
-    targets = table["target"].to_pylist() if ours.task.words else []
-    truth = ours.task.find_truth(table["label"].to_pylist(), targets, texts)
+    truth = truth_of(table, ours.task)
     before, after = Answered.of(than, before_UC, truth), Answered.of(ours.task, after_UC, truth)
     old_N = np.isin(table["shard"].to_pylist(), list(known))
     forgetting = find_forgetting(version, before.scored, after.scored, old_N)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,6 @@ from fuseline.runtime.bundle import Loaded, load_bundle, read_bundle
 from fuseline.runtime.wire import external_files
 
 CPU = ["CPUExecutionProvider"]
-
-
-@pytest.fixture
-def copy(bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(bundle, tmp_path / "copy"))
-
-
-@pytest.fixture
-def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail as soon as onnxruntime is asked for anything."""
-    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: pytest.fail("a session was made"))
 
 
 def vouch(folder: Path, name: str) -> None:

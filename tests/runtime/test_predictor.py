@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,11 +21,6 @@ CPU = ["CPUExecutionProvider"]
 @pytest.fixture(scope="module")
 def predictor(bundle: Path) -> Predictor:
     return Predictor(bundle, CPU, threads=1)
-
-
-@pytest.fixture
-def copy(bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(bundle, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 100])

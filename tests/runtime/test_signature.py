@@ -33,16 +33,6 @@ def make_key(folder: Path, name: str = "key", form: str = "ssh", passphrase: byt
     return folder / name, folder / f"{name}.pub"
 
 
-@pytest.fixture
-def copy(bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(bundle, tmp_path / "copy"))
-
-
-@pytest.fixture
-def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: pytest.fail("a session was made"))
-
-
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_was_signed_is_taken_by_the_owners_key(form: str, copy: Path, tmp_path: Path) -> None:
     private, public = make_key(tmp_path, form=form)

@@ -80,7 +80,9 @@ def halve(graph: ir.Graph, chosen: Nodes) -> None:
 
 def _halved(graph: ir.Graph, value: ir.Value, before: ir.Node) -> ir.Value:
     if value.const_value is None:
-        return _cast(graph, value, HALF, before)
+        cast = _cast(value, HALF)
+        graph.insert_before(before, cast)
+        return cast.outputs[0]
     array = _narrow(value.const_value)
     own = ir.Value(name=f"{value.name}_half", type=ir.TensorType(HALF), shape=value.shape)
     own.const_value = ir.Tensor(array, name=own.name)
@@ -95,12 +97,11 @@ def _narrow(held: ir.TensorProtocol) -> NDArray[np.float16]:
     return narrow
 
 
-def _cast(graph: ir.Graph, value: ir.Value, to: ir.DataType, before: ir.Node) -> ir.Value:
+def _cast(value: ir.Value, to: ir.DataType) -> ir.Node:
     node = ir.node("Cast", [value], {"to": to}, name=f"{value.name}_to_{to.name.lower()}")
     (found,) = node.outputs
     found.name, found.dtype, found.shape = node.name, to, value.shape
-    graph.insert_before(before, node)
-    return found
+    return node
 
 
 def _halve_attributes(node: ir.Node) -> None:
@@ -115,11 +116,9 @@ def _halve_attributes(node: ir.Node) -> None:
 def _widen(graph: ir.Graph, value: ir.Value, maker: ir.Node, chosen: Nodes) -> None:
     """Give single precision to those outside that take this value."""
     takers = [use for use in value.uses() if use.node not in chosen]
-    is_output = value in graph.outputs
-    assert not is_output, "what is answered is combined in single precision"
+    assert value not in graph.outputs, "what is answered is combined in single precision"
     if takers:
-        wide = ir.node("Cast", [value], {"to": SINGLE}, name=f"{value.name}_to_float")
-        wide.outputs[0].name, wide.outputs[0].dtype, wide.outputs[0].shape = wide.name, SINGLE, value.shape
+        wide = _cast(value, SINGLE)
         graph.insert_after(maker, wide)
         for node, place in takers:
             node.replace_input_with(place, wide.outputs[0])

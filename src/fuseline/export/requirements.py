@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from fuseline.errors import ExportError
 
@@ -20,14 +20,9 @@ NOTE = """\
 """
 
 
-def canonical(name: str) -> str:
-    """Spell a distribution's name as the package index does (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def name_of(found: Distribution) -> str:
-    """Return an installed distribution's name."""
-    return canonical(found.metadata["Name"])
+    """Return an installed distribution's name, spelt as the package index does (PEP 503)."""
+    return canonicalize_name(found.metadata["Name"])
 
 
 def find_direct(modalities: Sequence[str]) -> list[Distribution]:

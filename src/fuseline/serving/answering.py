@@ -32,7 +32,7 @@ def answer_requests(
                 refused[number] = RequestError(422, "row", str(error), place)
                 break
             batch.append((number, row, items))
-            taken += sum(predictor.readers[name].weigh(item) for name, item in items.items() if item is not None)
+            taken += predictor.weigh(items)
             if len(batch) == most or taken >= BATCH_BYTES:
                 _answer(predictor, batch, told)
                 batch, taken = [], 0
