@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fuseline import cache, records
+from fuseline import cache
 from fuseline.errors import ConfigError
+from fuseline.records import base
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def flip_unnoticed(path: Path) -> None:
     before = path.stat()
     flip(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    records._digest.cache_clear()  # as in another process
+    base._digest.cache_clear()  # as in another process
 
 
 @pytest.mark.parametrize("damage", [cut, empty, flip, flip_unnoticed, Path.unlink], ids=lambda one: one.__name__)

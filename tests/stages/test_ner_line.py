@@ -132,7 +132,7 @@ def test_predict_answers_with_entities_and_so_does_the_readme(line: Path, tmp_pa
     assert all(text[one["start"] : one["end"]] == one["text"] for one in answer["entities"])
     assert all(0 < one["score"] <= 1 for one in answer["entities"])
     said = [line.split(maxsplit=3) for line in run_readme(bundle, tmp_path, TEXT=repr(text)).splitlines()]
-    told = [[str(one["start"]), str(one["end"]), one["label"], one["text"]] for one in answer["entities"]]
+    told = [[str(one["start"]), str(one["end"]), one["label"], repr(one["text"])] for one in answer["entities"]]
     assert said == told
 
 

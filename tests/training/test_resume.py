@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -142,6 +143,25 @@ def test_a_checkpoint_that_was_cut_short_is_not_gone_on_with(tmp_path: Path) -> 
         resume.mark(tmp_path / f"checkpoint-{number}", 0.1, 0)
     assert resume.latest(tmp_path) == tmp_path / "checkpoint-10"
     assert not (tmp_path / "checkpoint-12").exists()
+
+
+def test_a_mark_that_was_cut_short_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoint-2").mkdir()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        resume.mark(tmp_path / "checkpoint-2", 0.1, 0)
+    assert resume.latest(tmp_path) is None
+
+
+def test_a_mark_keeps_a_loss_that_diverged(tmp_path: Path) -> None:
+    resume.mark(tmp_path, math.nan, 3)
+    loss, logged_at = resume.read_mark(tmp_path)
+    assert math.isnan(loss)
+    assert logged_at == 3
 
 
 def test_the_key_tells_apart_all_that_a_result_depends_on(

@@ -101,7 +101,9 @@ def _forget(folder: Path) -> None:
 
 def mark(checkpoint: Path, loss: float, logged_at: int) -> None:
     """Say that a checkpoint is whole, and what the Trainer would forget: the loss since it was last logged."""
-    (checkpoint / MARK).write_text(json.dumps({"loss": loss, "logged_at": logged_at}))
+    part = checkpoint / f"{MARK}.part"
+    part.write_text(json.dumps({"loss": loss, "logged_at": logged_at}))  # a loss that diverged is NaN, and comes back
+    os.replace(part, checkpoint / MARK)
 
 
 def read_mark(checkpoint: Path) -> tuple[float, int]:
