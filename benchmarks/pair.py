@@ -1,48 +1,61 @@
-"""Part of the benchmark: the reference pair, BERT-base with ResNet-50, in torch and as it is exported, graph by graph.
+"""Part of the benchmark: the reference pair, BERT-base with ResNet-50, in torch and as it is exported.
 
 Weights are drawn by chance: what is measured is time, and how far the graphs are from torch. Run apart, as
-`python -m benchmarks.pair FOLDER`, so that the threads of torch wait without taking a processor.
+`python -m benchmarks.pair FOLDER`, with the providers that can work here; needs neither DVC, Prefect nor a data set.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
+import string
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig
 
-from fuseline.benchmark.conditions import Watch, why_invalid
-from fuseline.benchmark.loops import take_turns
+from fuseline.benchmark.made import make_rows
+from fuseline.benchmark.measure import measure
 from fuseline.benchmark.peers import open_peers
-from fuseline.benchmark.percentiles import compare
-from fuseline.config import load
-from fuseline.export.graph import OUTPUTS, count_nodes, save, share, trace
+from fuseline.benchmark.running import Timer
+from fuseline.benchmark.show import find_best_torch
+from fuseline.config import Benchmark as Conditions
+from fuseline.export.bundle import Contents, write_bundle
+from fuseline.export.graph import count_nodes, write_graph
 from fuseline.export.variants import write_variant
+from fuseline.inputs.image import ImageReader
+from fuseline.inputs.text import TextReader
 from fuseline.models.combine import Combiner
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionConfig, FusionModel
-from fuseline.records import Variant
-from fuseline.runtime.predictor import Feeds, Run
-from fuseline.runtime.session import open_session
+from fuseline.records import Benchmark, Rival, Variant
+from fuseline.runtime.bundle import MODEL
+from fuseline.runtime.predictor import OUTPUTS, Feeds, Predictor
+from fuseline.runtime.session import can_work
+from fuseline.tasks.classification import Classification
 
-TOKENS, SIDE, CALLS, WARMUP = 64, 224, 15, 3
-VARIANTS: tuple[Variant, ...] = ("fused", "int8")
-BATCHES = (1, 8)
+TOKENS, SIDE = 64, 224
+LABELS = [str(number) for number in range(8)]
+VARIANTS: tuple[Variant, ...] = ("fused", "fp16", "int8")
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+UNSEEN = [(1, 1, 1, 1), (1, 64, 224, 224), (2, 3, 48, 20), (3, 128, 300, 500), (5, 7, 31, 200), (8, 9, 33, 32),
+          (4, 200, 640, 480), (17, 2, 64, 64)]  # fmt: skip
+"""Rows, tokens, height and width, none as at export."""
 
 
 def measure_pair(clone: Path) -> dict[str, Any]:
     """Time the pair in a process of its own."""
-    passive = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-m", "benchmarks.pair", str(clone)]
-    done = subprocess.run(command, check=True, env=passive, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "benchmarks.pair", str(clone / "pair")]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -54,10 +67,48 @@ def build_pair() -> Ensemble:
     image = {"kind": "torchvision", "name": "resnet50", "side": SIDE, "mean": [0.5] * 3, "std": [0.25] * 3,
              "blocks": None, "several": False}  # fmt: skip
     config = FusionConfig(
-        modalities=["text", "image"], labels=[str(number) for number in range(8)], fusion="gated", hidden=256,
+        modalities=["text", "image"], labels=LABELS, fusion="gated", hidden=256,
         encoders={"text": text, "image": image},
     )  # fmt: skip
     return Ensemble({"pair": FusionModel(config)}, Combiner(torch.ones(1), torch.tensor(1.0), "geometric")).eval()
+
+
+def make_tokenizer() -> Tokenizer:
+    """Make one of words of four letters, each of them one token, as many as BERT's has."""
+    words = ("".join(letters) for letters in product(string.ascii_lowercase, repeat=4))
+    names = [*SPECIAL, *islice(words, BertConfig().vocab_size - len(SPECIAL))]
+    tokenizer = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.enable_truncation(512)
+    tokenizer.enable_padding()
+    return tokenizer
+
+
+def write_bundles(ensemble: Ensemble, folder: Path) -> dict[str, Any]:
+    """Write a bundle of each variant; return what was done."""
+    contents = Contents(
+        name="pair", task=Classification(LABELS), members=ensemble.names, max_tokens=512, opset=20, data="0" * 64,
+        card="# BERT-base with ResNet-50\n",
+    )  # fmt: skip
+    readers = {"text": TextReader(make_tokenizer()), "image": ImageReader()}
+    plain = folder / "fp32" / MODEL
+    plain.parent.mkdir(parents=True)
+    traced = write_graph(ensemble, contents.opset, plain, contents.about())
+    write_bundle(plain.parent, contents, ensemble, readers)
+    done: dict[str, Any] = {}
+    for name in VARIANTS:
+        (folder / name).mkdir()
+        own = replace(contents, variant=name)
+        done[name] = write_variant(name, plain, folder / name / MODEL, own.about(), calibrate)
+        write_bundle(folder / name, own, ensemble, readers)
+    nodes = {name: count_nodes(ir.load(folder / name / MODEL)) for name in ("fp32", *VARIANTS)}
+    return {"nodes": {"traced": traced} | nodes, "done": done}
+
+
+def calibrate() -> Iterator[Feeds]:
+    """Give inputs to measure ranges on."""
+    yield from (draw(8, 100 + seed) for seed in range(4))
 
 
 def draw(batch: int, seed: int, tokens: int = TOKENS, height: int = SIDE, width: int = SIDE) -> Feeds:
@@ -74,87 +125,86 @@ def draw(batch: int, seed: int, tokens: int = TOKENS, height: int = SIDE, width:
     }
 
 
-def export(ensemble: Ensemble, folder: Path) -> dict[str, Any]:
-    """Write the graph as traced and in each variant; return what was done."""
-    model = trace(ensemble, 20)
-    nodes = {"exported": count_nodes(model)}
-    share(model)
-    for name in ("fp32", *VARIANTS):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    save(model, folder / "fp32" / "model.onnx", {})
-    nodes["fp32"] = count_nodes(model)
-
-    def rows() -> Iterator[Feeds]:
-        yield from (draw(8, 100 + seed) for seed in range(4))
-
-    done = {
-        name: write_variant(name, folder / "fp32" / "model.onnx", folder / name / "model.onnx", {}, rows)
-        for name in VARIANTS
-    }
-    sizes = {name: sum(path.stat().st_size for path in (folder / name).iterdir()) for name in ("fp32", *VARIANTS)}
-    return {"nodes": nodes, "done": done, "bytes": sizes}
-
-
-def time_sides(sides: Mapping[str, Run], threads: int) -> dict[str, Any]:
-    """Ask all in turns, at each batch size; how many times as fast as torch eager and as the best of torch each is."""
-    found: dict[str, Any] = {}
-    for size in BATCHES:
-        watch = Watch()
-        calls = {name: _timer(run, size) for name, run in sides.items()}
-        times = take_turns(calls, CALLS, WARMUP, 0)
-        medians = {name: float(np.median(of)) for name, of in times.items()}
-        best = min((name for name in times if name.startswith("torch")), key=medians.__getitem__)
-        found[f"batch_{size}"] = {
-            "p50_ms": medians,
-            "best_of_torch": best,
-            "against_eager": {name: compare(times["torch eager"], of).value for name, of in times.items()},
-            "against_best": {name: compare(times[best], of).value for name, of in times.items()},
-            "invalid_because": why_invalid(watch.read()),
-        }
-    return found | {"threads": threads, "calls": CALLS}
-
-
-def _timer(run: Run, size: int) -> Callable[[int], float]:
-    def call(turn: int) -> float:
-        feeds = draw(size, turn)
-        start = time.perf_counter()
-        run(feeds)
-        return (time.perf_counter() - start) * 1000
-
-    return call
-
-
-def find_differences(sides: Mapping[str, Run]) -> dict[str, Any]:
+def find_differences(folder: Path, variants: Sequence[str], conditions: Conditions, torch_: Timer) -> dict[str, Any]:
     """Return how far each is from torch eager, as a share of the largest logit, at shapes it was not traced at."""
-    shapes = [(1, 1, 1, 1), (1, 64, 224, 224), (2, 3, 48, 20), (3, 128, 300, 500), (5, 7, 31, 200), (8, 9, 33, 32),
-              (4, 200, 640, 480), (17, 2, 64, 64)]  # fmt: skip
+    asked = [draw(batch, 200 + seed, *of) for seed, (batch, *of) in enumerate(UNSEEN)]
+    expected = [torch_(feeds)[1] for feeds in asked]
     found: dict[str, Any] = {}
-    for seed, (batch, tokens, height, width) in enumerate(shapes):
-        feeds = draw(batch, 200 + seed, tokens, height, width)
-        expected = sides["torch eager"](feeds)
-        for name, run in sides.items():
-            answers = run(feeds)
-            off = float(np.abs(answers[1] - expected[1]).max() / np.abs(expected[1]).max())
-            same = float((answers[1].argmax(1) == expected[1].argmax(1)).mean())
-            worst = found.setdefault(name, {"largest": 0.0, "argmax_agreement": 1.0})
-            worst["largest"] = max(worst["largest"], off)
-            worst["argmax_agreement"] = min(worst["argmax_agreement"], same)
+    for name in variants:
+        session = Predictor(folder / name, conditions.providers, conditions.threads).session
+        logits = [session.run(OUTPUTS, feeds)[1] for feeds in asked]
+        pairs = list(zip(logits, expected, strict=True))
+        found[name] = {
+            "largest": max(float(np.abs(ours - theirs).max() / np.abs(theirs).max()) for ours, theirs in pairs),
+            "argmax_agreement": float(np.mean([np.mean(a.argmax(1) == b.argmax(1)) for a, b in pairs])),
+        }
     return found
 
 
-def main(clone: Path) -> None:
-    """Print all as one line of JSON."""
-    conditions = load(clone / "params.yaml").benchmark
+def sum_up(found: Benchmark) -> dict[str, Any]:
+    """Reduce a record to the graphs' own medians, and how many times as fast as torch each is, by batch size."""
+    sides: Mapping[str, Benchmark | Rival] = {"fp32": found, **found.others}
+    kept = ("device", "valid", "invalid_because", "cuda", "versions", "clocks_mhz", "cpu", "threads", "ceilings")
+    summed: dict[str, Any] = {name: getattr(found, name) for name in kept}
+    for batch in found.batches:
+        times = {name: side.batches[batch].graph_p50_ms or 0.0 for name, side in sides.items()}
+        faster = {"fp32": 1.0} | {name: one.graph_faster[batch].value for name, one in found.others.items()}
+        best = find_best_torch(found, batch)
+        assert best is not None
+        summed[batch] = {
+            "graph_p50_ms": times,
+            "copy_p50_ms": {name: side.batches[batch].copy_p50_ms for name, side in sides.items()},
+            "best_of_torch": best,
+            "against_eager": {name: of / faster["torch eager"] for name, of in faster.items()},
+            "against_best": {name: of / faster[best] for name, of in faster.items()},
+        }
+    summed["roofline"] = {name: one.share for name, one in found.roofline.items()}
+    summed["fallen"] = {name: side.fallen for name, side in sides.items() if side.fallen}
+    return summed
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="gets a bundle of each variant, if it is not there yet")
+    parser.add_argument("--calls", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--cuda-graph", action="store_true")
+    parser.add_argument("--tf32", action="store_true")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="torch.compile too")
+    parser.add_argument("--output", type=Path, help="file of the whole record")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print what was found as one line of JSON."""
+    asked = parse()
+    conditions = Conditions.model_validate({
+        "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"], "rows": 64, "threads": asked.threads,
+        "batch_sizes": asked.batch_size, "warmup": 4, "calls": asked.calls, "offline": None, "server": None,
+        "roofline": 10, "confidence": 0.95, "seed": 0,
+        "cuda": {"io_binding": True, "pinned": True, "graph": asked.cuda_graph, "tf32": asked.tf32},
+    })  # fmt: skip
     ensemble = build_pair()
-    exported = export(ensemble, clone / "pair")
-    sides: dict[str, Run] = open_peers(ensemble, conditions, on_gpu=False)
-    for name in ("fp32", *VARIANTS):
-        session = open_session(clone / "pair" / name / "model.onnx", ["CPUExecutionProvider"], conditions.threads)
-        sides[name] = lambda feeds, session=session: session.run(OUTPUTS, feeds)  # type: ignore[misc]
-    timed = time_sides(sides, conditions.threads)
-    graphs = {name: run for name, run in sides.items() if name == "torch eager" or not name.startswith("torch")}
-    print(json.dumps(exported | timed | {"differences": find_differences(graphs)}))
+    written = asked.folder / "written.json"
+    if not written.exists():
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps(write_bundles(ensemble, asked.folder)), encoding="utf-8")
+    on_gpu = can_work(conditions.providers[0])
+    variants = [name for name in VARIANTS if on_gpu or name != "fp16"]
+    peers = open_peers(ensemble, conditions, on_gpu)
+    if not asked.compile:
+        peers = {name: timer for name, timer in peers.items() if "compile" not in name}
+    rows = make_rows(asked.folder / "fp32", 64, SIDE, TOKENS - 2, 1.0, 0)
+    others: dict[str, Path] = {name: asked.folder / name for name in variants}
+    found = measure(asked.folder / "fp32", rows, conditions, others, lambda _: peers)
+    if asked.output:
+        found.write(asked.output)
+    plain = conditions.model_copy(update={"cuda": conditions.cuda.model_copy(update={"graph": False})})
+    differences = find_differences(asked.folder, ["fp32", *variants], plain, peers["torch eager"])
+    print(json.dumps(json.loads(written.read_text(encoding="utf-8")) | sum_up(found) | {"differences": differences}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

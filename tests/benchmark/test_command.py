@@ -44,13 +44,22 @@ def test_a_bundle_is_timed_on_rows_that_are_made_up(bundle: Path, tmp_path: Path
 def test_rows_that_are_given_are_read_as_predict_reads_them(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "the rose"}\n')
     assert run(bundle, *FEW, "--input", tmp_path / "rows.jsonl").exit_code == 0
+    (tmp_path / "rows.csv").write_text("text\nthe rose\n")
+    assert run(bundle, *FEW, "--input", tmp_path / "rows.csv").exit_code == 0
     (tmp_path / "rows.jsonl").write_text("\n")
     done = run(bundle, *FEW, "--input", tmp_path / "rows.jsonl")
     assert done.exit_code == 1
     assert "holds no row" in done.output
 
 
-@pytest.mark.parametrize("given", ["twin", "=x", "twin="])
+@pytest.mark.parametrize("name", ["bundle", "exported", "ensemble", "twin"])
+def test_no_two_sides_have_one_name(name: str, bundle: Path) -> None:
+    done = run(bundle, *FEW, "--beside", f"twin={bundle}", "--beside", f"{name}={bundle}")
+    assert done.exit_code == 1
+    assert f"{name} is taken" in done.output
+
+
+@pytest.mark.parametrize("given", ["twin", "=x", "twin=", "a.b=x", "torch eager=x", "../a=x"])
 def test_what_stands_beside_it_has_a_name(given: str, bundle: Path) -> None:
     done = run(bundle, *FEW, "--beside", given)
     assert done.exit_code == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuseline.benchmark import conditions
-from fuseline.benchmark.conditions import Watch, clocks_mhz, memory_bytes, why_invalid
+from fuseline.benchmark.conditions import Watch, clocks_mhz, memory_bytes, versions, why_invalid
 from fuseline.records import Contention
 
 LINUX = pytest.mark.skipif(not conditions.PRESSURE.exists(), reason="this system does not tell of pressure")
@@ -26,12 +26,13 @@ def contention(pressure: float | None, delay: float | None) -> Contention:
     ("found", "why"),
     [
         (contention(0.05, 0.05), ""),
-        (contention(None, None), ""),
+        (contention(None, None), "the system does not tell whether others wanted the processor"),
+        (contention(None, 0.0), ""),
         (contention(0.06, 0.0), "some task waited for a processor in 6% of the time, more than 5%"),
         (contention(0.0, 0.5), "this process waited for one in 50% of the time, more than 5%"),
         (contention(0.2, 0.5), "some task waited for a processor in 20% of the time and this process waited for one"),
     ],
-    ids=["five percent is not too much", "nothing is told", "the machine", "the process", "both"],
+    ids=["five percent is not too much", "nothing is told", "half is told", "the machine", "the process", "both"],
 )
 def test_numbers_are_invalid_for(found: Contention, why: str) -> None:
     assert why_invalid(found).startswith(why)
@@ -90,6 +91,16 @@ def test_clocks_are_read_in_megahertz(tmp_path: Path, monkeypatch: pytest.Monkey
         (folder / name).write_text(f"{khz}\n")
     monkeypatch.setattr(conditions, "CLOCKS", tmp_path)
     assert clocks_mhz() == {"now": 2100.0, "most": 3900.0}
+
+
+def test_a_gpu_s_driver_and_clocks_are_what_its_tool_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\ncase "$1" in *driver*) echo 580.159.04;; *) echo "1980, 1980, [N/A]";; esac\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(conditions, "CLOCKS", tmp_path / "none")
+    assert versions()["driver"] == "580.159.04"
+    assert clocks_mhz() == {"gpu now": 1980.0, "gpu most": 1980.0}
 
 
 def test_memory_grows_with_what_is_held() -> None:

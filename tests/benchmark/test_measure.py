@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fuseline.benchmark.loops import deal_arrivals
-from fuseline.benchmark.measure import measure
+from fuseline.benchmark.measure import key_of, measure
+from fuseline.benchmark.running import Bound, Plain, Timer
 from fuseline.config import Benchmark as Conditions
 from fuseline.errors import BundleError
 from fuseline.records import Benchmark
@@ -18,17 +19,18 @@ from fuseline.runtime.session import gpu_name
 
 CUDA = {"io_binding": True, "pinned": True, "graph": False, "tf32": False}
 CONDITIONS = Conditions.model_validate({
-    "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"], "batch_sizes": [1, 3], "threads": 1, "warmup": 1,
-    "calls": 5, "offline": {"rows": 7, "calls": 3}, "server": {"rates": [200.0], "rows": 9, "largest_batch": 2},
-    "roofline": 2, "confidence": 0.9, "seed": 0, "cuda": CUDA,
+    "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"], "rows": 8, "batch_sizes": [1, 3], "threads": 1,
+    "warmup": 1, "calls": 5, "offline": {"rows": 7, "calls": 3},
+    "server": {"rates": [200.0], "rows": 9, "largest_batch": 2}, "roofline": 2, "confidence": 0.9, "seed": 0,
+    "cuda": CUDA,
 })  # fmt: skip
 STREAM_ONLY = CONDITIONS.model_copy(update={"offline": None, "server": None, "roofline": None})
 
 
 @pytest.fixture(scope="module")
 def measured(bundle: Path, rows: list[Row]) -> Benchmark:
-    peers = {"itself": Predictor(bundle, ["CPUExecutionProvider"], 1)._run}
-    return measure(bundle, rows, CONDITIONS, {"twin": bundle}, peers)
+    itself = Plain(Predictor(bundle, ["CPUExecutionProvider"], 1)._run)
+    return measure(bundle, rows, CONDITIONS, {"twin": bundle}, lambda on_gpu: {"itself": itself})
 
 
 class Watched(Predictor):
@@ -126,6 +128,10 @@ def test_rows_arrive_at_each_rate_and_wait_for_each_other(opened: list[Watched],
     assert calls(opened, bundle, rows, server=two)[13:] == [1] * 20
 
 
+def test_a_rate_is_named_without_a_dot_so_that_a_gate_can_ask_for_it() -> None:
+    assert [key_of(rate) for rate in (20.0, 0.5, 12.25)] == ["rate_20", "rate_0_5", "rate_12_25"]
+
+
 def test_the_latency_of_arriving_rows_is_summed_up_by_rate(measured: Benchmark) -> None:
     (load,) = measured.server.values()
     assert (list(measured.server), load.rate, load.rows, load.largest_batch) == (["rate_200"], 200.0, 9, 2)
@@ -140,6 +146,24 @@ def test_what_stands_beside_it_takes_turns_on_the_same_rows(measured: Benchmark)
         assert other.model_bytes == (None if other is measured.others["itself"] else measured.model_bytes)
         assert 0.1 < other.faster["batch_1"].value < 10
         assert other.server.keys() == measured.server.keys()
+
+
+def test_each_side_says_what_ran_it(measured: Benchmark) -> None:
+    twin, itself = measured.others["twin"], measured.others["itself"]
+    assert (twin.device, twin.gpu, twin.nodes) == (measured.device, measured.gpu, measured.nodes)
+    assert twin.missing == measured.missing
+    assert (itself.device, itself.providers_used, itself.missing) == (measured.device, [], {})
+
+
+def test_graphs_are_not_compared_where_one_side_alone_has_its_copies_apart(bundle: Path, rows: list[Row]) -> None:
+    def peers(on_gpu: bool) -> dict[str, Timer]:
+        assert not on_gpu
+        return {"bound": Bound(Predictor(bundle, ["CPUExecutionProvider"], 1).session, "cpu")}
+
+    found = measure(bundle, rows, STREAM_ONLY, open_peers=peers).others["bound"]
+    assert found.batches["batch_1"].copy_p50_ms > 0
+    assert found.faster.keys() == {"batch_1", "batch_3"}
+    assert found.graph_faster == {}
 
 
 def test_the_seed_deals_turns_and_arrivals(bundle: Path, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_a_copy_of_the_next_smaller_size_is_the_ceiling_for_bytes() -> None:
 
 
 def test_the_ceilings_are_what_this_machine_reaches() -> None:
-    probes = open_probes(["fp32", "int8", "other"], "cpu", ["CPUExecutionProvider"], 1)
+    probes = open_probes(["fp32", "int8", "other"], "cpu", [("CPUExecutionProvider", {})], 1)
     assert {"fp32", "int8"} <= probes.keys()
     assert "other" not in probes
     for name, probe in probes.items():

@@ -10,7 +10,8 @@ import pytest
 
 from fuseline.benchmark.candidate import Candidate
 from fuseline.benchmark.running import Bound, Plain, open_timer, provider_options
-from fuseline.runtime.predictor import Predictor, Row
+from fuseline.errors import BundleError
+from fuseline.runtime.predictor import Feeds, Predictor, Row
 from tests.benchmark.test_measure import CONDITIONS
 
 CPU = ["CPUExecutionProvider"]
@@ -32,18 +33,47 @@ def test_bound_inputs_of_any_shapes_give_the_same_answers(pinned: bool, predicto
             (found,) = predictor.answer([row], 1, bound)
             np.testing.assert_allclose(found.probabilities, answer.probabilities, atol=1e-6)
     assert (len(locked) > 0) is pinned
-    assert bound.graph_ms > 0
-    assert bound.copy_ms > 0
+    assert bound.spent.graph_ms > 0
+    assert bound.spent.copy_ms > 0
 
 
 def test_a_call_s_graph_and_copies_are_timed_apart_from_the_rest(bundle: Path, rows: list[Row]) -> None:
     side = Candidate.open(bundle, CONDITIONS, rows[0])
     side.timer = Bound(side.predictor.session, "cpu")
-    for _ in range(2):
-        call = side.call(rows[:1])
+    call = side.call(rows[:1])
     assert call.copy_ms > 0
     assert 0 < call.graph_ms < call.whole_ms
     assert call.copy_ms + call.graph_ms < call.whole_ms
+
+
+def test_a_call_that_sets_up_memory_for_new_shapes_is_made_once_more(bundle: Path, rows: list[Row]) -> None:
+    side = Candidate.open(bundle, CONDITIONS, rows[0])
+    asked: list[bool] = []
+
+    class Noted(Bound):
+        def __call__(self, feeds: Feeds) -> Any:
+            outputs = super().__call__(feeds)
+            asked.append(self.spent.set_up)
+            return outputs
+
+    side.timer = Noted(side.predictor.session, "cpu")
+    for _ in range(2):
+        side.call(rows[:1])
+    side.call(rows[2:3])
+    assert asked == [True, False, False, True, False]
+
+
+def test_memory_is_kept_for_so_many_shapes_and_no_more(
+    predictor: Predictor, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fuseline.benchmark.running.PLACES", 2)
+    bound, graphs = Bound(predictor.session, "cpu"), Bound(predictor.session, "cpu", graph=True)
+    expected = list(predictor.answer(rows))
+    found = [next(predictor.answer([row], 1, bound)) for row in rows]
+    np.testing.assert_allclose([one.logits for one in found], [one.logits for one in expected], atol=1e-5)
+    assert len(bound._places) == 2
+    with pytest.raises(BundleError, match="more than 2 sets of shapes"):
+        list(predictor.answer(rows, 1, graphs))
 
 
 def test_on_a_gpu_the_graph_is_bound_where_params_say_so(predictor: Predictor) -> None:
@@ -52,6 +82,7 @@ def test_on_a_gpu_the_graph_is_bound_where_params_say_so(predictor: Predictor) -
 
     assert isinstance(opened(False), Plain)
     assert isinstance(opened(True, io_binding=False), Plain)
+    assert [opened(False).on_gpu, opened(True, io_binding=False).on_gpu, opened(True).on_gpu] == [False, True, True]
     assert isinstance(opened(True), Bound)
     assert opened(True)._pin is not None
     assert opened(True, pinned=False)._pin is None

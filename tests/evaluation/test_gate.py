@@ -436,10 +436,10 @@ def test_rows_that_resemble_each_other_count_for_fewer_in_mcnemar_s_interval() -
     assert (0.005 - held[2]) / (0.005 - held[1]) == pytest.approx(2, rel=0.05)
 
 
+ON_CPU = {"device": "CPU, no GPU found", "gpu": None, "graph_faster": {"batch_1": {"value": 3.4}}}
 BUSY = "some task waited for a processor in 97% of the time, more than 5%"
 CONTENDED = EVIDENCE | {
-    "benchmark": EVIDENCE["benchmark"]
-    | {"valid": False, "invalid_because": BUSY, "others": {"int8": {"graph_faster": {"batch_1": {"value": 3.4}}}}}
+    "benchmark": EVIDENCE["benchmark"] | {"valid": False, "invalid_because": BUSY, "others": {"int8": ON_CPU}}
 }
 
 
@@ -466,6 +466,24 @@ def test_a_ratio_from_a_contended_machine_is_no_number_for_contention_may_flatte
     assert BUSY in found.why
     quiet = CONTENDED | {"benchmark": CONTENDED["benchmark"] | {"valid": True}}
     assert answer(rule(metric, min=3), quiet, None).passed
+
+
+@pytest.mark.parametrize(
+    ("metric", "passed"),
+    [
+        ("benchmark.batches.batch_1.p95_ms", True),
+        ("benchmark.others.fp16.graph_faster.batch_1", True),
+        ("benchmark.others.int8.graph_faster.batch_1", False),
+    ],
+)
+def test_a_rule_on_a_gpu_asks_what_ran_the_side_that_it_names(metric: str, passed: bool) -> None:
+    on_gpu = ON_CPU | {"device": "GPU: X", "gpu": "X"}
+    benchmark = EVIDENCE["benchmark"] | {"device": "GPU: X", "gpu": "X", "others": {"fp16": on_gpu, "int8": ON_CPU}}
+    asked = rule(metric, device="gpu", **({"max": 20} if metric.endswith("ms") else {"min": 3}))
+    found = answer(asked, EVIDENCE | {"benchmark": benchmark}, None)
+    assert found.passed is passed
+    assert (found.answer == "not answered") is not passed
+    assert "(GPU: X)" in found.why if passed else "this is: CPU, no GPU found" in found.why
 
 
 def test_a_99th_percentile_from_too_few_calls_is_not_measured() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fuseline.benchmark.conditions import memory_bytes
-from fuseline.benchmark.running import Plain, Timer, open_timer, provider_options
+from fuseline.benchmark.running import Spent, Timer, open_timer, provider_options
 from fuseline.config import Benchmark as Conditions
-from fuseline.runtime.predictor import Predictor, Row, Run
-from fuseline.runtime.session import NVIDIA, providers_used
+from fuseline.runtime.predictor import Predictor, Row
+from fuseline.runtime.session import assigned, is_on_gpu, providers_used
 
 
 class Call(NamedTuple):
@@ -36,7 +37,7 @@ class Candidate:
 
     def __init__(self, predictor: Predictor, timer: Timer, load_ms: float | None, first: Row, memory: int) -> None:
         self.predictor, self.timer, self.load_ms = predictor, timer, load_ms
-        self.first_answer_ms = self.call([first]).whole_ms
+        self.first_answer_ms = self._time([first]).whole_ms
         self.memory_bytes = max(0, memory_bytes() - memory)
 
     @classmethod
@@ -50,28 +51,42 @@ class Candidate:
         options = provider_options(conditions.cuda)
         predictor = Predictor(folder, conditions.providers, conditions.threads, options)
         load_ms = (time.perf_counter() - start) * 1000
-        used = providers_used(predictor.session)
-        on_gpu = bool(used) and used[0] in NVIDIA
+        on_gpu = is_on_gpu(providers_used(predictor.session))
         return cls(predictor, open_timer(predictor.session, conditions.cuda, on_gpu), load_ms, first, memory)
 
-    def peer(self, run: Run, first: Row) -> Candidate:
+    def peer(self, timer: Timer, first: Row) -> Candidate:
         """Return a peer that is given what this one's graph is given."""
-        return Candidate(self.predictor, Plain(run), None, first, memory_bytes())
+        return Candidate(self.predictor, timer, None, first, memory_bytes())
 
     def call(self, rows: Sequence[Row]) -> Call:
-        """Answer rows in one batch; a call is what a caller waits for: decoding, tokenizing and the graph."""
-        self.timer.graph_ms, copied = 0.0, self.timer.copy_ms is not None
-        if copied:
-            self.timer.copy_ms = 0.0
+        """Answer rows in one batch; a call is what a caller waits for: decoding, tokenizing and the graph.
+
+        One that had to set up memory for new shapes is made once more.
+        """
+        found = self._time(rows)
+        return self._time(rows) if self.timer.spent.set_up else found
+
+    def _time(self, rows: Sequence[Row]) -> Call:
+        spent = self.timer.spent = Spent()
         start, cpu = time.perf_counter(), time.process_time()
         for _ in self.predictor.answer(rows, len(rows), self.timer):
             pass
         whole_ms, cpu_ms = (time.perf_counter() - start) * 1000, (time.process_time() - cpu) * 1000
-        return Call(whole_ms, self.timer.graph_ms, self.timer.copy_ms, cpu_ms)
+        return Call(whole_ms, spent.graph_ms, spent.copy_ms, cpu_ms)
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether this is something else than a bundle."""
+        return self.load_ms is None
+
+    @property
+    def nodes(self) -> dict[str, Counter[str]]:
+        """Kinds of the graph's nodes by the provider that runs them; none of a peer."""
+        return {} if self.is_peer else assigned(self.predictor.session)
 
     @property
     def model_bytes(self) -> int | None:
         """Size of the graph's files, None of a peer."""
         files = self.predictor.bundle.files
         graph = sum(file.bytes for name, file in files.items() if name.startswith("model.onnx"))
-        return None if self.load_ms is None else graph
+        return None if self.is_peer else graph

@@ -11,11 +11,16 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from fuseline.runtime.session import make_settings
+
 SIDES = {"cpu": 1024, "cuda": 8192}
 """Of the square matrices: large enough for all of the device."""
 COPIES = {"cpu": (1 << 20, 1 << 24, 1 << 27), "cuda": (1 << 24, 1 << 30)}
 """Bytes that copies read and write together: in caches of their own, in shared ones, and beyond any."""
 PRODUCTS = {"fp32": ("MatMul", np.float32), "fp16": ("MatMul", np.float16), "int8": ("MatMulInteger", np.int8)}
+
+Providers = Sequence[tuple[str, Mapping[str, str]]]
+"""Names and options, as a session takes them."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Probe:
         return self.work / seconds
 
 
-def open_probes(dtypes: Sequence[str], device: str, providers: Sequence[str], threads: int) -> dict[str, Probe]:
+def open_probes(dtypes: Sequence[str], device: str, providers: Providers, threads: int) -> dict[str, Probe]:
     """Make a probe for each data type that one is known for, and for each size of copy, `copy_BYTES`."""
     side = SIDES[device]
     probes = {}
@@ -52,12 +57,10 @@ def open_probes(dtypes: Sequence[str], device: str, providers: Sequence[str], th
 
 
 def _open(
-    kind: str, array: NDArray[Any], weights: NDArray[Any] | None, work: float, device: str, providers: Sequence[str],
+    kind: str, array: NDArray[Any], weights: NDArray[Any] | None, work: float, device: str, providers: Providers,
     threads: int,
 ) -> Probe:  # fmt: skip
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads, settings.log_severity_level = threads, 3
-    session = ort.InferenceSession(_write(kind, array, weights), settings, providers=list(providers))
+    session = ort.InferenceSession(_write(kind, array, weights), make_settings(threads), providers=list(providers))
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(array, device))
     (found,) = session.run(["y"], {"x": array})

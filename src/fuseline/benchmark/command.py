@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fuseline.errors import BundleError
 
+if TYPE_CHECKING:
+    from fuseline.runtime.predictor import Row
+
+TAKEN = {"bundle", "exported", "ensemble", "student"}
+"""What the bundle itself is called in the record, its metrics and plots."""
 LoadTorch = Callable[[Path], Any]
 """Loads the model that a bundle was exported from; whoever wires the rooms knows how."""
 
@@ -27,7 +34,7 @@ def make_command(load_torch: LoadTorch) -> Callable[..., None]:
             Path | None, typer.Option(help="The build/ that the bundle is of: its model in torch takes turns too.")
         ] = None,
         input_: Annotated[
-            Path | None, typer.Option("--input", help="Rows as JSON Lines, as for predict; made up without it.")
+            Path | None, typer.Option("--input", help="A file or folder of rows, as for predict; made up without it.")
         ] = None,
         rows: Annotated[int, typer.Option(min=1, help="Rows that the calls go round in.")] = 256,
         pixels: Annotated[int, typer.Option(min=1, help="Of the sides of pictures that are made up.")] = 224,
@@ -63,19 +70,17 @@ def make_command(load_torch: LoadTorch) -> Callable[..., None]:
         from fuseline.benchmark.show import show
         from fuseline.benchmark.tables import write
         from fuseline.config import Benchmark
-        from fuseline.runtime.session import can_work
 
         conditions = Benchmark.model_validate({
             "providers": provider or ["CUDAExecutionProvider", "CPUExecutionProvider"], "threads": threads,
-            "batch_sizes": batch_size or [1, 8], "warmup": warmup, "calls": calls, "confidence": confidence,
+            "rows": rows, "batch_sizes": batch_size or [1, 8], "warmup": warmup, "calls": calls,
             "offline": {"rows": offline, "calls": max(1, calls // 10)} if offline else None,
             "server": {"rates": rate, "rows": calls, "largest_batch": largest_batch} if rate else None,
-            "roofline": roofline or None, "seed": seed,
+            "roofline": roofline or None, "confidence": confidence, "seed": seed,
             "cuda": {"io_binding": io_binding, "pinned": pinned and io_binding, "graph": cuda_graph, "tf32": tf32},
         })  # fmt: skip
         asked = read_rows(input_, rows) if input_ else make_rows(bundle, rows, pixels, words, seconds, seed)
-        on_gpu = conditions.providers[0] != "CPUExecutionProvider" and can_work(conditions.providers[0])
-        peers = open_peers(load_torch(against_torch), conditions, on_gpu) if against_torch else {}
+        peers = partial(open_peers, load_torch(against_torch), conditions) if against_torch else None
         found = measure(bundle, asked, conditions, name_folders(beside or []), peers)
         show(found, Console(highlight=False))
         if output is not None:
@@ -88,24 +93,32 @@ def name_folders(given: Sequence[str]) -> dict[str, Path]:
     """Read NAME=FOLDER.
 
     Raises:
-        BundleError: it is none.
+        BundleError: it is none, or the name has another meaning or is given twice.
     """
-    pairs = [one.partition("=") for one in given]
-    if wrong := [one for one, (name, _, folder) in zip(given, pairs, strict=True) if not (name and folder)]:
-        raise BundleError(f"--beside {wrong[0]!r}: expected NAME=FOLDER, such as int8=build/export/variants/int8")
-    return {name: Path(folder) for name, _, folder in pairs}
+    found: dict[str, Path] = {}
+    for one in given:
+        name, _, folder = one.partition("=")
+        if not (re.fullmatch(r"[A-Za-z0-9_-]+", name) and folder):
+            raise BundleError(
+                f"--beside {one!r}: expected NAME=FOLDER, such as int8=build/export/variants/int8; "
+                "a name has letters, digits, - and _"
+            )
+        if name in TAKEN or name in found:
+            raise BundleError(f"--beside {one!r}: {name} is taken; expected a name that no other side has")
+        found[name] = Path(folder)
+    return found
 
 
-def read_rows(file: Path, most: int) -> list[Any]:
-    """Read rows of JSON Lines, as `predict` does.
+def read_rows(path: Path, most: int) -> list[Row]:
+    """Read rows as `predict` does, of a file or a folder.
 
     Raises:
-        DataError: naming file and line, where one is unsound.
+        DataError: naming file and row, where one is unsound.
         BundleError: there is none.
     """
-    from fuseline.runtime.rows import read_jsonl
+    from fuseline.runtime import rows
 
-    found = [row for _, row in islice(read_jsonl(file), most)]
+    found = [row for _, row in islice(rows.read_rows(path), most)]
     if not found:
-        raise BundleError(f"{file}: holds no row; leave --input out, and rows are made up")
+        raise BundleError(f"{path}: holds no row; leave --input out, and rows are made up")
     return found

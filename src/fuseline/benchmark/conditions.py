@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import resource
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,8 @@ from fuseline.records import Contention
 
 TOO_MUCH = 0.05
 """Part of the time that a processor may be waited for; beyond it two equal sides no longer look alike."""
+GPU_CLOCKS = ("gpu now", "gpu most", "gpu memory now")
+ASKING_S = 20
 PRESSURE, TASKS, CLOCKS = Path("/proc/pressure/cpu"), Path("/proc/self/task"), Path("/sys/devices/system/cpu")
 
 
@@ -65,15 +69,29 @@ def _read_queue() -> tuple[float, float]:
 def why_invalid(found: Contention) -> str:
     """Say why numbers taken meanwhile do not count; nothing where they do."""
     parts = {"some task waited for a processor": found.cpu_pressure, "this process waited for one": found.queue_delay}
+    if all(part is None for part in parts.values()):
+        return "the system does not tell whether others wanted the processor"
     told = [f"{what} in {part:.0%} of the time" for what, part in parts.items() if part is not None and part > TOO_MUCH]
     return f"{' and '.join(told)}, more than {TOO_MUCH:.0%}" if told else ""
 
 
 def clocks_mhz() -> dict[str, float]:
-    """Return the first processor's clock: now, least and most; empty where the system hides it."""
+    """Return the clocks of the first processor and GPU; without those that the system hides."""
     names = {"now": "scaling_cur_freq", "least": "scaling_min_freq", "most": "scaling_max_freq"}
     files = {key: CLOCKS / "cpu0" / "cpufreq" / name for key, name in names.items()}
-    return {key: int(file.read_text(encoding="ascii")) / 1000 for key, file in files.items() if file.is_file()}
+    found = {key: int(file.read_text(encoding="ascii")) / 1000 for key, file in files.items() if file.is_file()}
+    told = _ask_gpu("clocks.sm", "clocks.max.sm", "clocks.mem")
+    return found | {key: float(mhz) for key, mhz in zip(GPU_CLOCKS, told, strict=False) if mhz.isdecimal()}
+
+
+def _ask_gpu(*what: str) -> list[str]:
+    """Ask the driver's tool about the first GPU; nothing where there is neither."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    command = [tool, f"--query-gpu={','.join(what)}", "--format=csv,noheader,nounits", "--id=0"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=ASKING_S)
+    return [part.strip() for part in done.stdout.strip().split(",")] if done.returncode == 0 else []
 
 
 def memory_bytes() -> int:
@@ -90,8 +108,10 @@ def peak_memory_bytes() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that speed depends on."""
-    return {"python": platform.python_version(), "numpy": np.__version__, "onnxruntime": ort.__version__}
+    """Return the versions that speed depends on, torch's where it is compared with, and a GPU's driver's."""
+    found = {"python": platform.python_version(), "numpy": np.__version__, "onnxruntime": ort.__version__}
+    found |= {name: sys.modules[name].__version__ for name in ("torch",) if name in sys.modules}
+    return found | dict(zip(("driver",), _ask_gpu("driver_version"), strict=False))
 
 
 def cpu_name() -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,26 +19,31 @@ from fuseline.benchmark.loops import deal_arrivals, serve, take_turns
 from fuseline.benchmark.percentiles import compare, find_interval, find_intervals, find_p99, summarize
 from fuseline.benchmark.providers import find_fallen, find_missing
 from fuseline.benchmark.roofline import measure_rooflines
+from fuseline.benchmark.running import Timer
 from fuseline.config import Benchmark as Conditions
 from fuseline.config import Server
 from fuseline.progress import Progress
-from fuseline.records import Benchmark, Latency, Load, Offline, Timed
-from fuseline.runtime.predictor import Row, Run
-from fuseline.runtime.session import assigned, describe_device, gpu_name, providers_used
+from fuseline.records import Benchmark, Latency, Load, Offline, Rival
+from fuseline.runtime.predictor import Row
+from fuseline.runtime.session import NVIDIA, describe_device, gpu_name
 
 OURS = "bundle"
 Sides = Mapping[str, Candidate]
+OpenPeers = Callable[[bool], Mapping[str, Timer]]
+"""Is told whether on a GPU."""
 
 
 def measure(
     folder: Path, rows: Sequence[Row], conditions: Conditions, others: Mapping[str, Path] | None = None,
-    peers: Mapping[str, Run] | None = None,
+    open_peers: OpenPeers | None = None,
 ) -> Benchmark:  # fmt: skip
-    """Measure latency and throughput of a bundle on rows, in each scenario; all sides take turns in one run.
+    """Measure latency and throughput of a bundle on rows, in each scenario.
+
+    All sides take turns call by call; where rows arrive by chance, each has its time to itself, one after the other.
 
     Args:
         others: bundles to be timed beside it, by name.
-        peers: what else answers the bundle's inputs, by name.
+        open_peers: gives what else answers the bundle's inputs, by name, on the device that the bundle runs on.
 
     Raises:
         BundleError: a bundle is incomplete, altered, or cannot be loaded.
@@ -46,14 +52,15 @@ def measure(
     ours = Candidate.open(folder, conditions, rows[0])
     sides = {OURS: ours}
     sides |= {name: Candidate.open(path, conditions, rows[0]) for name, path in (others or {}).items()}
-    sides |= {name: ours.peer(run, rows[0]) for name, run in (peers or {}).items()}
+    peers = open_peers(ours.timer.on_gpu) if open_peers else {}
+    sides |= {name: ours.peer(timer, rows[0]) for name, timer in peers.items()}
     timed = _time_sides(sides, rows, conditions)
     rooflines, ceilings = measure_rooflines(folder, ours, rows, conditions)
     contention = watch.read()
     why = found.why_invalid(contention)
     return Benchmark(
-        **_describe(ours, conditions),
-        **timed.pop(OURS).model_dump(exclude={"roofline", "faster", "graph_faster"}),
+        **_describe(conditions, ours.timer.on_gpu),
+        **timed.pop(OURS).model_dump(exclude={"faster", "graph_faster"}),
         roofline=rooflines,
         ceilings=ceilings,
         others=timed,
@@ -64,18 +71,9 @@ def measure(
     )
 
 
-def _describe(ours: Candidate, conditions: Conditions) -> dict[str, Any]:
-    session = ours.predictor.session
-    nodes, used = assigned(session), providers_used(session)
-    device = describe_device(used)
+def _describe(conditions: Conditions, on_gpu: bool) -> dict[str, Any]:
     return {
-        "device": device,
-        "gpu": gpu_name() if device.startswith("GPU") else None,
         "providers_asked": conditions.providers,
-        "providers_used": used,
-        "nodes": {name: sum(kinds.values()) for name, kinds in nodes.items()},
-        "fallen": find_fallen(nodes),
-        "missing": find_missing(conditions.providers, nodes),
         "threads": conditions.threads,
         "cpu": found.cpu_name(),
         "cores": os.cpu_count() or 1,
@@ -83,26 +81,45 @@ def _describe(ours: Candidate, conditions: Conditions) -> dict[str, Any]:
         "onnxruntime": ort.__version__,
         "versions": found.versions(),
         "clocks_mhz": found.clocks_mhz(),
+        "cuda": conditions.cuda.model_dump() if on_gpu else {},
         "confidence": conditions.confidence,
     }
 
 
-def _time_sides(sides: Sides, rows: Sequence[Row], conditions: Conditions) -> dict[str, Timed]:
+def _describe_side(side: Candidate, conditions: Conditions) -> dict[str, Any]:
+    nodes = side.nodes
+    device = describe_device([NVIDIA[0]] if side.timer.on_gpu else [])
+    return {
+        "device": device,
+        "gpu": gpu_name() if side.timer.on_gpu else None,
+        "providers_used": sorted(nodes, key=lambda name: -nodes[name].total()),
+        "nodes": {name: kinds.total() for name, kinds in nodes.items()},
+        "fallen": find_fallen(nodes),
+        "missing": {} if side.is_peer else find_missing(conditions.providers, nodes),
+        "model_bytes": side.model_bytes,
+        "load_ms": side.load_ms,
+        "first_answer_ms": side.first_answer_ms,
+        "memory_bytes": side.memory_bytes,
+    }
+
+
+def _time_sides(sides: Sides, rows: Sequence[Row], conditions: Conditions) -> dict[str, Rival]:
     calls = {f"batch_{size}": _stream(sides, rows, size, conditions) for size in conditions.batch_sizes}
     sizes = dict(zip(calls, conditions.batch_sizes, strict=True))
     offline, served = _offline(sides, rows, conditions), _serve(sides, rows, conditions)
     level = conditions.confidence
     return {
-        name: Timed(
-            model_bytes=side.model_bytes,
-            load_ms=side.load_ms,
-            first_answer_ms=side.first_answer_ms,
-            memory_bytes=side.memory_bytes,
+        name: Rival(
+            **_describe_side(side, conditions),
             batches={batch: _latency(of[name], sizes[batch], level) for batch, of in calls.items()},
             offline=offline.get(name),
             server=served[name],
             faster={batch: compare(_whole(of[OURS]), _whole(of[name]), level) for batch, of in calls.items()},
-            graph_faster={batch: compare(_graph(of[OURS]), _graph(of[name]), level) for batch, of in calls.items()},
+            graph_faster={
+                batch: compare(_graph(of[OURS]), _graph(of[name]), level)
+                for batch, of in calls.items()
+                if (of[OURS][0].copy_ms is None) == (of[name][0].copy_ms is None)
+            },
         )
         for name, side in sides.items()
     }
@@ -159,10 +176,15 @@ def _serve(sides: Sides, rows: Sequence[Row], conditions: Conditions) -> dict[st
     progress = Progress("benchmark of rows that arrive", len(sides) * len(conditions.server.rates))
     loads: dict[str, dict[str, Load]] = {name: {} for name in sides}
     for rate in conditions.server.rates:
-        for name, side in sides.items():
-            loads[name][f"rate_{rate:g}"] = _load(side, rows, rate, conditions.server, conditions)
+        for name in random.Random(conditions.seed).sample(list(sides), len(sides)):  # noqa: S311
+            loads[name][key_of(rate)] = _load(sides[name], rows, rate, conditions.server, conditions)
             progress.at(sum(map(len, loads.values())), f"{rate:g} per second")
     return loads
+
+
+def key_of(rate: float) -> str:
+    """Return what a rate is called in the record: without a dot, which parts the names of a gate's metric."""
+    return f"rate_{rate:g}".replace(".", "_")
 
 
 def _load(side: Candidate, rows: Sequence[Row], rate: float, server: Server, conditions: Conditions) -> Load:

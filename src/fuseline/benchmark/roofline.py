@@ -15,14 +15,15 @@ import numpy as np
 import onnxruntime as ort
 
 from fuseline.benchmark.candidate import Candidate
-from fuseline.benchmark.ceiling import bandwidth_at, open_probes
+from fuseline.benchmark.ceiling import Providers, bandwidth_at, open_probes
 from fuseline.benchmark.counting import Node, read_profile
 from fuseline.benchmark.loops import take_turns
+from fuseline.benchmark.running import Spent, provider_options
 from fuseline.config import Benchmark as Conditions
 from fuseline.records import Roofline
 from fuseline.runtime.bundle import MODEL
 from fuseline.runtime.predictor import OUTPUTS, Feeds, Row
-from fuseline.runtime.session import NVIDIA, providers_used
+from fuseline.runtime.session import is_on_gpu, make_settings, providers_used
 
 WARMUP = 3
 SLOWEST = 8
@@ -36,12 +37,14 @@ def measure_rooflines(
     if conditions.roofline is None:
         return {}, {}
     used = providers_used(side.predictor.session)
-    device = "cuda" if used[0] in NVIDIA else "cpu"
+    device = "cuda" if is_on_gpu(used) else "cpu"
     asked = {size: _feed(side, rows, size) for size in conditions.batch_sizes}
-    nodes = {size: _profile(folder, side, feeds, counted=True) for size, feeds in asked.items()}
-    slowest = {size: _find_slowest(_profile(folder, side, feeds, counted=False)) for size, feeds in asked.items()}
+    providers = _with_options(used, conditions)
+    nodes = {size: _profile(folder, side, feeds, providers, counted=True) for size, feeds in asked.items()}
+    seen = {size: _profile(folder, side, feeds, providers, counted=False) for size, feeds in asked.items()}
+    slowest = {size: _find_slowest(of) for size, of in seen.items()}
     dtypes = {node.dtype for of in nodes.values() for node in of if node.flops}
-    probes = open_probes(sorted(dtypes), device, used, conditions.threads)
+    probes = open_probes(sorted(dtypes), device, providers, conditions.threads)
     turns = {name: lambda turn, probe=probe: probe.run() for name, probe in probes.items()}
     turns |= {str(size): lambda turn, feeds=feeds: _time(side, feeds) for size, feeds in asked.items()}
     reached = take_turns(turns, conditions.roofline, WARMUP, conditions.seed)
@@ -63,20 +66,24 @@ def _feed(side: Candidate, rows: Sequence[Row], size: int) -> Feeds:
 
 def _time(side: Candidate, feeds: Feeds) -> float:
     side.timer(feeds)  # what took its turn before left the caches full of its own
-    side.timer.graph_ms = 0.0
+    side.timer.spent = Spent()
     side.timer(feeds)
-    return side.timer.graph_ms
+    return side.timer.spent.graph_ms
 
 
-def _profile(folder: Path, side: Candidate, feeds: Feeds, counted: bool) -> list[Node]:
+def _with_options(used: Sequence[str], conditions: Conditions) -> Providers:
+    """Give the providers the options of the bundle's, but for CUDA graphs, in which no node can be seen."""
+    options = provider_options(conditions.cuda.model_copy(update={"graph": False}))
+    return [(name, options.get(name, {})) for name in used]
+
+
+def _profile(folder: Path, side: Candidate, feeds: Feeds, providers: Providers, counted: bool) -> list[Node]:
     """Run the graph once more under onnxruntime's profiler.
 
     Args:
         counted: whether weights are left as they are, so that the profile has their shapes; that costs time.
     """
-    settings, providers = ort.SessionOptions(), side.predictor.session.get_providers()
-    settings.intra_op_num_threads = side.predictor.session.get_session_options().intra_op_num_threads
-    settings.log_severity_level = 3
+    settings = make_settings(side.predictor.session.get_session_options().intra_op_num_threads)
     if counted:
         settings.add_session_config_entry("session.disable_prepacking", "1")
     with tempfile.TemporaryDirectory() as home:

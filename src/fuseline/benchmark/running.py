@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,13 +25,26 @@ from fuseline.runtime.predictor import OUTPUTS, Feeds, Floats
 Pin = Callable[[NDArray[Any]], None]
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 CUDART = "libcudart.so.13"
+PLACES = 64
+"""Sets of shapes that memory is kept for."""
+
+
+@dataclass
+class Spent:
+    """What went into the answer to a batch, besides decoding and tokenizing."""
+
+    graph_ms: float = 0.0
+    copy_ms: float | None = None
+    """None where copies are part of the graph's time."""
+    set_up: bool = False
+    """Whether memory was made ready for new shapes; what took that long is no measure of the next call."""
 
 
 class Timer(Protocol):
-    """Answers a graph's inputs, and adds up how long that took since it was last set to 0."""
+    """Answers a graph's inputs, and adds what that took to `spent`."""
 
-    graph_ms: float
-    copy_ms: float | None
+    spent: Spent
+    on_gpu: bool
 
     def __call__(self, feeds: Feeds) -> Sequence[Floats]:
         """Map the graph's inputs to its outputs."""
@@ -38,54 +53,104 @@ class Timer(Protocol):
 class Plain:
     """Runs a graph, or what stands in for one, as it is served."""
 
-    def __init__(self, run: Callable[[Feeds], Sequence[Floats]]) -> None:
-        self._run = run
-        self.graph_ms = 0.0
-        self.copy_ms: float | None = None
+    def __init__(self, run: Callable[[Feeds], Sequence[Floats]], on_gpu: bool = False) -> None:
+        self._run, self.on_gpu = run, on_gpu
+        self.spent = Spent()
 
     def __call__(self, feeds: Feeds) -> Sequence[Floats]:
         """Map the graph's inputs to its outputs."""
-        start = time.perf_counter()
-        outputs = self._run(feeds)
-        self.graph_ms += (time.perf_counter() - start) * 1000
+        with stopwatch() as ran:
+            outputs = self._run(feeds)
+        self.spent.graph_ms += ran[0]
         return outputs
 
 
-class Bound:
+class Apart:
+    """Runs something on a GPU, with its copies timed apart.
+
+    Args:
+        copy_in: brings inputs there, and waits until they are.
+        run: gives the outputs there, and waits until they are.
+        copy_out: brings them back.
+    """
+
+    on_gpu = True
+
+    def __init__(
+        self,
+        copy_in: Callable[[Feeds], Any],
+        run: Callable[[Any], Any],
+        copy_out: Callable[[Any], Sequence[Floats]],
+    ) -> None:
+        self._copy_in, self._run, self._copy_out = copy_in, run, copy_out
+        self.spent = Spent()
+
+    def __call__(self, feeds: Feeds) -> Sequence[Floats]:
+        """Map the graph's inputs to its outputs."""
+        with stopwatch() as copied:
+            given = self._copy_in(feeds)
+        with stopwatch() as ran:
+            made = self._run(given)
+        with stopwatch() as fetched:
+            outputs = self._copy_out(made)
+        self.spent.graph_ms += ran[0]
+        self.spent.copy_ms = (self.spent.copy_ms or 0.0) + copied[0] + fetched[0]
+        return outputs
+
+
+class Bound(Apart):
     """Runs a graph with its inputs and outputs bound to a device, by shapes.
 
     Args:
         device: `cpu` or `cuda`.
         graph: whether each set of shapes has a CUDA graph of its own.
         pin: locks a buffer's pages, so that the device reads it directly; None leaves them.
+
+    Raises:
+        BundleError: when called, if there are more sets of shapes than CUDA graphs are kept for.
     """
 
     def __init__(self, session: ort.InferenceSession, device: str, graph: bool = False, pin: Pin | None = None) -> None:
+        super().__init__(self._fill, self._replay, lambda place: place.binding.copy_outputs_to_cpu())
         self._session, self._device, self._graph, self._pin = session, device, graph, pin
         self._places: dict[tuple[Any, ...], _Place] = {}
-        self.graph_ms = 0.0
-        self.copy_ms: float | None = 0.0
+        self.on_gpu = device == "cuda"
 
     def __call__(self, feeds: Feeds) -> Sequence[Floats]:
         """Map the graph's inputs to its outputs."""
-        place = self._place(feeds)
-        with _timed() as copied:
-            place.fill(feeds)
-        with _timed() as ran:
-            self._session.run_with_iobinding(place.binding, place.options)
-            place.binding.synchronize_outputs()
-        with _timed() as fetched:
-            outputs: Sequence[Floats] = place.binding.copy_outputs_to_cpu()
-        self.graph_ms += ran[0]
-        self.copy_ms = (self.copy_ms or 0.0) + copied[0] + fetched[0]
-        return outputs
-
-    def _place(self, feeds: Feeds) -> _Place:
-        shapes = tuple(array.shape for array in feeds.values())
+        shapes = _shapes(feeds)
         if shapes not in self._places:
-            number = len(self._places) if self._graph else None
-            self._places[shapes] = _Place(self._session, feeds, self._device, number, self._pin)
-        return self._places[shapes]
+            self._make_place(feeds)
+            self.spent.set_up = True
+        return super().__call__(feeds)
+
+    def _make_place(self, feeds: Feeds) -> None:
+        if len(self._places) == PLACES:
+            if self._graph:  # onnxruntime keeps what it has captured
+                raise BundleError(
+                    f"these rows make inputs of more than {PLACES} sets of shapes, and each would have a CUDA graph; "
+                    "expected rows that are alike in size: leave the CUDA graphs out, or give fewer"
+                )
+            del self._places[next(iter(self._places))]
+        number = len(self._places) if self._graph else None
+        place = _Place(self._session, feeds, self._device, number, self._pin)
+        self._places[_shapes(feeds)] = place
+        place.fill(feeds)
+        self._replay(place)  # a CUDA graph is captured now
+
+    def _fill(self, feeds: Feeds) -> _Place:
+        place = self._places[_shapes(feeds)]
+        place.fill(feeds)
+        return place
+
+    def _replay(self, place: _Place) -> _Place:
+        self._session.run_with_iobinding(place.binding, place.options)
+        place.binding.synchronize_outputs()
+        return place
+
+
+def _shapes(feeds: Feeds) -> tuple[Any, ...]:
+    return tuple(array.shape for array in feeds.values())
 
 
 class _Place:
@@ -121,7 +186,8 @@ def _name_graph(number: int | None) -> ort.RunOptions:
 
 
 @contextmanager
-def _timed() -> Iterator[list[float]]:
+def stopwatch() -> Iterator[list[float]]:
+    """Give a list that holds, after the block, how many milliseconds it took."""
     found: list[float] = []
     start = time.perf_counter()
     yield found
@@ -131,7 +197,7 @@ def _timed() -> Iterator[list[float]]:
 def open_timer(session: ort.InferenceSession, settings: Cuda, on_gpu: bool) -> Timer:
     """Choose how a bundle's graph is run: bound to the GPU if it is on one and params ask for that."""
     if not (on_gpu and settings.io_binding):
-        return Plain(lambda feeds: session.run(OUTPUTS, feeds))
+        return Plain(lambda feeds: session.run(OUTPUTS, feeds), on_gpu)
     return Bound(session, "cuda", settings.graph, lock_pages if settings.pinned else None)
 
 
@@ -145,9 +211,10 @@ def provider_options(settings: Cuda) -> dict[str, dict[str, str]]:
 
 
 def lock_pages(array: NDArray[Any]) -> None:
-    """Lock a buffer's pages for the CUDA device, as long as the process lives."""
-    status = ctypes.CDLL(CUDART).cudaHostRegister(ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes), 0)
-    if status:
+    """Lock a buffer's pages for the CUDA device, as long as the buffer lives."""
+    cudart, start = ctypes.CDLL(CUDART), ctypes.c_void_p(array.ctypes.data)
+    if status := cudart.cudaHostRegister(start, ctypes.c_size_t(array.nbytes), 0):
         raise BundleError(
             f"CUDA could not lock {array.nbytes:,} bytes (error {status}); set benchmark.cuda.pinned: false"
         )
+    weakref.finalize(array, cudart.cudaHostUnregister, start)

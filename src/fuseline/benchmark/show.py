@@ -8,12 +8,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from fuseline.records import NOT_MEASURED, Benchmark, Interval, Latency, Load, Ratio, Timed
+from fuseline.records import NOT_MEASURED, Benchmark, Interval, Latency, Load, Ratio, Rival, Timed
 
 OURS = "this bundle"
 TORCH = "torch "
 """Names of ways to run the model in torch begin so."""
-Sides = Mapping[str, Benchmark | Timed]
+Sides = Mapping[str, Timed]
 
 
 def show(benchmark: Benchmark, console: Console) -> None:
@@ -25,6 +25,9 @@ def show(benchmark: Benchmark, console: Console) -> None:
         console.print("left the GPU: " + ", ".join(f"{count} {kind}" for kind, count in benchmark.fallen.items()))
     console.print(f"Not valid: {benchmark.invalid_because}" if not benchmark.valid else "Valid: nobody was in the way")
     sides: Sides = {OURS: benchmark, **benchmark.others}
+    for name, rival in benchmark.others.items():
+        if rival.device != benchmark.device:
+            console.print(f"{name} was measured on: {rival.device}")
     for name in benchmark.batches:
         console.print(_stream(name, sides))
         if best := find_best_torch(benchmark, name):
@@ -48,7 +51,7 @@ def _stream(name: str, sides: Sides) -> Table:
     table = _table(f"Batch {name.removeprefix('batch_')}, call after call", heads + ["copies ms"] * copied)
     for side, timed in sides.items():
         found = timed.batches[name]
-        ratios = [_ratio(of.get(name)) for of in (timed.faster, timed.graph_faster)] if isinstance(timed, Timed) else []
+        ratios = [_ratio(of.get(name)) for of in (timed.faster, timed.graph_faster)] if isinstance(timed, Rival) else []
         table.add_row(side, *_percentiles(found), _ms(found.graph_p50_ms), f"{found.examples_per_second:.1f}",
                       *(ratios or ["", ""]), *([_ms(found.copy_p50_ms)] * copied))  # fmt: skip
     return table

@@ -27,7 +27,7 @@ def headline(benchmark: Benchmark) -> dict[str, Any]:
     return {"exported": _numbers(benchmark)} | {name: _numbers(one) for name, one in benchmark.others.items()}
 
 
-def _numbers(timed: Benchmark | Timed) -> dict[str, Any]:
+def _numbers(timed: Timed) -> dict[str, Any]:
     parts = {**timed.batches, **timed.server} | ({"offline": timed.offline} if timed.offline else {})
     kept = {name: {key: getattr(part, key) for key in KEPT if hasattr(part, key)} for name, part in parts.items()}
     return {"model_bytes": timed.model_bytes, **kept}

@@ -85,6 +85,8 @@ class Benchmark(Section):
 
     providers: Annotated[list[str], Field(min_length=1)]
     """onnxruntime execution providers in order of preference."""
+    rows: Count
+    """Test rows, at most, that the calls go round in: enough to vary in length and size."""
     batch_sizes: Annotated[list[Count], Field(min_length=1)]
     threads: Count
     """Threads inside one operator."""

@@ -73,7 +73,9 @@ def answer(
     if rule.slice is not None:
         return answer_slices(rule, rule.slice, evidence)
     found = _answer_bound(rule, value, evidence)
-    return _with_conditions(found, benchmark) if rule.metric.startswith("benchmark.") else found
+    return (
+        _with_conditions(found, benchmark, _side_of(rule, benchmark)) if rule.metric.startswith("benchmark.") else found
+    )
 
 
 def _answer_bound(rule: Rule, value: float, evidence: Mapping[str, Any]) -> RuleOutcome:
@@ -104,8 +106,9 @@ FLATTERED = {"faster", "graph_faster", "roofline", "ceilings"}
 
 def _why_not_measured(rule: Rule, benchmark: Mapping[str, Any]) -> str:
     """Say why the benchmark has no number for a rule though it has one of that name; nothing where it may be asked."""
-    if rule.device == "gpu" and not benchmark.get("gpu"):
-        return f"asks for a GPU's number, but this is: {benchmark.get('device', 'no benchmark')}"
+    side = _side_of(rule, benchmark)
+    if rule.device == "gpu" and not side.get("gpu"):
+        return f"asks for a GPU's number, but this is: {side.get('device', 'no benchmark')}"
     if not rule.metric.startswith("benchmark."):
         return ""
     if FLATTERED & set(rule.metric.split(".")) and not benchmark.get("valid", True):
@@ -115,9 +118,18 @@ def _why_not_measured(rule: Rule, benchmark: Mapping[str, Any]) -> str:
     return ""
 
 
-def _with_conditions(outcome: RuleOutcome, benchmark: Mapping[str, Any]) -> RuleOutcome:
+def _side_of(rule: Rule, benchmark: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the benchmark has of the side that a rule is on: one may run where another does not."""
+    _, *steps = rule.metric.split(".")
+    if steps[:1] != ["others"]:
+        return benchmark
+    others: Mapping[str, Mapping[str, Any]] = benchmark.get("others", {})
+    return others.get(steps[1], {}) if len(steps) > 1 else {}
+
+
+def _with_conditions(outcome: RuleOutcome, benchmark: Mapping[str, Any], side: Mapping[str, Any]) -> RuleOutcome:
     """Say what a speed was measured on; of one that misses its bound, whether others were in the way."""
-    told = benchmark["device"]
+    told = side["device"]
     if not outcome.passed and not benchmark.get("valid", True) and not outcome.metric.endswith("_bytes"):
         told += f"; not valid, for {benchmark['invalid_because']}: measure again on a quiet machine"
     return outcome.model_copy(update={"why": f"{outcome.why} ({told})"})

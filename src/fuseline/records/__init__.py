@@ -23,6 +23,7 @@ from fuseline.records.benchmark import (
     Load,
     Offline,
     Ratio,
+    Rival,
     Roofline,
     Timed,
 )
@@ -149,6 +150,7 @@ __all__ = [
     "Ratio",
     "Record",
     "Rehearsal",
+    "Rival",
     "Roofline",
     "RuleOutcome",
     "Seen",

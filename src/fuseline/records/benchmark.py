@@ -95,22 +95,41 @@ class Roofline(Record):
 
 
 class Timed(Record):
-    """One side of a benchmark, which took turns with all others."""
+    """One side of a benchmark: what ran it, and how fast."""
 
+    device: str
+    """The plain sentence that is shown wherever these numbers are."""
+    gpu: str | None
+    """None unless most of it ran on one."""
+    providers_used: list[str]
+    """The provider of each graph node that ran, most nodes first; of a peer that is no bundle none, as the next."""
+    nodes: dict[str, int] = {}
+    """Graph nodes by the provider that ran them."""
+    fallen: dict[str, int] = {}
+    """Kinds of nodes that ran on the CPU though a GPU ran others."""
+    missing: dict[str, str] = {}
+    """Providers that were asked for and ran nothing, each with the reason."""
     model_bytes: int | None
     """None of a peer that is no bundle, as the next."""
     load_ms: float | None
-    first_answer_ms: float
-    memory_bytes: int
+    first_answer_ms: float | None = None
+    """From an open graph to the first answer."""
+    memory_bytes: int | None = None
     """By how much the process grew until the first answer."""
     batches: dict[str, Latency]
+    """Keyed `batch_1`, `batch_8`, …"""
     offline: Offline | None = None
     server: dict[str, Load] = {}
-    roofline: dict[str, Roofline] = {}
+    """Keyed `rate_20`, `rate_0_5`, …"""
+
+
+class Rival(Timed):
+    """A side that took turns with the bundle that the benchmark is of."""
+
     faster: dict[str, Ratio] = {}
-    """By batch size: how many times as fast as the bundle that the benchmark is of."""
+    """By batch size: how many times as fast as that bundle."""
     graph_faster: dict[str, Ratio] = {}
-    """The same, of the graphs alone."""
+    """The same, of the graphs alone; left out where copies to a GPU are timed apart on one side only."""
 
 
 class Beside(Record):
@@ -133,21 +152,12 @@ class Contention(Record):
     """Of the time in which threads of this process could have run, the part in which they waited for a processor."""
 
 
-class Benchmark(Record):
+class Benchmark(Timed):
     """`benchmark.json`: how fast the bundle ran, where, and under which conditions."""
 
-    device: str
-    """The plain sentence that is shown wherever these numbers are."""
-    gpu: str | None
+    model_bytes: int
+    load_ms: float
     providers_asked: list[str]
-    providers_used: list[str]
-    """The provider of each graph node that ran, most nodes first."""
-    nodes: dict[str, int] = {}
-    """Graph nodes by the provider that ran them."""
-    fallen: dict[str, int] = {}
-    """Kinds of nodes that ran on the CPU though a GPU ran others."""
-    missing: dict[str, str] = {}
-    """Providers that were asked for and cannot work here, each with the reason."""
     threads: int
     cpu: str
     cores: int
@@ -155,27 +165,18 @@ class Benchmark(Record):
     onnxruntime: str
     versions: dict[str, str] = {}
     clocks_mhz: dict[str, float] = {}
-    """Of the processor, as far as the system tells: now, least and most."""
-    model_bytes: int
-    load_ms: float
-    first_answer_ms: float | None = None
-    """From an open graph to the first answer."""
-    memory_bytes: int | None = None
-    """By how much the process grew until the first answer."""
+    """Of the processor, and where there is one of the GPU, as far as the system tells: now, least and most."""
     peak_memory_bytes: int
     """Of the whole process, whatever else it held."""
+    cuda: dict[str, bool] = {}
+    """How the GPU was used, as `benchmark.cuda` of params says; empty where none was."""
     confidence: float = 0.95
     """Of all intervals."""
-    batches: dict[str, Latency]
-    """Keyed `batch_1`, `batch_8`, …"""
-    offline: Offline | None = None
-    server: dict[str, Load] = {}
-    """Keyed `rate_20`, …"""
     roofline: dict[str, Roofline] = {}
     """Keyed as batches."""
     ceilings: dict[str, float] = {}
     """What the machine reached in this run: FLOP per second by data type, and bytes per second of a copy."""
-    others: dict[str, Timed] = {}
+    others: dict[str, Rival] = {}
     """What took turns with it: variants of the bundle, and peers."""
     beside: Beside | None = None
     """Where there is a student: the other of the two."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fuseline.records import NOT_MEASURED, Benchmark, Contention, Interval, Ratio, Timed
+from fuseline.records import NOT_MEASURED, Benchmark, Contention, Interval, Ratio, Rival
 from fuseline.report import charts, numbers
 from fuseline.report.tables import Table
 
@@ -126,7 +126,7 @@ def _sides(benchmark: Benchmark) -> Table:
     )
 
 
-def _side(timed: Timed, batch: str) -> list[str]:
+def _side(timed: Rival, batch: str) -> list[str]:
     ratios = [_ratio(of.get(batch)) for of in (timed.faster, timed.graph_faster)]
     return [numbers.milliseconds(timed.batches[batch].p50_ms), *ratios]
 

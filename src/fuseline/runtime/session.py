@@ -44,10 +44,7 @@ def open_session(
         )
     if usable[0] in NVIDIA:
         ort.preload_dlls()  # finds the CUDA libraries that came as Python packages
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.log_severity_level = 3
-    settings.add_session_config_entry("session.force_spinning_stop", "1")  # else its threads wait by burning processors
+    settings = make_settings(threads)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     with_options = [(name, dict((options or {}).get(name, {}))) for name in usable]
     source: str | bytes = str(model)
@@ -60,6 +57,15 @@ def open_session(
         return ort.InferenceSession(source, settings, providers=with_options)
     except LOAD_ERRORS as error:
         raise BundleError(f"{model}: onnxruntime cannot load it: {error}") from error
+
+
+def make_settings(threads: int) -> ort.SessionOptions:
+    """Make a session's settings; its threads sleep while there is no call, else they burn what others could use."""
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    return settings
 
 
 def can_work(provider: str) -> bool:
@@ -102,5 +108,9 @@ def describe_device(used: Sequence[str]) -> str:
     gpu = gpu_name()
     if gpu is None:
         return NO_GPU
-    on_gpu = bool(used) and used[0] in NVIDIA
-    return f"GPU: {gpu}" if on_gpu else f"CPU, though there is a GPU ({gpu})"
+    return f"GPU: {gpu}" if is_on_gpu(used) else f"CPU, though there is a GPU ({gpu})"
+
+
+def is_on_gpu(used: Sequence[str]) -> bool:
+    """Tell whether a GPU runs most nodes of a graph, of which these providers run some, most nodes first."""
+    return bool(used) and used[0] in NVIDIA

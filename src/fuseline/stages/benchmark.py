@@ -11,19 +11,17 @@ from fuseline.config import Params
 from fuseline.inputs.image import COUNTS
 from fuseline.progress import say
 from fuseline.records import NOT_MEASURED, OTHER, Benchmark, Beside
-from fuseline.runtime.bundle import CARD, read_bundle, task_of
+from fuseline.runtime.bundle import CARD, read_card, task_of
 from fuseline.runtime.rows import read_parquet
 from fuseline.stages import entry
-
-ROWS = 256
-"""Rows that the calls go round in: enough to vary in length and size."""
 
 
 def main(params: Params) -> None:
     """build/export, build/prepare → build/benchmark: benchmark and metrics .json, plots/."""
-    bundle = read_bundle(entry.EXPORT / "bundle")
+    bundle = read_card(entry.EXPORT / "bundle" / CARD)
     wanted, several = task_of(bundle).wanted(bundle.modalities), COUNTS.name in bundle.inputs
-    rows = list(islice(read_parquet(entry.PREPARE / "test", bundle.modalities, wanted, several), ROWS))
+    test = read_parquet(entry.PREPARE / "test", bundle.modalities, wanted, several)
+    rows = list(islice(test, params.benchmark.rows))
     other = OTHER[params.export.system]
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark, find_others(entry.EXPORT, other))
     if other in benchmark.others:
