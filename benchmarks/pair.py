@@ -45,7 +45,8 @@ from fuseline.tasks.classification import Classification
 
 TOKENS, SIDE = 64, 224
 LABELS = [str(number) for number in range(8)]
-VARIANTS: tuple[Variant, ...] = ("fused", "fp16", "int8")
+VARIANTS: dict[bool, tuple[Variant, ...]] = {False: ("fused", "int8"), True: ("fused", "fp16")}
+"""Those for a processor, and those for a GPU."""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 UNSEEN = [(1, 1, 1, 1), (1, 64, 224, 224), (2, 3, 48, 20), (3, 128, 300, 500), (5, 7, 31, 200), (8, 9, 33, 32),
           (4, 200, 640, 480), (17, 2, 64, 64)]  # fmt: skip
@@ -85,7 +86,7 @@ def make_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_bundles(ensemble: Ensemble, folder: Path) -> dict[str, Any]:
+def write_bundles(ensemble: Ensemble, folder: Path, variants: Sequence[Variant]) -> dict[str, Any]:
     """Write a bundle of each variant; return what was done."""
     contents = Contents(
         name="pair", task=Classification(LABELS), members=ensemble.names, max_tokens=512, opset=20, data="0" * 64,
@@ -97,12 +98,12 @@ def write_bundles(ensemble: Ensemble, folder: Path) -> dict[str, Any]:
     traced = write_graph(ensemble, contents.opset, plain, contents.about())
     write_bundle(plain.parent, contents, ensemble, readers)
     done: dict[str, Any] = {}
-    for name in VARIANTS:
+    for name in variants:
         (folder / name).mkdir()
         own = replace(contents, variant=name)
         done[name] = write_variant(name, plain, folder / name / MODEL, own.about(), calibrate)
         write_bundle(folder / name, own, ensemble, readers)
-    nodes = {name: count_nodes(ir.load(folder / name / MODEL)) for name in ("fp32", *VARIANTS)}
+    nodes = {name: count_nodes(ir.load(folder / name / MODEL)) for name in ("fp32", *variants)}
     return {"nodes": {"traced": traced} | nodes, "done": done}
 
 
@@ -186,13 +187,13 @@ def main() -> None:
         "roofline": 10, "confidence": 0.95, "seed": 0,
         "cuda": {"io_binding": True, "pinned": True, "graph": asked.cuda_graph, "tf32": asked.tf32},
     })  # fmt: skip
+    on_gpu = can_work(conditions.providers[0])
+    variants = VARIANTS[on_gpu]
     ensemble = build_pair()
     written = asked.folder / "written.json"
     if not written.exists():
         written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(json.dumps(write_bundles(ensemble, asked.folder)), encoding="utf-8")
-    on_gpu = can_work(conditions.providers[0])
-    variants = [name for name in VARIANTS if on_gpu or name != "fp16"]
+        written.write_text(json.dumps(write_bundles(ensemble, asked.folder, variants)), encoding="utf-8")
     peers = open_peers(ensemble, conditions, on_gpu)
     if not asked.compile:
         peers = {name: timer for name, timer in peers.items() if "compile" not in name}
@@ -202,7 +203,7 @@ def main() -> None:
     if asked.output:
         found.write(asked.output)
     plain = conditions.model_copy(update={"cuda": conditions.cuda.model_copy(update={"graph": False})})
-    differences = find_differences(asked.folder, ["fp32", *variants], plain, peers["torch eager"])
+    differences = find_differences(asked.folder, ("fp32", *variants), plain, peers["torch eager"])
     print(json.dumps(json.loads(written.read_text(encoding="utf-8")) | sum_up(found) | {"differences": differences}))
 
 

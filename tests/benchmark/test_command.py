@@ -49,7 +49,7 @@ def test_rows_that_are_given_are_read_as_predict_reads_them(bundle: Path, tmp_pa
     (tmp_path / "rows.jsonl").write_text("\n")
     done = run(bundle, *FEW, "--input", tmp_path / "rows.jsonl")
     assert done.exit_code == 1
-    assert "holds no row" in done.output
+    assert "there is no row to ask it with" in done.output
 
 
 @pytest.mark.parametrize("name", ["bundle", "exported", "ensemble", "twin"])

@@ -41,12 +41,14 @@ class Watched(Predictor):
     def __init__(self, folder: Path, *settings: Any) -> None:
         super().__init__(folder, *settings)
         self.calls: list[int] = []
+        self.rows: list[Row] = []
         self.settings = settings
         self.opened.append(self)
 
     def answer(self, rows: Iterable[Row], batch_size: int = 32, run: Any = None) -> Iterator[Answer]:
         rows = list(rows)
         self.calls.append(len(rows))
+        self.rows += rows
         assert batch_size == len(rows)
         return super().answer(rows, batch_size, run)
 
@@ -86,6 +88,21 @@ def test_the_first_answer_and_the_warmup_come_before_what_is_counted(
     assert calls(opened, bundle, rows) == [1] + [1] * 6 + [3] * 6
     assert calls(opened, bundle, rows, warmup=3) == [1] + [1] * 8 + [3] * 8
     assert calls(opened, bundle, rows, calls=2, batch_sizes=[2]) == [1] + [2] * 3
+
+
+def test_the_calls_go_round_in_as_many_rows_as_asked_for(opened: list[Watched], bundle: Path, rows: list[Row]) -> None:
+    def asked(count: int) -> tuple[int, set[int]]:
+        opened.clear()
+        found = measure(bundle, iter(rows), STREAM_ONLY.model_copy(update={"rows": count, "batch_sizes": [1]}))
+        return found.rows, {rows.index(row) for row in opened[0].rows}
+
+    assert asked(2) == (2, {0, 1})
+    assert asked(100) == (8, {0, 1, 2, 3, 4, 5})  # six calls
+
+
+def test_without_a_row_there_is_nothing_to_time(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="there is no row to ask it with"):
+        measure(bundle, [], CONDITIONS)
 
 
 def test_the_session_that_is_timed_has_the_threads_asked_for(

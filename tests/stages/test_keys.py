@@ -85,6 +85,7 @@ ELSEWHERE = {
     "explain.review": "tests/stages/test_explain.py",
     "rehearse.rows": "tests/stages/test_rehearse.py",
     "benchmark.providers": "tests/benchmark/test_measure.py: …has_the_providers_asked_for",
+    "benchmark.rows": "tests/benchmark/test_measure.py: test_the_calls_go_round_in_as_many_rows_as_asked_for",
     "benchmark.batch_sizes": "tests/benchmark/test_measure.py: …and_the_warmup_come_before_what_is_counted",
     "benchmark.threads": "tests/benchmark/test_measure.py: …has_the_threads_asked_for",
     "benchmark.warmup": "as for batch_sizes",

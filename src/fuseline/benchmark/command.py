@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fuseline.errors import BundleError
-
-if TYPE_CHECKING:
-    from fuseline.runtime.predictor import Row
 
 TAKEN = {"bundle", "exported", "ensemble", "student"}
 """What the bundle itself is called in the record, its metrics and plots."""
@@ -70,6 +66,7 @@ def make_command(load_torch: LoadTorch) -> Callable[..., None]:
         from fuseline.benchmark.show import show
         from fuseline.benchmark.tables import write
         from fuseline.config import Benchmark
+        from fuseline.runtime.rows import read_rows
 
         conditions = Benchmark.model_validate({
             "providers": provider or ["CUDAExecutionProvider", "CPUExecutionProvider"], "threads": threads,
@@ -79,7 +76,9 @@ def make_command(load_torch: LoadTorch) -> Callable[..., None]:
             "roofline": roofline or None, "confidence": confidence, "seed": seed,
             "cuda": {"io_binding": io_binding, "pinned": pinned and io_binding, "graph": cuda_graph, "tf32": tf32},
         })  # fmt: skip
-        asked = read_rows(input_, rows) if input_ else make_rows(bundle, rows, pixels, words, seconds, seed)
+        asked = (
+            (row for _, row in read_rows(input_)) if input_ else make_rows(bundle, rows, pixels, words, seconds, seed)
+        )
         peers = partial(open_peers, load_torch(against_torch), conditions) if against_torch else None
         found = measure(bundle, asked, conditions, name_folders(beside or []), peers)
         show(found, Console(highlight=False))
@@ -106,19 +105,4 @@ def name_folders(given: Sequence[str]) -> dict[str, Path]:
         if name in TAKEN or name in found:
             raise BundleError(f"--beside {one!r}: {name} is taken; expected a name that no other side has")
         found[name] = Path(folder)
-    return found
-
-
-def read_rows(path: Path, most: int) -> list[Row]:
-    """Read rows as `predict` does, of a file or a folder.
-
-    Raises:
-        DataError: naming file and row, where one is unsound.
-        BundleError: there is none.
-    """
-    from fuseline.runtime import rows
-
-    found = [row for _, row in islice(rows.read_rows(path), most)]
-    if not found:
-        raise BundleError(f"{path}: holds no row; leave --input out, and rows are made up")
     return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fuseline.benchmark.roofline import measure_rooflines
 from fuseline.benchmark.running import Timer
 from fuseline.config import Benchmark as Conditions
 from fuseline.config import Server
+from fuseline.errors import BundleError
 from fuseline.progress import Progress
 from fuseline.records import Benchmark, Latency, Load, Offline, Rival
 from fuseline.runtime.predictor import Row
@@ -34,7 +36,7 @@ OpenPeers = Callable[[bool], Mapping[str, Timer]]
 
 
 def measure(
-    folder: Path, rows: Sequence[Row], conditions: Conditions, others: Mapping[str, Path] | None = None,
+    folder: Path, given: Iterable[Row], conditions: Conditions, others: Mapping[str, Path] | None = None,
     open_peers: OpenPeers | None = None,
 ) -> Benchmark:  # fmt: skip
     """Measure latency and throughput of a bundle on rows, in each scenario.
@@ -42,12 +44,16 @@ def measure(
     All sides take turns call by call; where rows arrive by chance, each has its time to itself, one after the other.
 
     Args:
+        given: rows, of which the first are taken, as many as the conditions say.
         others: bundles to be timed beside it, by name.
         open_peers: gives what else answers the bundle's inputs, by name, on the device that the bundle runs on.
 
     Raises:
-        BundleError: a bundle is incomplete, altered, or cannot be loaded.
+        BundleError: a bundle is incomplete, altered, or cannot be loaded; or there is no row.
     """
+    rows = list(islice(given, conditions.rows))
+    if not rows:
+        raise BundleError(f"{folder}: there is no row to ask it with; expected at least one")
     watch = found.Watch()
     ours = Candidate.open(folder, conditions, rows[0])
     sides = {OURS: ours}
@@ -63,6 +69,7 @@ def measure(
         **timed.pop(OURS).model_dump(exclude={"faster", "graph_faster"}),
         roofline=rooflines,
         ceilings=ceilings,
+        rows=len(rows),
         others=timed,
         peak_memory_bytes=found.peak_memory_bytes(),
         contention=contention,

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes import common as passes
-from torch import Tensor
+from torch import Tensor, nn
 
 from fuseline.errors import ExportError
 from fuseline.inputs.base import Input
@@ -46,16 +46,15 @@ def trace(ensemble: Ensemble, opset: int) -> ir.Model:
     """Return the graph as torch's exporter writes it."""
     inputs = ensemble.inputs
     example = {name: example_input(each) for name, each in inputs.items()}
-    shapes = {
-        name: {number: axis for number, axis in enumerate(each.axes) if isinstance(axis, str)}
-        for name, each in inputs.items()
-    }
+    shapes = tuple(
+        {number: axis for number, axis in enumerate(each.axes) if isinstance(axis, str)} for each in inputs.values()
+    )
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():  # scores of attention with a gradient are traced as another kernel
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
-            ensemble.eval(), (), kwargs=example, dynamo=True, verbose=False, opset_version=opset,
+            InOrder(ensemble).eval(), tuple(example.values()), dynamo=True, verbose=False, opset_version=opset,
             dynamic_shapes={"inputs": shapes}, input_names=list(example), output_names=list(OUTPUTS),
         )  # fmt: skip
     assert program is not None
@@ -64,6 +63,18 @@ def trace(ensemble: Ensemble, opset: int) -> ir.Model:
     if found != opset:
         raise ExportError(f"export.opset: asked for {opset}, but the exporter wrote {found}")
     return model
+
+
+class InOrder(nn.Module):
+    """Takes the ensemble's inputs in their order: before torch 2.13 shapes of named ones cannot be told."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__()
+        self.ensemble, self.names = ensemble, list(ensemble.inputs)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = self.ensemble(**dict(zip(self.names, inputs, strict=True)))
+        return found
 
 
 def example_input(given: Input) -> Tensor:

@@ -158,6 +158,8 @@ class Benchmark(Timed):
     model_bytes: int
     load_ms: float
     providers_asked: list[str]
+    rows: int = 0
+    """How many different rows the calls went round in."""
     threads: int
     cpu: str
     cores: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 from fuseline.benchmark import tables
@@ -20,8 +19,7 @@ def main(params: Params) -> None:
     """build/export, build/prepare → build/benchmark: benchmark and metrics .json, plots/."""
     bundle = read_card(entry.EXPORT / "bundle" / CARD)
     wanted, several = task_of(bundle).wanted(bundle.modalities), COUNTS.name in bundle.inputs
-    test = read_parquet(entry.PREPARE / "test", bundle.modalities, wanted, several)
-    rows = list(islice(test, params.benchmark.rows))
+    rows = read_parquet(entry.PREPARE / "test", bundle.modalities, wanted, several)
     other = OTHER[params.export.system]
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark, find_others(entry.EXPORT, other))
     if other in benchmark.others:
