@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,27 @@ def test_golden_rows_reach_from_the_smallest_to_the_largest_of_each_kind() -> No
     assert [each.number for each in golden if each.pattern == "text+image"] == [6, 5]
     hidden = [each for each in golden if each.pattern == "image"]
     assert [(each.row, each.number) for each in hidden] == [(Row(None, b"p" * size), None) for size in (2, 4)]
+
+
+class Passing:
+    """Rows that come one by one, each time anew, and the most of them that were there at once."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.there, self.most = count, weakref.WeakSet[Row](), 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for number in range(self.count):
+            row = Row("a", b"p" * (self.count - number))
+            self.there.add(row)
+            self.most = max(self.most, len(self.there))
+            yield row
+
+
+def test_rows_that_are_not_picked_do_not_stay_in_memory() -> None:
+    rows = Passing(300)
+    golden = pick_golden(rows, MODALITIES, Classification(["x", "y"]), 6)
+    assert [each.number for each in golden if each.pattern == "text+image"] == [299, 0]
+    assert rows.most <= 6 + 2
 
 
 def test_what_must_be_there_is_never_hidden() -> None:

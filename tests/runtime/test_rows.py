@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fuseline.errors import DataError
+from fuseline.runtime.bundle import read_card
 from fuseline.runtime.predictor import Row
-from fuseline.runtime.rows import read_jsonl, read_parquet
+from fuseline.runtime.rows import Prepared, read_jsonl, read_parquet
 
 
 @pytest.fixture
@@ -116,3 +117,18 @@ def test_a_prepared_split_gives_its_rows_in_order(prepared: Path) -> None:
     assert rows[1].text is None
     assert rows[0].image is not None
     assert rows[0].image.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("wanted", [["text"], ["image"], ["text", "image"]], ids="+".join)
+def test_prepared_rows_are_counted_without_reading_them_and_can_be_gone_through_again(
+    wanted: list[str], prepared: Path
+) -> None:
+    rows = Prepared(prepared / "train", wanted, wanted, several=False)
+    first, second = list(rows), list(rows)
+    assert first == second
+    assert len(rows) == len(first) == {"text": 21, "image": 20, "text+image": 24}["+".join(wanted)]
+
+
+def test_what_a_bundle_can_answer_is_told_by_its_card(bundle: Path, prepared: Path) -> None:
+    rows = Prepared.of(prepared / "test", read_card(bundle / "bundle.json"))
+    assert list(rows) == list(read_parquet(prepared / "test", ["text", "image"]))

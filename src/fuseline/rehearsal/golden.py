@@ -14,6 +14,9 @@ from fuseline.inputs.image import decode_image, is_deep
 from fuseline.runtime.predictor import Row
 from fuseline.tasks.base import Task
 
+Pattern = tuple[str, ...]
+"""The modalities that a row has."""
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -31,38 +34,45 @@ def pick_golden(rows: Iterable[Row], modalities: Sequence[str], task: Task, most
 
     Where no test row has just these, the others are hidden in rows that have more. About `most` are picked, and at
     least one of each set.
+
+    Args:
+        rows: they are gone through twice, and kept are those that were picked.
     """
-    found: dict[tuple[str, ...], list[tuple[int, int]]] = {pattern: [] for pattern in patterns(modalities, task)}
-    kept = list(rows)
-    for number, row in enumerate(kept):
+    found = weigh_patterns(rows, modalities, task)
+    share = max(1, most // len(found))
+    picked: list[tuple[Pattern, int, bool]] = []
+    for pattern, sized in found.items():
+        larger = [one for other, of_other in found.items() if set(pattern) < set(other) for one in of_other]
+        picked += [(pattern, number, not sized) for _, number in spread(sorted(sized or larger), share)]
+    numbers = {number for _, number, _ in picked}
+    kept = {number: row for number, row in enumerate(rows) if number in numbers}
+    return [
+        Golden(hide(kept[number], modalities, pattern), None, "+".join(pattern)) if hidden
+        else Golden(kept[number], number, "+".join(pattern))
+        for pattern, number, hidden in picked
+    ]  # fmt: skip
+
+
+def weigh_patterns(rows: Iterable[Row], modalities: Sequence[str], task: Task) -> dict[Pattern, list[tuple[int, int]]]:
+    """Return size and number of the rows that have each set of modalities with which a row can be answered."""
+    found: dict[Pattern, list[tuple[int, int]]] = {pattern: [] for pattern in patterns(modalities, task)}
+    for number, row in enumerate(rows):
         if not task.words or (row.text or "").strip():
             found[tuple(name for name in modalities if has(row, name))].append((weigh(row), number))
-    share = max(1, most // len(found))
-    golden = []
-    for pattern, sized in found.items():
-        picked = [kept_number for _, kept_number in spread(sorted(sized), share)]
-        golden += [Golden(kept[number], number, "+".join(pattern)) for number in picked]
-        if not picked:
-            golden += _hide(kept, found, pattern, modalities, share)
-    return golden
+    return found
 
 
-def patterns(modalities: Sequence[str], task: Task) -> Iterator[tuple[str, ...]]:
+def patterns(modalities: Sequence[str], task: Task) -> Iterator[Pattern]:
     """Yield the sets of modalities with which a row can be answered."""
     wanted = set(task.wanted(modalities))
     for size in range(1, len(modalities) + 1):
         yield from (chosen for chosen in combinations(modalities, size) if wanted & set(chosen))
 
 
-def _hide(
-    rows: Sequence[Row], found: dict[tuple[str, ...], list[tuple[int, int]]], pattern: tuple[str, ...],
-    modalities: Sequence[str], count: int,
-) -> list[Golden]:  # fmt: skip
-    larger = [one for other, sized in found.items() if set(pattern) < set(other) for one in sized]
+def hide(row: Row, modalities: Sequence[str], pattern: Pattern) -> Row:
+    """Return the row without the modalities that a pattern has not."""
     hidden: dict[str, Any] = {name: None for name in modalities if name not in pattern}
-    hidden |= {"boxes": ()} if "text" in hidden else {}
-    chosen = [rows[number] for _, number in spread(sorted(larger), count)]
-    return [Golden(replace(row, **hidden), None, "+".join(pattern)) for row in chosen]
+    return replace(row, **hidden | ({"boxes": ()} if "text" in hidden else {}))
 
 
 def has(row: Row, modality: str) -> bool:

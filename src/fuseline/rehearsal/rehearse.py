@@ -32,7 +32,8 @@ def rehearse(folder: Path, rows: Iterable[Row], evaluated: Sequence[Floats], mos
     """Rehearse a bundle with about `most` golden rows.
 
     Args:
-        evaluated: for each row, what the evaluation says of its units [U, C].
+        rows: they are gone through twice.
+        evaluated: for each row, what the evaluation says of its units [U, C], in any shape.
     """
     began = time.perf_counter()
     predictor = Predictor(folder, ["CPUExecutionProvider"], threads=1)
@@ -94,7 +95,8 @@ def compare(
         difference = max(difference, float(np.abs(probs - here.probabilities).max()) if fits else 1.0)
         if each.number is not None and fits:
             decided = task.decide(np.atleast_2d(probs))
-            as_evaluated.append(bool((decided == task.decide(evaluated[each.number])).all()))
+            said_UC = np.asarray(evaluated[each.number]).reshape(-1, len(task.classes))
+            as_evaluated.append(bool((decided == task.decide(said_UC)).all()))
     return {
         "agreement": float(np.mean(same)),
         "max_difference": difference,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fuseline.errors import DataError
 from fuseline.inputs.boxes import BOXES, parse_boxes
-from fuseline.inputs.image import MORE, pictures_of
-from fuseline.records import files_of
+from fuseline.inputs.image import COUNTS, MORE, pictures_of
+from fuseline.records import Bundle, files_of
+from fuseline.runtime.bundle import task_of
 from fuseline.runtime.row import Row, make_row
 
 BATCH_ROWS = 64
@@ -78,6 +80,37 @@ def read_parquet(
                     values = {name: row[name] for name in modalities} | pictures
                     given = {name: v["bytes"] if isinstance(v, dict) else v for name, v in values.items()}
                     yield Row(**given, boxes=parse_boxes(row.get(BOXES)))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The rows of a prepared split that a bundle can answer, read anew each time that they are gone through."""
+
+    split: Path
+    modalities: Sequence[str]
+    wanted: Sequence[str]
+    several: bool
+
+    @classmethod
+    def of(cls, split: Path, bundle: Bundle) -> Self:
+        """Give what a bundle can answer of the rows of a split, a folder."""
+        return cls(split, bundle.modalities, task_of(bundle).wanted(bundle.modalities), COUNTS.name in bundle.inputs)
+
+    def __iter__(self) -> Iterator[Row]:
+        return read_parquet(self.split, self.modalities, self.wanted, self.several)
+
+    def __len__(self) -> int:
+        """Count them without reading pictures and recordings: where a file is null, so is the path beside its bytes."""
+        import pyarrow.compute as pc  # here: as above
+        import pyarrow.parquet as pq
+
+        columns = [name if name == "text" else f"{name}.path" for name in self.wanted]
+        count = 0
+        for file in files_of(self.split):
+            for batch in pq.ParquetFile(file).iter_batches(columns=columns):
+                there = [pc.is_valid(batch[name]).to_numpy(zero_copy_only=False) for name in self.wanted]
+                count += sum(map(any, zip(*there, strict=True)))
+        return count
 
 
 def read_table(file: Path) -> Iterator[Pair]:
