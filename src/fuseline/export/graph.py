@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from fuseline.errors import ExportError
 from fuseline.inputs.base import Input
 from fuseline.models.ensemble import Ensemble
 
-OUTPUTS = ("probabilities", "logits", "members")
+MEMBERS = "members"
+OUTPUTS = ("probabilities", "logits", MEMBERS)
 TRACED = {"batch": 2, "tokens": 7, "pictures": 3, "height": 48, "width": 40, "samples": 4000, "words": 5}
 """Sizes of the axes where the graph is traced: none is 0 or 1, which would be fixed."""
 
@@ -107,6 +109,9 @@ def save(model: ir.Model, path: Path, about: Mapping[str, str]) -> None:
     """Write a graph and its weights beside it, without what the exporter notes of this machine, and check it."""
     passes.ClearMetadataAndDocStringPass()(model)
     model.graph.metadata_props.clear()
+    made = (value for node in model.graph.all_nodes() for value in node.outputs)
+    for value in chain(model.graph.inputs, model.graph.initializers.values(), made):  # the pass takes no notice of them
+        value.metadata_props.clear()
     model.metadata_props.clear()
     model.metadata_props.update(about)
     model.producer_name, model.producer_version = "fuseline", about.get("fuseline", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from fuseline.export.fuse import fuse
-from fuseline.export.graph import save
+from fuseline.export.graph import MEMBERS, save
 
 BIG = 4096
 """Elements of weights from which on halving them is worth it; what lies between two such operators goes along."""
@@ -21,9 +21,10 @@ Nodes = set[ir.Node]
 def write_fp16(source: Path, target: Path, about: Mapping[str, str]) -> dict[str, int]:
     """Convert the graph at `source`, of standard operators, to `target` and `target`.data, and fuse it.
 
-    What lies between weights runs in half precision. Pictures are resized before, and members combined behind, in
-    single: positions in large pictures and logarithms of small probabilities need it. Inputs and outputs stay as
-    they are.
+    What lies between members' weights runs in half precision. Pictures are resized before, and members combined
+    behind, in single: positions in large pictures and logarithms of small probabilities need it. So do spectrograms:
+    the energies of a quiet recording are below what half precision can tell from nothing, and what is nothing has no
+    logarithm; those of a loud one may be beyond its range. Inputs and outputs stay as they are.
 
     Returns:
         How many operators run in half precision, and how many nodes of onnxruntime's own there are, by kind.
@@ -37,10 +38,28 @@ def write_fp16(source: Path, target: Path, about: Mapping[str, str]) -> dict[str
 
 
 def find_halved(graph: ir.Graph) -> Nodes:
-    """Return the nodes with big weights, and those between them."""
+    """Return the nodes of members that have big weights, and those between them, but for what leads to a logarithm.
+
+    A spectrogram's Fourier transform and filters are big too, and no weights that were learned: all that tells them
+    apart in a graph is the logarithm that they lead to. A member that has one elsewhere stays single up to there.
+    """
     nodes = list(graph)
-    heavy = {node for node in nodes if any(_is_big(value) for value in node.inputs)}
-    return heavy | (_reach(nodes, heavy) & _reach(reversed(nodes), heavy, backwards=True))
+    (members,) = (output.producer() for output in graph.outputs if output.name == MEMBERS)
+    assert members is not None
+    ours = _reach(reversed(nodes), {members}, backwards=True)
+    ours -= lead_to_logarithms([node for node in nodes if node in ours])
+    heavy = {node for node in nodes if node in ours and any(_is_big(value) for value in node.inputs)}
+    return heavy | (_reach(nodes, heavy) & _reach(reversed(nodes), heavy, backwards=True) & ours)
+
+
+def lead_to_logarithms(nodes: Sequence[ir.Node]) -> Nodes:
+    """Return the logarithms and all from which they are computed; of sizes nothing is, so that integers count not."""
+    values, found = set[ir.Value | None](), Nodes()
+    for node in reversed(nodes):
+        if node.op_type == "Log" or values.intersection(node.outputs):
+            found.add(node)
+            values.update(value for value in node.inputs if value is not None and value.dtype == SINGLE)
+    return found
 
 
 def _is_big(value: ir.Value | None) -> bool:
