@@ -352,6 +352,7 @@ WRONG = {
     "a hub id is pinned": (put("encoders.text.name", "org/model"), "set revision to the commit of 'org/model'"),
     "a package is pinned already": (put("encoders.text.revision", "main"), "a package's version stands in"),
     "an old opset is refused": (put("export.opset", 17), "greater than or equal to 18"),
+    "an opset that is not tried is refused": (put("export.opset", 23), "less than or equal to 22"),
     "a soup of one is none": (put("members.experts.text.soup", {"seeds": 1}), "greater than or equal to 2"),
     "no row replayed is no replay": (put("members.experts.text.warm_start", {"replay": 0.0}), "greater than 0"),
     "a student is on what the ensemble is on": (

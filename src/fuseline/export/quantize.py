@@ -43,7 +43,10 @@ def write_int8(source: Path, target: Path, about: Mapping[str, str], feeds: Iter
     with TemporaryDirectory(dir=target.parent) as scratch, _quiet():
         part, whole = Path(scratch) / "dynamic.onnx", Path(scratch) / "whole.onnx"
         model = onnx.load(source)
-        del model.graph.value_info[:]  # the quantiser stumbles over what the exporter says of weights
+        weights = {each.name for each in model.graph.initializer}  # over what is said of these the quantiser stumbles
+        others = [each for each in model.graph.value_info if each.name not in weights]
+        del model.graph.value_info[:]
+        model.graph.value_info.extend(others)
         quantize_dynamic(model, part, ["MatMul"], use_external_data_format=True, **options)
         found = find_convolutions(onnx.load(part, load_external_data=False).graph)
         if found:
