@@ -39,6 +39,10 @@ class ExportError(FuselineError):
     """An ensemble cannot be written as a bundle."""
 
 
+class NotFiniteError(ExportError):
+    """A score is no finite number."""
+
+
 class BundleError(FuselineError):
     """A bundle is incomplete, altered or does not fit the input it was given."""
 

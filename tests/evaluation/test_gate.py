@@ -44,7 +44,7 @@ EVIDENCE: dict[str, Any] = {
         "robustness": {"blurred": {"accuracy": estimate(0.6)}},
     },
     "drift": {"labels": 0.03},
-    "export": {"max_logit_difference": 1e-5, "argmax_agreement": 1.0, "passed": True},
+    "export": {"max_logit_difference": 1e-5, "argmax_agreement": 1.0, "passed": True, "drop": 0.85 - 0.845},
     "benchmark": {"gpu": None, "device": "CPU, no GPU found", "model_bytes": 10, "peak_memory_bytes": 20,
                   "batches": {"batch_1": {"p95_ms": 12.0, "examples_per_second": 90.0}}},
 }  # fmt: skip
@@ -94,6 +94,8 @@ PASSES = {
     "memory is a number": (rule("benchmark.peak_memory_bytes", max=20), EVIDENCE, None),
     "size is a number": (rule("benchmark.model_bytes", max=10), EVIDENCE, None),
     "parity is a number": (rule("export.max_logit_difference", max=1e-4), EVIDENCE, None),
+    "0.85 - 0.845 is a drop of at most 0.005": (rule("export.drop", max=0.005), EVIDENCE, None),
+    "what scores better than torch drops nothing": (rule("export.drop", max=0), {"export": {"drop": -0.003}}, None),
     "robustness is a number": (rule("evaluation.robustness.blurred.accuracy", min=0.6), EVIDENCE, None),
     "a lower bound above the minimum passes": (rule(min=0.68, confidence=0.95), EVIDENCE, None),
     "twenty groups are enough for a bound": (

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
 
 import fuseline
 from fuseline.errors import BundleError, ExportError
+from fuseline.export.graph import trace
 from fuseline.export.usage import snippet
 from fuseline.inputs import inputs_of
 from fuseline.models.ensemble import Ensemble
 from fuseline.records import sha256_of
+from fuseline.runtime import rows
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.rows import read_parquet
@@ -92,6 +96,23 @@ def test_parity_sees_an_ensemble_that_is_not_the_exported_one(bundle: Path, ense
     assert compare(bundle, other, prepared / "test", evaluated, [4]).max_logit_difference > 0.1
 
 
+def test_parity_holds_no_rows_in_memory(
+    bundle: Path, ensemble: Ensemble, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, seen = weakref.WeakSet[Row](), []
+
+    def watched(*arguments: Any) -> Iterator[Row]:
+        for row in read_parquet(*arguments):
+            there.add(row)
+            seen.append(len(there))
+            yield row
+
+    monkeypatch.setattr(rows, "read_parquet", watched)
+    compare(bundle, ensemble, prepared / "test", np.full((9, 3), 1 / 3), [1, 4])
+    assert len(seen) == 3 * 9  # by torch, and by the graph at two batch sizes
+    assert max(seen) <= 2
+
+
 def broken(compute: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a computation of logits: only the first row of a batch stays finite."""
 
@@ -140,7 +161,16 @@ def test_the_description_tells_what_is_inside(bundle: Path, labels: list[str]) -
 def test_the_graph_holds_no_path_of_this_machine(bundle: Path) -> None:
     data = (bundle / "model.onnx").read_bytes()
     assert b"site-packages" not in data
+    assert b"pkg.torch" not in data
     assert str(Path.cwd()).encode() not in data
+
+
+def test_the_graphs_file_is_a_tenth_of_what_the_exporter_writes_with_its_notes_of_this_machine(
+    bundle: Path, ensemble: Ensemble, tmp_path: Path
+) -> None:
+    ir.save(trace(ensemble, 20), tmp_path / "raw.onnx", external_data="raw.onnx.data")
+    assert b"site-packages" in (tmp_path / "raw.onnx").read_bytes()
+    assert (bundle / "model.onnx").stat().st_size <= 0.10 * (tmp_path / "raw.onnx").stat().st_size
 
 
 def test_the_graph_is_of_the_asked_for_opset_and_passes_onnxs_checker(bundle: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,13 @@ from fuseline.export.fuse import ATTENTIONS
 from fuseline.export.graph import OUTPUTS, count_nodes, share, trace, write_graph
 from fuseline.export.half import find_halved
 from fuseline.export.quantize import find_convolutions, quantise_embeddings
-from fuseline.export.variants import choose, write_variant
+from fuseline.export.variants import calibrate, choose, write_variant
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionModel
 from fuseline.records import Exported, Variant
+from fuseline.runtime import rows
+from fuseline.runtime.predictor import Predictor, Row
+from fuseline.runtime.rows import read_parquet
 from tests.conftest import combiner_of
 from tests.export.test_bundle import CPU, draw
 
@@ -68,6 +74,67 @@ def test_writing_a_variant_again_gives_the_same_bytes(plain: Path, written: tupl
     write_variant(variant, plain, tmp_path / "model.onnx", {"variant": variant}, feeds)  # type: ignore[arg-type]
     for name in ("model.onnx", "model.onnx.data"):
         assert (tmp_path / name).read_bytes() == path.with_name(name).read_bytes()
+
+
+WRITE_ALL = """
+import sys
+from pathlib import Path
+from fuseline.export.graph import write_graph
+from fuseline.export.variants import write_variant
+from fuseline.models.ensemble import Ensemble
+from fuseline.training.checkpoints import load_member
+from tests.conftest import combiner_of
+from tests.export.test_variants import OTHERS, feeds
+members, folder = map(Path, sys.argv[1:])
+loaded = {path.name: load_member(path) for path in sorted(members.iterdir())}
+ensemble = Ensemble(loaded, combiner_of([0.25] * 4)).eval()
+for name in ["fp32", *OTHERS]:
+    (folder / name).mkdir(parents=True)
+write_graph(ensemble, 20, folder / "fp32/model.onnx", {"name": "tiny"})
+for name in OTHERS:
+    write_variant(name, folder / "fp32/model.onnx", folder / name / "model.onnx", {"variant": name}, feeds)
+"""
+
+
+def test_another_process_whose_sets_come_in_another_order_gives_the_same_bytes(
+    ensemble: Ensemble, tmp_path: Path
+) -> None:
+    for name, member in zip(ensemble.names, ensemble.members, strict=True):
+        member.save_pretrained(tmp_path / "members" / name)  # type: ignore[operator]
+    path = os.pathsep.join(sys.path)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE_ALL, tmp_path / "members", tmp_path / seed],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path},
+        )
+        for seed in ("1", "2")
+    ]
+    assert [each.wait(300) for each in running] == [0, 0]
+    files = {path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.*")}
+    assert len(files) == 8
+    assert all((tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes() for file in files)
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"), [(3, [0, 8, 16]), (24, list(range(24))), (1000, list(range(24)))], ids=["few", "all", "more"]
+)
+def test_calibration_takes_rows_from_the_whole_split_and_reads_it_once(
+    asked: int, taken: list[int], bundle: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Row] = []
+
+    def watched(*arguments: Any) -> Iterator[Row]:
+        for row in read_parquet(*arguments):
+            read.append(row)
+            yield row
+
+    monkeypatch.setattr(rows, "read_parquet", watched)
+    given = list(calibrate(bundle, prepared / "train", asked))
+    assert len(read) == 24
+    assert sum(len(feeds["has_text"]) for feeds in given) == len(taken)
+    expected = list(Predictor(bundle, CPU).feeds_of(read[number] for number in taken))
+    for one, other in zip(given, expected, strict=True):
+        np.testing.assert_array_equal(one["input_ids"], other["input_ids"])
 
 
 def test_onnxruntimes_operators_stand_in_the_fused_graph_alone(plain: Path, tmp_path: Path) -> None:
@@ -139,8 +206,9 @@ def test_embeddings_are_off_by_no_more_than_their_words_step() -> None:
     assert (np.abs(found - table_VD) <= np.abs(table_VD).max(1, keepdims=True) / 253).all()
 
 
-def test_no_path_of_this_machine_is_left_in_any_variant(written: tuple[str, Path]) -> None:
+def test_no_path_of_this_machine_and_no_note_of_the_exporter_is_left_in_any_variant(written: tuple[str, Path]) -> None:
     assert b"site-packages" not in written[1].read_bytes()
+    assert b"pkg.torch" not in written[1].read_bytes()
     assert str(Path.cwd()).encode() not in written[1].read_bytes()
 
 
@@ -162,6 +230,7 @@ def exported(**drops: float) -> Mapping[Variant, Exported]:
         (["int8", "fp32"], {"fp32": 0.0, "int8": 0.72 - 0.715}, "int8"),
         (["int8", "fp32"], {"fp32": 0.007, "int8": 0.007}, "fp32"),
         (["fp16", "fp32"], {"fp32": 0.0, "fp16": 0.0}, "fp32"),
+        (["int8", "fused", "fp32"], {"fp32": 0.0, "fused": 0.0}, "fused"),
     ],
     ids=[
         "at the bound",
@@ -171,6 +240,7 @@ def exported(**drops: float) -> Mapping[Variant, Exported]:
         "at the bound in floats",
         "none is within",
         "what is for a GPU",
+        "one was dropped",
     ],
 )
 def test_the_first_variant_that_costs_little_enough_is_published(

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import ModelCard
 
-from fuseline.records import Slice, System
+from fuseline.evaluation.metrics import values_of
+from fuseline.records import Exported, Slice, System, Variant
 from fuseline.report import markdown
-from fuseline.report.card import Card, render_card
+from fuseline.report.card import Card, Graph, render_card, tell_graph
 from fuseline.report.page import Story
 from fuseline.report.tables import Table
 from fuseline.tasks.base import Task
@@ -25,6 +26,7 @@ def card(story: Callable[..., Story]) -> Card:
     cut = {"modalities": {"text": part, "text+image": part}}
     return Card(
         name="fusion", task=Classification(told.evaluation.labels), system="ensemble", modalities=["text", "image"],
+        graph=Graph("fp32", told.parity.variants["fp32"], values_of(told.evaluation.ensemble)),
         evaluation=told.evaluation.model_copy(update={"slices": cut}),
         preparation=told.preparation, manifest=told.manifest, data="ab" * 32,
         encoders={"text": "bert-base-uncased", "image": "resnet50 (IMAGENET1K_V2)"}, base_models=["bert-base-uncased"],
@@ -69,12 +71,38 @@ def test_it_tells_members_classes_patterns_slices_and_what_it_was_made_from(card
 @pytest.mark.parametrize("system", ["ensemble", "student"])
 def test_its_first_row_is_what_the_bundle_holds(system: System, card: Card) -> None:
     evaluation = card.evaluation.model_copy(update={"student": card.evaluation.members["text"]})
-    told = render_card(replace(card, evaluation=evaluation, system=system))
+    graph = replace(card.graph, scores=values_of(evaluation.of(system)))
+    told = render_card(replace(card, evaluation=evaluation, system=system, graph=graph))
     (row,) = (line for line in told.splitlines() if "(this bundle)" in line)
     value = evaluation.of(system)["accuracy"].value
     assert row.startswith(f"| {system} (this bundle) | {value:.3f} |")
     result = next(r for r in ModelCard(told).data.eval_results if r.metric_type == "accuracy")
     assert result.metric_value == pytest.approx(value, abs=1e-6)
+
+
+def test_a_graph_of_fewer_bits_is_told_with_what_it_reaches_itself(card: Card, story: Callable[..., Story]) -> None:
+    scores = values_of(card.evaluation.ensemble) | {"accuracy": 0.8472, "macro_f1": 0.8021}
+    told = render_card(replace(card, graph=Graph("int8", story().parity.variants["int8"], scores)))
+    assert "The graph is in eight bits, with ONNX's own operators (`int8`, 134.0 MB)." in told
+    assert "Measured with it, accuracy is 0.847, 0.003 less than in torch." in told
+    first, second = (line for line in told.splitlines() if line.startswith("| ensemble "))
+    assert first.startswith("| ensemble as int8 (this bundle) | 0.847 | — | 0.802 |")
+    assert second.startswith(f"| ensemble in torch | {card.evaluation.ensemble['accuracy'].value:.3f} | \\[")
+    found = {result.metric_type: result.metric_value for result in ModelCard(told).data.eval_results}
+    assert (found["accuracy"], found["f1"]) == (0.8472, 0.8021)
+
+
+@pytest.mark.parametrize(
+    ("drop", "words"),
+    [(0.0004, "as in torch."), (-0.0004, "as in torch."), (0.012, "0.012 less than in torch."),
+     (-0.012, "0.012 more than in torch.")],
+)  # fmt: skip
+@pytest.mark.parametrize("variant", ["fp32", "fused", "fp16", "int8"])
+def test_what_a_graph_costs_is_told_in_words(variant: Variant, drop: float, words: str, card: Card) -> None:
+    exported: Exported = card.graph.exported.model_copy(update={"drop": drop})
+    told = tell_graph(Graph(variant, exported, {}), "accuracy")
+    assert words in told
+    assert ("tables are of the model in torch" in told) == (variant != "fp32")
 
 
 def test_cells_and_labels_stand_for_nothing_but_themselves() -> None:

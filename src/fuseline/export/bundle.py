@@ -18,7 +18,7 @@ from fuseline.export.usage import tell_usage
 from fuseline.inputs.base import Reader
 from fuseline.models.ensemble import Ensemble
 from fuseline.records import Bundle, BundleFile, Variant, sha256_of
-from fuseline.runtime.bundle import MODEL
+from fuseline.runtime.bundle import CARD, MODEL
 from fuseline.tasks.base import Task, Unit
 from fuseline.tasks.multilabel import MultiLabel
 from fuseline.tasks.ner import Ner
@@ -46,8 +46,8 @@ class Contents:
     opset: int
     data: str
     """sha256 of the data set's manifest."""
-    card: str
-    """The model card, up to how it is used."""
+    card: str = ""
+    """The model card, up to how it is used; there is none before the graph was measured."""
     bases: dict[str, str] = field(default_factory=dict)
     """By modality, what its encoder began as."""
     variant: Variant = "fp32"
@@ -65,27 +65,44 @@ class Contents:
 
 
 def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: Mapping[str, Reader]) -> Bundle:
-    """Write all files of a bundle, `bundle.json` with their digests last; its graph unless it is there.
+    """Write all files of a bundle; arguments as of `draft`."""
+    draft(folder, contents, ensemble, readers)
+    return finish(folder, contents, ensemble)
+
+
+def draft(folder: Path, contents: Contents, ensemble: Ensemble, readers: Mapping[str, Reader]) -> None:
+    """Write what answers rows: the graph, unless it is there, files of readers, and their description.
 
     Args:
         readers: by modality, those that the members were trained with.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    modalities = ensemble.modalities
     if not (folder / MODEL).exists():
         write_graph(ensemble, contents.opset, folder / MODEL, contents.about())
     for reader in readers.values():
         reader.save(folder)
+    describe(folder, contents, ensemble)
+
+
+def finish(folder: Path, contents: Contents, ensemble: Ensemble) -> Bundle:
+    """Write what people read of a draft, its model card and what it needs, and the description that lists all."""
+    modalities = ensemble.modalities
     usage = tell_usage(modalities, contents.task.unit, ensemble.several, ensemble.layout)
     (folder / "README.md").write_text(contents.card + usage, encoding="utf-8")
     (folder / "requirements.txt").write_text(tell_requirements(modalities), encoding="utf-8")
+    (folder / CARD).unlink()
     write_sbom(folder, contents.name, contents.task.kind, contents.data, contents.bases, modalities)
+    return describe(folder, contents, ensemble)
+
+
+def describe(folder: Path, contents: Contents, ensemble: Ensemble) -> Bundle:
+    """Write `bundle.json`, with the digests of all files that are there."""
     bundle = Bundle(
         format=find_format(ensemble, contents.task.unit),
         name=contents.name,
         task=contents.task.kind,
         labels=contents.task.labels,
-        modalities=modalities,
+        modalities=ensemble.modalities,
         members=contents.members,
         max_tokens=contents.max_tokens,
         inputs={name: each.describe() for name, each in ensemble.inputs.items()},
@@ -101,7 +118,7 @@ def write_bundle(folder: Path, contents: Contents, ensemble: Ensemble, readers: 
             for path in sorted(folder.iterdir())
         },
     )
-    bundle.write(folder / "bundle.json")
+    bundle.write(folder / CARD)
     return bundle
 
 

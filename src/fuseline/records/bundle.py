@@ -50,6 +50,8 @@ class Parity(Agreement):
     traced_nodes: int
     """Of the graph as torch's exporter wrote it."""
     variants: dict[Variant, Exported]
+    dropped: dict[Variant, str] = {}
+    """Variants that were asked for and can never be published, each with the reason."""
 
 
 BUNDLE_FORMAT = 5

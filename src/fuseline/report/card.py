@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from fuseline.records import DataManifest, Evaluation, Preparation, System
-from fuseline.report import markdown, tables
+from fuseline.records import DataManifest, Evaluation, Exported, Preparation, System, Variant
+from fuseline.report import markdown, numbers, tables
+from fuseline.report.exported import TELLS
 from fuseline.tasks.base import Task
 
 PIPELINES = {"text": "text-classification", "image": "image-classification", "audio": "audio-classification"}
@@ -28,6 +29,8 @@ CARD = """\
 
 ## Reached on the test split ({rows:,} rows)
 
+{graph}
+
 {systems}
 Intervals are {confidence:.0%} bootstrap intervals, whole groups of rows drawn. ↓ lower is better.{calibration}
 
@@ -41,6 +44,16 @@ Labels: {labels}.
 
 
 @dataclass(frozen=True)
+class Graph:
+    """The graph in a bundle, and what it was found to reach."""
+
+    variant: Variant
+    exported: Exported
+    scores: Mapping[str, float]
+    """By metric, on the test rows."""
+
+
+@dataclass(frozen=True)
 class Card:
     """What a card tells."""
 
@@ -48,8 +61,10 @@ class Card:
     task: Task
     system: System
     """What the bundle holds: the ensemble, or the student that learnt from it."""
+    graph: Graph
     modalities: Sequence[str]
     evaluation: Evaluation
+    """Of the model in torch."""
     preparation: Preparation
     manifest: DataManifest
     data: str
@@ -68,7 +83,8 @@ def render_card(card: Card) -> str:
         name=card.name,
         what=describe(card.modalities, len(evaluation.members) if card.system == "ensemble" else 1, card.task.needs),
         rows=evaluation.rows,
-        systems=markdown.table(tables.reached(evaluation, card.system)),
+        graph=tell_graph(card.graph, tables.shown(evaluation)[0]),
+        systems=markdown.table(_reached(card)),
         confidence=evaluation.confidence,
         calibration=f" The temperature is {evaluation.temperature:.3f}." if card.system == "ensemble" else "",
         labels=", ".join(map(markdown.escape, card.task.labels)),
@@ -81,7 +97,7 @@ def render_card(card: Card) -> str:
 def describe_data(card: Card) -> ModelCardData:
     """Return the metadata at the head of the card; the results become its model-index."""
     task = find_pipeline(card.task, card.modalities)
-    reached = card.evaluation.of(card.system)
+    reached = card.graph.scores
     results = [
         EvalResult(
             task_type=task or card.task.kind,
@@ -91,10 +107,10 @@ def describe_data(card: Card) -> ModelCardData:
             dataset_revision=card.data,
             metric_type=METRIC_TYPES.get(key, key),
             metric_name=name.removesuffix(" ↓"),
-            metric_value=round(reached[key].value, 6),
+            metric_value=round(reached[key], 6),
         )
         for key, name in tables.METRICS.items()
-        if key in reached and math.isfinite(reached[key].value)
+        if key in reached and math.isfinite(reached[key])
     ]
     several = ["multimodal"] if len(card.modalities) > 1 else []
     return ModelCardData(
@@ -137,6 +153,28 @@ def describe(modalities: Sequence[str], members: int, needs: Sequence[str] = ())
         f"It takes {' and '.join(takes[name] for name in modalities)}; inside it does {', '.join(steps)}."
         + (f"\n{missing}" if len(modalities) > 1 else "")
     )
+
+
+def tell_graph(graph: Graph, metric: str) -> str:
+    """Say how the graph is written, what it reaches and what that costs."""
+    drop = round(graph.exported.drop, 3)
+    against = f"{abs(drop):.3f} {'less' if drop > 0 else 'more'} than in torch" if drop else "as in torch"
+    told = (
+        f"The graph is in {TELLS[graph.variant]} (`{graph.variant}`, {numbers.size(graph.exported.model_bytes)}).\n"
+        f"Measured with it, {numbers.name(metric)} is {numbers.metric(graph.exported.value)}, {against}."
+    )
+    return told if graph.variant == "fp32" else f"{told}\nBut for the first row, tables are of the model in torch."
+
+
+def _reached(card: Card) -> tables.Table:
+    """Set what the bundle reaches first: of a graph in single precision that is what its model does."""
+    table = tables.reached(card.evaluation, card.system)
+    if card.graph.variant == "fp32":
+        return table
+    value, *others = (numbers.metric(card.graph.scores.get(key)) for key in tables.shown(card.evaluation))
+    own = [f"{card.system} as {card.graph.variant} (this bundle)", value, numbers.DASH, *others]
+    first, *rest = table.rows
+    return replace(table, rows=[own, [f"{card.system} in torch", *first[1:]], *rest])
 
 
 def _tell_parts(parts: Sequence[tables.Table]) -> str:

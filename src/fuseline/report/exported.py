@@ -9,10 +9,10 @@ from fuseline.report import numbers
 from fuseline.report.tables import METRICS, Table
 
 TELLS = {
-    "fp32": "single precision, ONNX's own operators",
-    "fused": "single precision, onnxruntime's operators",
-    "fp16": "half precision, onnxruntime's operators, for GPUs",
-    "int8": "eight bits, ONNX's own operators",
+    "fp32": "single precision, with ONNX's own operators",
+    "fused": "single precision, with onnxruntime's operators",
+    "fp16": "half precision, with onnxruntime's operators, for GPUs",
+    "int8": "eight bits, with ONNX's own operators",
 }
 
 
@@ -31,7 +31,7 @@ def facts(parity: Parity) -> Mapping[str, str]:
 
 
 def variants(parity: Parity) -> Table:
-    """Set the ways in which the graph was written beside each other, the published one first."""
+    """Set the ways in which the graph was written beside each other: the published one first, dropped ones last."""
     names = sorted(parity.variants, key=lambda name: name != parity.published)
     rows = []
     for name in names:
@@ -42,6 +42,7 @@ def variants(parity: Parity) -> Table:
             f"{each.max_logit_difference:.1e}",
             numbers.size(each.model_bytes), f"{each.nodes:,}", _tell_operators(each.operators),
         ])  # fmt: skip
+    rows += [[f"{name} (dropped)", *[numbers.DASH] * 6, why] for name, why in parity.dropped.items()]
     return Table(
         "How the graph was written, against torch",
         (

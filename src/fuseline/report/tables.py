@@ -459,16 +459,17 @@ def origins(found: Mapping[str, Origin]) -> Table:
 
 
 def _metric_columns(evaluation: Evaluation) -> list[Column]:
-    headline, *others = (METRICS[key] for key in _shown(evaluation))
+    headline, *others = (METRICS[key] for key in shown(evaluation))
     return [(headline, "number"), (_interval_name(evaluation), "number"), *((name, "number") for name in others)]
 
 
 def _metric_cells(evaluation: Evaluation, metrics: Metrics) -> list[str]:
-    headline, *others = (metrics.get(key) for key in _shown(evaluation))
+    headline, *others = (metrics.get(key) for key in shown(evaluation))
     return [*_value_and_interval(headline), *(numbers.metric(other.value if other else None) for other in others)]
 
 
-def _shown(evaluation: Evaluation) -> list[str]:
+def shown(evaluation: Evaluation) -> list[str]:
+    """Return the metrics that are shown, the headline first."""
     return [key for key in METRICS if key in evaluation.ensemble]
 
 
