@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +126,57 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(DataError, match="picture of 10 x 10 px exceeds 99 pixels"):
         decode_image(data)
+
+
+def ico(inside: bytes) -> bytes:
+    """Write an icon that says 16 x 16, whatever it holds."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
+
+
+def icns(inside: bytes) -> bytes:
+    return b"icns" + struct.pack(">I", 16 + len(inside)) + b"ic07" + struct.pack(">I", 8 + len(inside)) + inside
+
+
+def avif(image: Image.Image) -> bytes:
+    """Write an AVIF that says 16 x 16."""
+    data = encode(image, "AVIF")
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", 16, 16) + data[at + 8 :]
+
+
+LARGE = Image.new("L", (3000, 3000))
+LIARS: dict[str, Callable[[], bytes]] = {
+    "an ICO with a large PNG": lambda: ico(encode(LARGE)),
+    "an ICNS with a large PNG": lambda: icns(encode(LARGE)),
+    "an AVIF": lambda: avif(LARGE),
+}
+
+
+@pytest.mark.parametrize("case", LIARS)
+def test_a_format_whose_head_may_lie_about_what_is_decoded_is_not_opened(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = LIARS[case]()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match="no known picture format; expected BMP, GIF, JPEG"):
+        decode_image(data)
+
+
+def tiled(width: int, height: int) -> bytes:
+    """Write a TIFF of 16 x 16 px whose only tile is larger."""
+    data = zlib.compress(bytes(width * height))
+    tags = [(256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1), (322, width), (323, height), (324, 134),
+            (325, len(data))]  # fmt: skip
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in tags)
+    return head + bytes(4) + data
+
+
+def test_a_tile_that_is_larger_than_its_picture_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode_image(tiled(320, 160)).shape == (16, 16, 3)
+    monkeypatch.setattr(inputs, "MAX_PIXELS", 320 * 160 - 1)
+    with pytest.raises(DataError, match="tile of a picture of 16 x 16 px exceeds"):
+        decode_image(tiled(320, 160))
+    assert decode_image(tiled(16, 16)).shape == (16, 16, 3)
 
 
 def test_a_picture_of_just_so_many_pixels_is_accepted(picture: Paint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
+from fuseline.serving.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 DOCKERFILE = (INFRA / "serve.Dockerfile").read_text()
@@ -150,6 +152,11 @@ def test_the_entry_point_is_the_command(site: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Usage: fuseline serve" in done.stdout
+
+
+def test_bodies_take_less_than_half_of_the_services_memory() -> None:
+    [gigabytes] = re.findall(r":-(\d+)g", SERVICE["mem_limit"])
+    assert 3 * Settings().max_inside_bytes < int(gigabytes) * 1e9 / 2
 
 
 def test_the_service_can_write_nothing_and_gain_nothing() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import soundfile
 
 from fuseline.errors import DataError
+from fuseline.inputs import audio
 from fuseline.inputs.audio import AudioReader, decode_audio
 
 Tone = Callable[..., bytes]
@@ -71,6 +74,48 @@ def test_samples_that_are_no_numbers_are_refused() -> None:
     soundfile.write(buffer, np.array([0.0, np.nan], np.float32), 8000, format="WAV", subtype="FLOAT")
     with pytest.raises(DataError, match="no finite numbers"):
         decode_audio(buffer.getvalue(), 8000, 1.0)
+
+
+def claim(data: bytes, rate: int) -> bytes:
+    """Have a WAV's head tell another rate."""
+    return data[:24] + struct.pack("<I", rate) + data[28:]
+
+
+@pytest.mark.parametrize("rate", [1, 999, 384_001, 2**31 - 1])
+def test_a_head_that_claims_an_impossible_rate_is_refused(tone: Tone, rate: int) -> None:
+    with pytest.raises(DataError, match=f"recording of {rate:,} Hz; expected 1,000 to 384,000"):
+        decode_audio(claim(tone(440, seconds=1.0), rate), 16_000, 10.0)
+
+
+@pytest.mark.parametrize("rate", [1000, 384_000])
+def test_a_rate_at_the_bounds_is_taken(tone: Tone, rate: int) -> None:
+    assert len(decode_audio(claim(tone(440, seconds=1.0), rate), 16_000, 1.0)) == min(16_000, 8000 * 16_000 // rate + 1)
+
+
+def peak_of(data: bytes) -> tuple[np.ndarray, int]:
+    decode_audio(data[:4] + data[4:], 16_000, 10.0)  # what is imported does not count
+    tracemalloc.start()
+    wave = decode_audio(data, 16_000, 10.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return wave, peak
+
+
+def test_a_rate_that_shares_no_factor_takes_no_large_filter(tone: Tone) -> None:
+    wave, peak = peak_of(claim(tone(440, seconds=1.0), 383_987))
+    assert len(wave) == pytest.approx(8000 * 16_000 / 383_987, abs=1)
+    assert peak < 60_000_000
+
+
+def test_a_thousand_channels_are_mixed_without_all_of_them_being_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer, loud = io.BytesIO(), np.zeros((4096, 1024), np.float32)
+    loud[:, 0] = np.linspace(0, 0.9, 4096)
+    soundfile.write(buffer, loud, 16_000, format="WAV", subtype="PCM_U8")
+    whole, _ = peak_of(buffer.getvalue())
+    monkeypatch.setattr(audio, "BLOCK", 1 << 16)
+    wave, peak = peak_of(buffer.getvalue())
+    np.testing.assert_array_equal(wave, whole)
+    assert peak < 4_000_000 < loud.nbytes
 
 
 def test_a_batch_is_filled_up_with_zeros_and_says_what_counts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.serving import batching
+from fuseline.serving.meters import Meters
 from tests.conftest import COLORS, paint
 from tests.serving.conftest import b64, metric, reach
 
@@ -140,10 +142,30 @@ def test_a_form_is_refused_with(options: dict[str, Any], status: int, words: str
 
 WIDE = paint(width=300, height=200)
 BOMB = paint(1, 20_000, 20_000, mode="1")
+
+
+def icon(inside: bytes) -> bytes:
+    """Write an ICO that says 16 x 16, whatever it holds."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
+
+
 LIMITS = {
-    "max_rows": ({"rows": [{"text": "a"}] * 3}, {"max_rows": 2}, 413, "3 rows; expected at most 2"),
+    "max_rows": ({"rows": [{"text": "a"}] * 3}, {"max_rows": 2}, 413, "more than 2 rows"),
     "max_chars": ({"rows": [{"text": "a"}, {"text": "abcd"}]}, {"max_chars": 3}, 413, "row 2: text of 4 characters"),
     "max_pixels": ({"rows": [{"image": b64(WIDE)}]}, {"max_pixels": 59_999}, 413, "row 1: pictures of 60,000 pixels"),
+    "max_pictures": (
+        {"rows": [{"image": [b64(RED)] * 3}]},
+        {"max_pictures": 2},
+        413,
+        "row 1: 3 pictures; expected at most 2",
+    ),
+    "max_values": (
+        {"rows": [{"text": "a b", "boxes": [[0, 1, 0, 0, 9, 9]] * 3}]},
+        {"max_values": 20},
+        413,
+        "more than 20",
+    ),
+    "an icon with a bomb": ({"rows": [{"image": b64(icon(BOMB))}]}, {}, 422, "no known picture format"),
     "a bomb": ({"rows": [{"image": b64(BOMB)}]}, {}, 413, "more pixels than any camera has"),
     "max_body_bytes": ({"rows": [{"text": "a" * 99}]}, {"max_body_bytes": 99}, 413, "the body is larger than 99 bytes"),
 }
@@ -153,8 +175,82 @@ LIMITS = {
 def test_a_limit_holds(case: tuple[Any, dict[str, Any], int, str], make: Make) -> None:
     body, settings, status, words = case
     [refused], [taken] = post(make(**settings), body), post(make(), body)
-    assert (refused.status_code, taken.status_code) == (status, 200 if settings else status)
+    passes = 422 if "max_pictures" in settings else 200  # the bundle takes one
+    assert (refused.status_code, taken.status_code) == (status, passes if settings else status)
     assert words in refused.json()["detail"]
+
+
+def test_no_more_rows_are_built_than_allowed(make: Make) -> None:
+    [refused] = post(make(max_rows=2), {"rows": [{"text": "a"}] * 3 + [{"text": 1}]})
+    assert refused.json()["detail"].startswith("more than 2 rows")  # or the fourth would be told
+
+
+@pytest.mark.parametrize("value", [b"0", b"[]", b"{}", b'""', b"[0,1,0,0,9,9]"])
+def test_a_body_of_millions_of_values_is_refused_before_they_are_made(value: bytes, make: Make) -> None:
+    body = b'{"rows": [{"text": "a", "boxes": [' + b",".join([value] * 1_000_000) + b"]}]}"
+    start = time.monotonic()
+    [refused] = post(make(), None, content=body, headers={"content-type": "application/json"})
+    assert (refused.status_code, refused.json()["type"]) == (413, "urn:fuseline:values")
+    assert time.monotonic() - start < 5  # made, they took a minute and gigabytes
+
+
+def test_commas_and_brackets_in_texts_are_no_values(make: Make) -> None:
+    [taken] = post(make(max_values=20), {"rows": [{"text": "[{," * 30 + '\\"[,[' * 30 + "\\"}]})
+    assert taken.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("boxes", "status", "words"),
+    [("[[0, 1, 0, 0, 9, 9]]", 200, ""), ('[]}, {"text": "b"', 400, "the part 'boxes' is not JSON"),
+     ("[" + "0," * 30 + "0]", 413, "more than 20"), ("[1]", 422, "row 1: boxes")],
+)  # fmt: skip
+def test_boxes_of_a_form_are_json_of_their_own(boxes: str, status: int, words: str, make: Make) -> None:
+    [told] = post(make(max_values=20), None, data={"text": "a b", "boxes": boxes}, files={"image": ("a.png", RED)})
+    assert (told.status_code, words in told.json().get("detail", "")) == (status, True), told.text
+
+
+async def first_and_second(make: Make, body: bytes, **settings: Any) -> tuple[httpx.Response, httpx.Response]:
+    """Send a request, and another while the first one's body is on its way."""
+    release, kind = asyncio.Event(), {"content-type": "application/json", "content-length": str(len(body))}
+    async with reach(make(**settings)) as client:
+        first = asyncio.create_task(client.post("/v1/predict", content=held(body, release), headers=kind))
+        while await metric(client, "fuseline_requests_inside") < 1:
+            await asyncio.sleep(0.01)
+        second = await client.post("/v1/predict", content=body, headers=kind)
+        release.set()
+        return await first, second
+
+
+@pytest.mark.parametrize(("most", "status"), [(53, 503), (54, 200), (10, 503)])
+def test_bodies_inside_are_no_larger_together_than_allowed_but_one_is_always_let_in(
+    most: int, status: int, make: Make
+) -> None:
+    body = b'{"rows": [{"text": "sea"}]}'
+    found = asyncio.run(asyncio.wait_for(first_and_second(make, body, max_inside_bytes=most), 20))
+    assert [each.status_code for each in found] == [200, status]
+    assert ("retry-after" in found[1].headers) is (status == 503)
+
+
+def test_who_leaves_before_the_body_is_there_is_no_fault_of_the_server(make: Make) -> None:
+    async def run() -> tuple[int, bytes]:
+        app, sent = make(), []
+        messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+        scope = {"type": "http", "method": "POST", "path": "/v1/predict", "raw_path": b"/v1/predict",
+                 "headers": [(b"content-type", b"application/json")], "query_string": b"", "http_version": "1.1",
+                 "scheme": "http", "client": ("127.0.0.1", 1), "server": ("here", 80)}  # fmt: skip
+
+        async def receive() -> Any:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async with app.router.lifespan_context(app):
+            await app(scope, receive, send)
+        return sent[0]["status"], sent[1]["body"]
+
+    status, told = asyncio.run(run())
+    assert (status, json.loads(told)["type"]) == (400, "urn:fuseline:gone")
 
 
 def test_a_body_of_unknown_length_is_read_no_further_than_allowed(make: Make) -> None:
@@ -285,6 +381,27 @@ def test_a_fault_is_told_without_its_insides_and_spoils_no_other_request(
     assert "secret" not in found[1].text
     assert "Traceback" not in found[1].text
     assert found[1].json()["type"] == "urn:fuseline:fault"
+    assert found[1].headers["x-request-id"] in found[1].json()["detail"]
+
+
+def test_a_server_that_answers_no_more_says_so_and_why(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(Meters, "batch", fail)
+
+    async def run() -> list[int]:
+        async with reach(make(deadline_s=0.3)) as client:
+            asked = await client.post("/v1/predict", json={"rows": [{"text": "sea"}]})
+            pages = [await client.get(f"/health/{page}") for page in ("ready", "live")]
+            return [each.status_code for each in (asked, *pages)]
+
+    assert asyncio.run(run()) == [503, 503, 503]
+    [told] = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert told.exc_info
+    assert "no more" in str(told.exc_info[1])
 
 
 def test_the_card_tells_labels_inputs_and_digest(make: Make, labels: list[str]) -> None:

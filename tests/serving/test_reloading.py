@@ -105,6 +105,18 @@ def test_without_reload_s_a_swap_waits_until_somebody_asks(
     assert asyncio.run(run()) == ("tiny", "next")
 
 
+def test_links_in_a_circle_do_not_end_the_look_out(make: Make, bundle: Path, champion: Path, tmp_path: Path) -> None:
+    async def run() -> str:
+        async with reach(make(champion, reload_s=0.05)) as client:
+            swap(champion, champion)
+            await asyncio.sleep(0.3)
+            swap(champion, another(bundle, tmp_path / "next", "next"))
+            await until(client, "fuseline_reloads_total", 1)
+            return await name_of(client)
+
+    assert asyncio.run(run()) == "next"
+
+
 def test_a_server_does_not_start_with_a_broken_bundle(bundle: Path, tmp_path: Path) -> None:
     broken = another(bundle, tmp_path / "broken", "broken")
     (broken / "model.onnx").write_bytes(b"")

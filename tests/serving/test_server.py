@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import queue
@@ -111,6 +112,78 @@ def test_told_to_stop_it_answers_who_is_inside_and_takes_nobody_else(
         inside.sendall(ASK[5:])
         assert inside.recv(100).startswith(b"HTTP/1.1 200")
     assert server.process.wait(20) == -signal.SIGTERM
+
+
+def test_told_to_stop_under_load_it_loses_no_request_and_sends_clients_away(
+    bundle: Path, start: Callable[..., Server]
+) -> None:
+    server, ends, answered = start(bundle, "--max-wait-ms", "50"), [], []
+
+    def ask() -> None:
+        """Ask again and again on one connection, and on another where the server closed it."""
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                return
+            try:
+                while True:
+                    connection.request("POST", "/v1/predict", ASK, {"Content-Type": "application/json"})
+                    response = connection.getresponse()
+                    response.read()
+                    answered.append(response.status)
+                    if response.will_close:
+                        break
+            except (OSError, http.client.HTTPException) as error:
+                ends.append(repr(error))
+            connection.close()
+
+    asking = [threading.Thread(target=ask) for _ in range(8)]
+    for each in asking:
+        each.start()
+    while len(answered) < 40:
+        time.sleep(0.02)
+    server.process.send_signal(signal.SIGTERM)
+    for each in asking:
+        each.join(30)
+    assert ends == []
+    assert set(answered) == {200}
+    assert server.process.wait(20) == -signal.SIGTERM
+
+
+def test_a_fault_stands_in_the_log_under_the_id_that_the_client_was_told(bundle: Path) -> None:
+    """The server as it is, but for a graph that fails."""
+    code = (
+        "from fuseline.serving import batching, server; from fuseline.serving.settings import Settings\n"
+        "from pathlib import Path; import sys\n"
+        "batching.answer_requests = lambda *_: 1 / 0\n"
+        "server.serve(Path(sys.argv[1]), '127.0.0.1', 0, Settings(providers=('CPUExecutionProvider',), threads=1))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, bundle], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        lines = (json.loads(line) for line in process.stdout)
+        [port] = next(found for line in lines if (found := re.findall(r"127\.0\.0\.1:(\d+)", line["event"])))
+        connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+        connection.request("POST", "/v1/predict", ASK, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        told = next(line["traceback"] for line in lines if "traceback" in line)
+        process.kill()
+    number = response.headers["x-request-id"]
+    assert response.status == 500
+    assert "ZeroDivisionError" in told
+    assert told.endswith(f"request {number}")
+
+
+def test_hup_does_not_end_a_server_that_is_still_loading() -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from fuseline.serving import server\n"
+        "server.create_app = lambda *_: os.kill(os.getpid(), signal.SIGHUP) or sys.exit(7)\n"
+        "server.serve(Path(), '127.0.0.1', 0, server.Settings())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 7
 
 
 def test_who_is_inside_has_no_longer_than_drain_s(bundle: Path, start: Callable[..., Server]) -> None:

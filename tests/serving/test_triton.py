@@ -14,9 +14,13 @@ import pytest
 from google.protobuf import text_format
 
 from fuseline.errors import BundleError
-from fuseline.records import sha256_of
+from fuseline.records import Bundle, sha256_of
+from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
+from fuseline.runtime.signature import sign
+from fuseline.serving import triton
 from fuseline.serving.triton import Instances, write_repository
+from tests.runtime.test_signature import make_key
 
 DTYPES = {"TYPE_INT64": np.int64, "TYPE_UINT8": np.uint8, "TYPE_BOOL": np.bool_, "TYPE_FP32": np.float32}
 
@@ -118,6 +122,32 @@ def test_an_altered_bundle_is_not_written(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="altered"):
         write_repository(tmp_path / "bundle", tmp_path / "models")
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.onnx.data", "tokenizer.json", "bundle.json"])
+def test_what_is_altered_after_it_was_verified_is_not_written(
+    file: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shutil.copytree(bundle, tmp_path / "bundle")
+
+    def read_then_alter(folder: Path) -> Bundle:
+        found = read_bundle(folder)
+        if folder == source:
+            (source / file).write_bytes((source / file).read_bytes()[:-1] + b"!")
+        return found
+
+    monkeypatch.setattr(triton, "read_bundle", read_then_alter)
+    with pytest.raises(BundleError):
+        write_repository(source, tmp_path / "models")
+    assert [path for path in (tmp_path / "models").rglob("*") if path.is_file()] == []
+
+
+def test_a_signature_is_copied_and_verified(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = shutil.copytree(bundle, tmp_path / "bundle")
+    private, public = make_key(tmp_path)
+    monkeypatch.setenv("FUSELINE_PUBLIC_KEY", str(public))
+    sign(source, private)
+    assert (write_repository(source, tmp_path / "models") / "bundle.sig").is_file()
 
 
 def test_a_name_that_leads_elsewhere_is_refused(bundle: Path, tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ def serve(
     max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a batch waits for more rows.")] = 2.0,
     max_requests: Annotated[int, typer.Option(min=1, help="Requests inside at once; the next gets 503.")] = 64,
     max_body_mb: Annotated[float, typer.Option(min=0.001, help="Of one request.")] = 16.0,
+    max_inside_mb: Annotated[float, typer.Option(min=0.001, help="Of all requests inside; more gets 503.")] = 200.0,
+    max_values: Annotated[int, typer.Option(min=1, help="Numbers, texts and lists of one request's JSON.")] = 100_000,
     max_rows: Annotated[int, typer.Option(min=1, help="Rows of one request.")] = 64,
+    max_pictures: Annotated[int, typer.Option(min=1, help="Of one row.")] = 32,
     max_chars: Annotated[int, typer.Option(min=1, help="Of one text.")] = 100_000,
     max_pixels: Annotated[int, typer.Option(min=1, help="Of one row's pictures together.")] = 16_000_000,
     deadline_s: Annotated[float, typer.Option(min=0.01, help="From a request's first byte to its answer.")] = 10.0,
@@ -38,7 +41,8 @@ def serve(
     own = {"providers": tuple(provider)} if provider else {}
     run(bundle, host, port, Settings(
         threads=threads, max_batch=max_batch, max_wait_ms=max_wait_ms, max_requests=max_requests,
-        max_body_bytes=int(max_body_mb * 1e6), max_rows=max_rows, max_chars=max_chars, max_pixels=max_pixels,
+        max_body_bytes=int(max_body_mb * 1e6), max_inside_bytes=int(max_inside_mb * 1e6), max_values=max_values,
+        max_rows=max_rows, max_pictures=max_pictures, max_chars=max_chars, max_pixels=max_pixels,
         deadline_s=deadline_s, drain_s=drain_s, reload_s=reload_s, **own,
     ))  # fmt: skip
 

@@ -9,8 +9,9 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,18 @@ from numpy.typing import NDArray
 from fuseline.errors import DataError
 from fuseline.inputs.base import Array, Folder, Input, Reader
 
+if TYPE_CHECKING:
+    import soundfile
+
 Wave = NDArray[np.float32]
 """[L], one channel."""
 SETTINGS = "audio.json"
+RATES = (1000, 384_000)
+"""Samples per second that a recording may have, in Hz: a header may say anything, and memory goes by it."""
+BLOCK = 1 << 22
+"""Samples, of all channels together, that are decoded at once."""
+FINEST = 50_000
+"""Of the ratio of two rates, the largest denominator: the filter has 20 coefficients for each unit of it."""
 
 
 class AudioReader(Reader):
@@ -80,7 +90,9 @@ def decode_audio(data: bytes, rate: int, max_seconds: float) -> Wave:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
             given = sound.samplerate
-            wave = sound.read(math.ceil(max_seconds * given), dtype="float32", always_2d=True).mean(1)
+            if not RATES[0] <= given <= RATES[1]:
+                raise DataError(f"recording of {given:,} Hz; expected {RATES[0]:,} to {RATES[1]:,}: resample it")
+            wave = _mix(sound, math.ceil(max_seconds * given))
     except (soundfile.SoundFileError, ValueError, RuntimeError, TypeError) as error:
         why = getattr(error, "error_string", error)  # without where the bytes are in memory
         raise DataError(f"recording cannot be decoded: {why}") from error
@@ -91,12 +103,27 @@ def decode_audio(data: bytes, rate: int, max_seconds: float) -> Wave:
     return resample(wave, given, rate)[: max(1, int(max_seconds * rate))]
 
 
+def _mix(sound: soundfile.SoundFile, most: int) -> Wave:
+    """Read at most so many samples, and average the channels, of which a header can claim a thousand."""
+    parts = [np.zeros(0, dtype=np.float32)]
+    while most > 0:
+        block = sound.read(min(most, max(1, BLOCK // sound.channels)), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        parts.append(block.mean(1))
+        most -= len(block)
+    return np.concatenate(parts)
+
+
 def resample(wave: Wave, given: int, rate: int) -> Wave:
-    """Bring samples from one rate to another, by polyphase filtering."""
+    """Bring samples from one rate to another, by polyphase filtering.
+
+    The ratio of odd rates above FINEST is rounded, by less than one in FINEST squared.
+    """
     if given == rate:
         return wave
     from scipy.signal import resample_poly  # as above
 
-    common = math.gcd(given, rate)
-    resampled: Wave = resample_poly(wave, rate // common, given // common).astype(np.float32)
+    ratio = Fraction(rate, given).limit_denominator(FINEST)
+    resampled: Wave = resample_poly(wave, ratio.numerator, ratio.denominator).astype(np.float32)
     return resampled

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,12 @@ from fuseline.inputs.base import Array, Folder, Input, Reader
 MAX_PIXELS = 64_000_000
 """Pictures above this many pixels are refused before they are decoded (decompression bombs)."""
 
-FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are read, whatever a file's suffix says. It knows more: for PostScript it starts
-Ghostscript, a program that runs what the file says."""
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are read, whatever a file's suffix says: those whose heads tell the truth about
+what is decoded. It knows more: for PostScript it starts Ghostscript, a program that runs what the file says; ICO and
+ICNS decode the picture inside as soon as they are opened; an AVIF of 777 bytes that said 16 x 16 px took 92 MB."""
+TILE = (322, 323)
+"""TIFF's tags of a tile's width and height."""
 
 Picture = NDArray[np.uint8]
 """[H, W, 3]."""
@@ -189,7 +193,10 @@ def _decoding() -> Iterator[None]:
             warnings.simplefilter("ignore", UserWarning)  # of damaged tags; damaged pixels are errors
             yield
     except UnidentifiedImageError:
-        raise DataError("picture cannot be decoded: its bytes are of no known picture format") from None
+        known = ", ".join(FORMATS)
+        raise DataError(
+            f"picture cannot be decoded: its bytes are of no known picture format; expected {known}"
+        ) from None
     except (
         OSError,
         SyntaxError,
@@ -201,10 +208,17 @@ def _decoding() -> Iterator[None]:
 
 
 def _to_pixels(image: Image.Image) -> Picture:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(f"picture of {width} x {height} px exceeds {MAX_PIXELS:,} pixels")
+    if (pixels := pixels_of(image)) > MAX_PIXELS:
+        which = "picture" if pixels == image.width * image.height else "tile of a picture"
+        raise DataError(f"{which} of {image.width} x {image.height} px exceeds {MAX_PIXELS:,} pixels")
     return np.asarray(_on_white(ImageOps.exif_transpose(image)), dtype=np.uint8)
+
+
+def pixels_of(image: Image.Image) -> int:
+    """Return how many pixels an opened picture is decoded to: a TIFF's tile may be larger than the picture."""
+    tags = getattr(image, "tag_v2", {})
+    tile = [side for side in map(tags.get, TILE) if isinstance(side, int)]
+    return max(image.width * image.height, math.prod(tile) if len(tile) == len(TILE) else 0)
 
 
 def is_deep(data: bytes) -> bool:

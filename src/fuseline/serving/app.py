@@ -20,7 +20,7 @@ from fuseline.serving.logs import Access
 from fuseline.serving.meters import Meters
 from fuseline.serving.problems import MEDIA, RequestError, tell_fault, tell_http, tell_problem
 from fuseline.serving.questions import Questions
-from fuseline.serving.reading import read_questions
+from fuseline.serving.reading import announced, read_questions
 from fuseline.serving.reloading import Reloader
 from fuseline.serving.settings import Settings
 
@@ -43,7 +43,8 @@ FORM_SCHEMA = {
 def create_app(bundle: Path, settings: Settings | None = None) -> FastAPI:
     """Load a bundle and make the application that answers with it.
 
-    `app.state.reloader.ask()` has it look for another bundle at the same place.
+    `app.state.reloader.ask()` has it look for another bundle at the same place; once `app.state.stopping()` is true,
+    answers tell clients to leave.
 
     Raises:
         BundleError: the bundle is incomplete, altered, cannot be loaded, or does not answer.
@@ -56,6 +57,7 @@ def create_app(bundle: Path, settings: Settings | None = None) -> FastAPI:
     batcher = Batcher(loaded, settings, meters)
     reloader = Reloader(bundle, key, batcher, settings, meters)
     meters.watch("fuseline_rows_waiting", "Rows that no batch has taken yet.", lambda: batcher.rows_waiting)
+    meters.watch("fuseline_bytes_inside", "Bytes of their bodies, as announced.", lambda: batcher.bytes_inside)
     meters.watch("fuseline_requests_inside", "Requests without an answer yet.", lambda: batcher.inside)
 
     @asynccontextmanager
@@ -70,6 +72,7 @@ def create_app(bundle: Path, settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Fuseline", version=fuseline.__version__, description="Answers rows with a bundle.",
                   lifespan=work, exception_handlers=handlers, redoc_url=None)  # fmt: skip
     app.state.reloader = reloader
+    app.state.stopping = lambda: False
     app.add_middleware(Access, meters=meters)
     _add_routes(app, batcher, settings, meters)
     return app
@@ -93,27 +96,32 @@ def _add_routes(app: FastAPI, batcher: Batcher, settings: Settings, meters: Mete
     @app.post("/v1/predict", responses=refusals, openapi_extra={"requestBody": body})
     async def predict(request: Request) -> Response:
         """Answer rows, in order."""
-        batcher.enter()
+        size = announced(request, settings.max_body_bytes)
+        batcher.enter(size)
         try:
             return await _predict(request, batcher, settings)
         finally:
-            batcher.leave()
+            batcher.leave(size)
 
     @app.get("/v1/model")
     async def model() -> dict[str, Any]:
         """Describe the bundle in service: labels, inputs, versions, digest."""
         return describe(batcher.loaded)
 
-    @app.get("/health/live")
+    stopped = RequestError(503, "stopped", "rows are not answered; start the server again")
+
+    @app.get("/health/live", responses={503: {"description": "Rows are never answered again", **problem}})
     async def live() -> dict[str, str]:
-        """Say that the process answers."""
+        """Say that the process answers; where nothing but a new one will answer rows, say so."""
+        if not batcher.alive:
+            raise stopped
         return {"status": "live"}
 
     @app.get("/health/ready", responses={503: {"description": "Rows are not answered", **problem}})
     async def ready() -> dict[str, str]:
         """Say whether rows are answered, and by which bundle."""
         if not batcher.alive:
-            raise RequestError(503, "stopped", "rows are not answered; start the server again")
+            raise stopped
         return {"status": "ready", "digest": batcher.loaded.digest}
 
     @app.get("/metrics", response_class=Response)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -18,6 +19,8 @@ from fuseline.serving.meters import Meters
 from fuseline.serving.problems import RequestError
 from fuseline.serving.settings import Settings
 
+log = logging.getLogger("fuseline.serving")
+
 
 @dataclass(eq=False)
 class Job:
@@ -25,6 +28,12 @@ class Job:
 
     rows: Sequence[Row]
     future: asyncio.Future[tuple[Loaded, list[Told]]]
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """Log why nothing is answered any more."""
+    if not task.cancelled():
+        log.critical("rows are not answered any more", exc_info=task.exception())
 
 
 class Batcher:
@@ -42,6 +51,8 @@ class Batcher:
         self.loaded = loaded
         self.inside = 0
         """Requests that were let in and have no answer yet."""
+        self.bytes_inside = 0
+        """Of their bodies, as announced."""
         self._settings, self._meters = settings, meters
         self._waiting: deque[Job] = deque()
         self._came = asyncio.Event()
@@ -59,20 +70,24 @@ class Batcher:
         """Count the rows that no batch has taken yet."""
         return sum(len(job.rows) for job in self._waiting)
 
-    def enter(self) -> None:
-        """Let a request in.
+    def enter(self, size: int) -> None:
+        """Let a request in, of a body of so many bytes; alone it is let in whatever its size.
 
         Raises:
-            RequestError: there are too many inside already.
+            RequestError: there are too many inside already, or their bodies are too large together.
         """
-        if self.inside >= self._settings.max_requests:
+        full = self.bytes_inside + size > self._settings.max_inside_bytes and self.inside > 0
+        if full or self.inside >= self._settings.max_requests:
             after = max(1, math.ceil(self.rows_waiting * self._row_s))
-            raise RequestError(503, "busy", f"{self.inside} requests are inside; try again in {after} s", retry_s=after)
+            found = f"{self.inside} requests of {self.bytes_inside:,} bytes are inside"
+            raise RequestError(503, "busy", f"{found}; try again in {after} s", retry_s=after)
         self.inside += 1
+        self.bytes_inside += size
 
-    def leave(self) -> None:
+    def leave(self, size: int) -> None:
         """Let a request out."""
         self.inside -= 1
+        self.bytes_inside -= size
         self._came.set()  # nobody waits for it any more
 
     async def answer(self, rows: Sequence[Row]) -> tuple[Loaded, list[Told]]:
@@ -89,13 +104,13 @@ class Batcher:
     def start(self) -> None:
         """Begin to answer."""
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(_tell)
 
     async def stop(self) -> None:
         """End when the running batch has."""
         assert self._task is not None
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait({self._task})
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _run(self) -> None:

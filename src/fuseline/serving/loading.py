@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import wave
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +61,7 @@ def sample(modalities: list[str]) -> Row:
 
 def key_of(folder: Path) -> Key | None:
     """Tell apart what stands at a place; None where there is no bundle now."""
-    place = folder.resolve()
+    place = Path(os.path.realpath(folder))  # resolve() raises RuntimeError where links go in a circle
     try:
         found = (place / CARD).stat()
     except OSError:

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fuseline.serving.meters import Meters
+from fuseline.serving.problems import ID_HEADER
 
 access = logging.getLogger("fuseline.access")
 
@@ -53,7 +54,9 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", number.encode())]
+                message["headers"] = [*message["headers"], (ID_HEADER.encode(), number.encode())]
+                if scope["app"].state.stopping():  # or the client's next request would meet a closed connection
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from fuseline.errors import FuselineError
 
 MEDIA = "application/problem+json"
+ID_HEADER = "x-request-id"
 
 
 class RequestError(FuselineError):
@@ -60,5 +61,8 @@ async def tell_http(request: Request, error: Exception) -> JSONResponse:
 
 async def tell_fault(request: Request, error: Exception) -> JSONResponse:
     """Answer a fault of ours: what it is stands in the server's log, under the request's id."""
-    number = request.scope.get("fuseline.id", "none")
-    return tell(RequestError(500, "fault", f"the server failed; its log says why, under the request's id {number}"))
+    number = request.scope["fuseline.id"]
+    error.add_note(f"request {number}")  # uvicorn logs it, and knows no ids
+    told = tell(RequestError(500, "fault", f"the server failed; its log says why, under the request's id {number}"))
+    told.headers[ID_HEADER] = number  # Access is passed by: Starlette answers faults around it
+    return told

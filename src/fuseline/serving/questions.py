@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import io
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import from_json
 
 from fuseline.inputs.boxes import find_error
-from fuseline.inputs.image import FORMATS
+from fuseline.inputs.image import FORMATS, pixels_of
 from fuseline.runtime.predictor import Row
 from fuseline.serving.problems import RequestError
 from fuseline.serving.settings import Settings
 
 FORM = 'the parts text, image, audio and boxes of one row, or a part rows, {"rows": [...]}, whose files are other parts'
 EXAMPLE = '{"rows": [{"text": "…", "image": "<base64 of a file>"}]}'
+MARKS = (b",", b"[", b"{")
+"""What stands before each value of JSON, a key's apart."""
 BOMB = 1 << 40
 """Pixels of a picture that Pillow does not open for their number, whatever that is."""
 Fetch = Callable[[str], bytes]
 """Returns the bytes that a string stands for. Raises ValueError, saying what was expected."""
+
+
+ONE = Field(fail_fast=True)
+"""Of a list: the first error is told, and the others, of which there may be millions, are never made."""
 
 
 class Question(BaseModel):
@@ -34,12 +41,12 @@ class Question(BaseModel):
 
     id: str | int | None = Field(None, description="Comes back with the answer.")
     text: str | None = None
-    image: str | list[str] | None = Field(
+    image: str | Annotated[list[str], ONE] | None = Field(
         None,
         description="A picture file: base64 in JSON, a part's name in a form; a list where rows have several.",
     )
     audio: str | None = Field(None, description="A sound file, likewise.")
-    boxes: list[list[int]] = Field(
+    boxes: Annotated[list[Annotated[list[int], ONE]], ONE] = Field(
         [], description="Where the text stands in the picture: [start, end, left, top, right, bottom], thousandths."
     )
 
@@ -50,6 +57,13 @@ class Questions(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     rows: list[Question] = Field(min_length=1)
+
+
+@cache
+def questions_of(max_rows: int) -> type[Questions]:
+    """Make the schema that ends at so many rows: no more are built."""
+    rows = Annotated[list[Question], Field(min_length=1, max_length=max_rows, fail_fast=True)]
+    return create_model("Questions", __base__=Questions, rows=(rows, ...))
 
 
 KEYS = ", ".join(Question.model_fields)
@@ -69,7 +83,7 @@ def parse_json(body: bytes, settings: Settings) -> list[Asked]:
     Raises:
         RequestError: naming the row, and what was expected.
     """
-    return _ask(_validate(body), _from_base64, settings)
+    return _ask(_validate(body, settings), _from_base64, settings)
 
 
 def parse_form(fields: dict[str, str], files: dict[str, list[bytes]], settings: Settings) -> list[Asked]:
@@ -83,7 +97,7 @@ def parse_form(fields: dict[str, str], files: dict[str, list[bytes]], settings: 
         RequestError: as above.
     """
     if "rows" in fields:
-        return _ask(_validate(fields["rows"].encode()), lambda name: _from_part(name, files), settings)
+        return _ask(_validate(fields["rows"].encode(), settings), lambda name: _from_part(name, files), settings)
     if unknown := (set(fields) | set(files)) - {"id", "text", "image", "audio", "boxes"}:
         raise RequestError(422, "form", f"unknown part {sorted(unknown)[0]!r}; expected {FORM}")
     if misplaced := set(fields) & {"image", "audio"}:
@@ -91,17 +105,34 @@ def parse_form(fields: dict[str, str], files: dict[str, list[bytes]], settings: 
     named = {name: [f"{name} {number}" for number in range(len(files[name]))] for name in files}
     parts = {f"{name} {number}": [data] for name in files for number, data in enumerate(files[name])}
     document = dict(fields) | {name: names if len(names) > 1 else names[0] for name, names in named.items()}
-    boxes = {"boxes": _validate_boxes(fields["boxes"])} if "boxes" in fields else {}
+    boxes = {"boxes": _boxes(fields["boxes"].encode(), settings)} if "boxes" in fields else {}
     return _ask(_check(lambda: Questions.model_validate({"rows": [document | boxes]})),
                 lambda name: _from_part(name, parts), settings)  # fmt: skip
 
 
-def _validate(body: bytes) -> Questions:
-    return _check(lambda: Questions.model_validate_json(body))
+def _validate(body: bytes, settings: Settings) -> Questions:
+    _refuse_swarm(body, settings.max_values)
+    return _check(lambda: questions_of(settings.max_rows).model_validate_json(body))
 
 
-def _validate_boxes(text: str) -> Any:
-    return _check(lambda: Questions.model_validate_json(f'{{"rows": [{{"boxes": {text}}}]}}')).rows[0].boxes
+def _boxes(text: bytes, settings: Settings) -> Any:
+    _refuse_swarm(text, settings.max_values)
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise RequestError(400, "json", f"the part 'boxes' is not JSON: {error}") from None
+
+
+def _refuse_swarm(body: bytes, most: int) -> None:
+    """Refuse many small values before the parser makes a tree of them; commas and brackets in texts do not count."""
+    if sum(map(body.count, MARKS)) <= most:
+        return
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    quotes = plain.count(b'"')
+    if quotes > 2 * most or sum(sum(map(part.count, MARKS)) for part in plain.split(b'"')[::2]) > most:
+        raise RequestError(
+            413, "values", f"more than {most:,} numbers, texts and lists; expected fewer: send several requests"
+        )
 
 
 def _check(validate: Callable[[], Questions]) -> Questions:
@@ -110,6 +141,9 @@ def _check(validate: Callable[[], Questions]) -> Questions:
         return validate()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "too_long":
+        most = first["ctx"]["max_length"]
+        raise RequestError(413, "rows", f"more than {most} rows; send them in several requests") from None
     if first["type"] == "json_invalid":
         raise RequestError(400, "json", f"not JSON: {first['msg'].removeprefix('Invalid JSON: ')}") from None
     place = first["loc"]
@@ -120,11 +154,6 @@ def _check(validate: Callable[[], Questions]) -> Questions:
 
 
 def _ask(questions: Questions, fetch: Fetch, settings: Settings) -> list[Asked]:
-    count = len(questions.rows)
-    if count > settings.max_rows:
-        raise RequestError(
-            413, "rows", f"{count} rows; expected at most {settings.max_rows}: send them in several requests"
-        )
     return [Asked(one.id, _row(one, number, fetch, settings)) for number, one in enumerate(questions.rows, start=1)]
 
 
@@ -134,6 +163,8 @@ def _row(one: Question, number: int, fetch: Fetch, settings: Settings) -> Row:
 
     if one.text is not None and len(one.text) > settings.max_chars:
         raise refuse(f"text of {len(one.text):,} characters; expected at most {settings.max_chars:,}", 413)
+    if isinstance(one.image, list) and len(one.image) > settings.max_pictures:
+        raise refuse(f"{len(one.image):,} pictures; expected at most {settings.max_pictures}", 413)
     if one.boxes and (why := find_error(one.boxes, one.text)):
         raise refuse(why)
     try:
@@ -154,7 +185,7 @@ def _listed(given: str | list[str]) -> Sequence[str]:
 
 def _from_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return binascii.a2b_base64(text, strict_mode=True)  # base64.b64decode makes a copy of the text first
     except (binascii.Error, ValueError):
         raise ValueError("image or audio is no base64; expected the bytes of a file, standard alphabet") from None
 
@@ -171,7 +202,7 @@ def count_pixels(data: bytes) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                return picture.width * picture.height
+                return pixels_of(picture)
     except Image.DecompressionBombError:
         return BOMB
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, RuntimeError):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from fuseline.serving.problems import RequestError
 from fuseline.serving.questions import FORM, Asked, parse_form, parse_json
@@ -45,15 +46,23 @@ async def limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     Raises:
         RequestError: as soon as there are more bytes than `most`, or so many are announced.
     """
-    announced = request.headers.get("content-length", "0")
     taken = 0
-    if announced.isdigit() and int(announced) > most:
+    if announced(request, most + 1) > most and "content-length" in request.headers:
         raise too_large(most)
-    async for chunk in request.stream():
-        taken += len(chunk)
-        if taken > most:
-            raise too_large(most)
-        yield chunk
+    try:
+        async for chunk in request.stream():
+            taken += len(chunk)
+            if taken > most:
+                raise too_large(most)
+            yield chunk
+    except ClientDisconnect:
+        raise RequestError(400, "gone", "the client left before its body was there") from None
+
+
+def announced(request: Request, most: int) -> int:
+    """Return how many bytes the body will have, `most` if they are more or it is not said."""
+    said = request.headers.get("content-length", "")
+    return min(most, int(said)) if said.isdecimal() else most
 
 
 def too_large(most: int) -> RequestError:

@@ -20,8 +20,16 @@ class Settings:
     max_requests: int = 64
     """Requests inside at once; one more is told to come again, before its body is read."""
     max_body_bytes: int = 16_000_000
+    max_inside_bytes: int = 200_000_000
+    """Bodies of all requests inside together, as announced. A JSON body takes 2.9 times its size while it is read (the
+    body, a file in base64, its bytes), a form 2.1 times."""
+    max_values: int = 100_000
+    """Numbers, texts, lists and objects in one request's JSON, a box being 7: parsed, each takes about 100 bytes and
+    more, however few it has in the body."""
     max_rows: int = 64
     """Rows of one request."""
+    max_pictures: int = 32
+    """Pictures of one row."""
     max_chars: int = 100_000
     """Characters of one text: whatever is cut off later is tokenized first."""
     max_pixels: int = 16_000_000

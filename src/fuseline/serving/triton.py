@@ -23,6 +23,7 @@ from fuseline.errors import BundleError
 from fuseline.records import Bundle
 from fuseline.runtime.bundle import CARD, MODEL, read_bundle, task_of
 from fuseline.runtime.session import open_session
+from fuseline.runtime.signature import SIGNATURE
 
 TYPES = {
     "bool": "TYPE_BOOL", "uint8": "TYPE_UINT8", "int32": "TYPE_INT32", "int64": "TYPE_INT64", "float": "TYPE_FP32",
@@ -56,6 +57,8 @@ def write_repository(
 ) -> Path:  # fmt: skip
     """Write a verified bundle into a repository; return the model's folder.
 
+    The bundle is copied first, and verified again as it was copied: it may change meanwhile.
+
     Args:
         name: the model's; the bundle's own if null.
         max_batch: rows that Triton may put together.
@@ -71,19 +74,38 @@ def write_repository(
     target = home / str(version)
     if target.exists():
         raise BundleError(f"{target}: there already; versions stay as they are, so give another --version")
-    config = write_config(name, bundle, *read_tensors(folder / MODEL), max_batch, instances)
     part = home / f".{version}.part"
     shutil.rmtree(part, ignore_errors=True)
-    (part / MODEL).mkdir(parents=True)
-    for file in bundle.files:
-        place = part / MODEL / file if file.startswith(MODEL) else home / file
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / file, place)
-    shutil.copyfile(folder / CARD, home / CARD)
-    (home / LABELS).write_text("".join(f"{label}\n" for label in task_of(bundle).classes), encoding="utf-8")
-    (home / "config.pbtxt").write_text(config, encoding="utf-8")
-    os.replace(part, target)  # last: Triton may be looking
+    try:
+        copied = _copy(folder, bundle, part)
+        config = write_config(name, copied, *read_tensors(part / MODEL), max_batch, instances)
+        (part / LABELS).write_text("".join(f"{label}\n" for label in task_of(copied).classes), encoding="utf-8")
+        (part / "config.pbtxt").write_text(config, encoding="utf-8")
+        _move(part, home, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return home
+
+
+def _copy(folder: Path, bundle: Bundle, part: Path) -> Bundle:
+    """Copy a bundle's files; return the copy's description, verified."""
+    signed = [SIGNATURE] if (folder / SIGNATURE).is_file() else []
+    for file in (CARD, *signed, *bundle.files):
+        (part / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / file, part / file)
+    return read_bundle(part)
+
+
+def _move(part: Path, home: Path, target: Path) -> None:
+    """Put the files in their places, the version's last: Triton may be looking."""
+    graph = part / f".{MODEL}" / MODEL
+    graph.mkdir(parents=True)
+    for path in sorted(path for path in part.rglob("*") if path.is_file()):
+        name = path.relative_to(part).as_posix()
+        place = (graph if name.startswith(MODEL) else home) / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, place)
+    os.replace(graph.parent, target)
 
 
 def read_tensors(model: Path) -> tuple[list[Tensor], list[Tensor]]:
