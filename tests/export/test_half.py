@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 
 from fuseline import config
-from fuseline.export.graph import OUTPUTS, write_graph
+from fuseline.export.graph import OUTPUTS, save, write_graph
 from fuseline.export.half import SINGLE, find_halved, halve, write_fp16
 from fuseline.models.ensemble import Ensemble
 from fuseline.tasks.classification import Classification
 from fuseline.training.pretrained import build_member
 from tests.conftest import LABELS, combiner_of, liven
-from tests.export.test_bundle import CPU
 
 RATE = 8000
 
@@ -54,14 +53,17 @@ def recordings(loudness: float) -> dict[str, Any]:
             "has_audio": np.ones(3, dtype=bool)}  # fmt: skip
 
 
-@pytest.mark.parametrize("loudness", [1e-4, 1e-3, 1.0], ids="{:g} of full scale".format)
+@pytest.mark.parametrize("loudness", [3e-5, 1e-3, 1.0, 8.0], ids="{:g} of full scale".format)
 def test_half_precision_hears(loudness: float, listener: Ensemble, plain: Path, tmp_path: Path) -> None:
-    write_fp16(plain, tmp_path / "model.onnx", {})
+    model = ir.load(plain)
+    halve(model.graph, find_halved(model.graph))
+    save(model, tmp_path / "model.onnx", {})
     feeds = recordings(loudness)
-    (found,) = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=CPU).run(["logits"], feeds)
+    reference = ReferenceEvaluator(str(tmp_path / "model.onnx"))  # onnxruntime computes wider on a processor
+    (found,) = reference.run(["logits"], feeds)
     with torch.no_grad():
         expected = listener(**{name: torch.from_numpy(array) for name, array in feeds.items()})[1].numpy()
-    assert np.abs(found - expected).max() < 5e-3 * np.abs(expected).max()
+    assert np.abs(found - expected).max() < 5e-5 * np.abs(expected).max()
 
 
 def test_the_network_is_halved_and_what_it_hears_with_is_not(plain: Path) -> None:

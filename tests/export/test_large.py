@@ -29,7 +29,8 @@ def test_weights_beyond_two_gigabytes_stand_beside_the_graph_and_answer(tmp_path
     held.dtype, held.shape = ir.DataType.FLOAT, ir.Shape(weights_IO.shape)
     node = ir.Node("", "MatMul", [given, held], outputs=[made])
     model = ir.Model(
-        ir.Graph([given], [made], nodes=[node], initializers=[held], opset_imports={"": 20}), ir_version=10
+        ir.Graph([given], [made], nodes=[node], initializers=[held], opset_imports={"": 20}, name="large"),
+        ir_version=10,
     )
     share(model)
     save(model, tmp_path / "model.onnx", {"name": "large"})
