@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from fuseline.models.preprocess import Preprocess, filter_of, resize
+from fuseline.models.preprocess import Preprocess, middle_of, resize
 
 SIZES = [(100, 80), (31, 97), (48, 48), (20, 200), (7, 5), (1, 1), (333, 47)]
 
@@ -44,7 +44,7 @@ def test_a_picture_of_the_right_size_stays_as_it_is() -> None:
 @pytest.mark.parametrize("length", [1, 2, 31, 32, 33, 4000])
 @pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
 def test_every_row_of_the_filter_sums_to_one(length: int, kernel: str) -> None:
-    weights = filter_of(length, 32, torch.zeros(1), kernel)
+    weights = middle_of(torch.arange(length, dtype=torch.float32), 32, 32, kernel)
     assert weights.shape == (32, length)
     torch.testing.assert_close(weights.sum(1), torch.ones(32))
 

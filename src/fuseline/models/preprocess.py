@@ -6,7 +6,6 @@ Shape letters: B batch, H height, W width, S side of the square that comes out, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,32 +37,30 @@ def resize(pixels_B3HW: Tensor, side: int, shorter: int | None = None, kernel: s
         shorter: the shorter side is brought to so many pixels, and the middle S x S of what comes out is taken; with
             null the whole picture is squeezed or stretched into the square.
     """
-    height, width = pixels_B3HW.shape[2:]
-    if shorter is None:
-        rows_SH, columns_SW = (filter_of(length, side, pixels_B3HW, kernel) for length in (height, width))
-    else:
-        shortest: Any = torch.sym_min(height, width)  # a number, or a symbol while exporting
-        rows_SH, columns_SW = (
-            middle_of(length, length * shorter // shortest, side, pixels_B3HW, kernel) for length in (height, width)
-        )
+    indices = [torch.arange(length, device=pixels_B3HW.device) for length in pixels_B3HW.shape[2:]]
+    lengths = [each[-1] + 1 for each in indices]  # found where the pixels are, so that no number has to go to a GPU
+    resized: list[Tensor | int] = [side, side]
+    if shorter is not None:
+        shortest = torch.minimum(*lengths)
+        resized = [torch.div(length * shorter, shortest, rounding_mode="trunc") for length in lengths]
+    rows_SH, columns_SW = (
+        middle_of(each.to(pixels_B3HW.dtype), of, side, kernel) for each, of in zip(indices, resized, strict=True)
+    )
     resized_B3SS = rows_SH @ pixels_B3HW @ columns_SW.T
     return resized_B3SS if kernel == "bilinear" else resized_B3SS.clamp(0, 255)  # bicubic goes beyond its pixels
 
 
-def filter_of(length: int, side: int, like: Tensor, kernel: str = "bilinear") -> Tensor:
-    """Return [side, length] weights, each row summing to 1, for resampling `length` samples to `side`."""
-    return middle_of(length, side, side, like, kernel)
+def middle_of(indices_I: Tensor, resized: Tensor | int, side: int, kernel: str) -> Tensor:
+    """Return [side, I] weights, each row summing to 1, for the middle `side` of the `resized` that I samples become.
 
-
-def middle_of(length: int, resized: Any, side: int, like: Tensor, kernel: str) -> Tensor:
-    """Return [side, length] weights for the middle `side` of the `resized` samples that `length` would become."""
-    scale = length / resized
-    support: Any = torch.sym_max(scale, 1.0)
-    places_S1 = torch.arange(side, device=like.device, dtype=like.dtype)[:, None] + 0.5
-    if resized is not side:
-        places_S1 = places_S1 + (resized - side) // 2
-    positions_I = torch.arange(length, device=like.device, dtype=like.dtype) + 0.5
-    weights_SI = KERNELS[kernel]((positions_I - places_S1 * scale).abs() / support)
+    Args:
+        indices_I: 0, 1, … of the samples.
+    """
+    scale = (indices_I[-1] + 1) / resized
+    places_S1 = torch.arange(side, device=indices_I.device, dtype=indices_I.dtype)[:, None] + 0.5
+    if isinstance(resized, Tensor):
+        places_S1 = places_S1 + torch.div(resized - side, 2, rounding_mode="floor")
+    weights_SI = KERNELS[kernel]((indices_I + 0.5 - places_S1 * scale).abs() / scale.clamp(min=1))
     return weights_SI / weights_SI.sum(1, keepdim=True)
 
 

@@ -88,6 +88,6 @@ def pool(states_BSD: Tensor, mask_BS: Tensor, pooling: str) -> Tensor:
     if pooling == "mean":
         return mean_over(states_BSD, mask_BS)
     position_S = torch.arange(mask_BS.shape[1], device=mask_BS.device)
-    score_BS = mask_BS * (position_S + 1 if pooling == "last" else mask_BS.shape[1] - position_S)
+    score_BS = mask_BS * (position_S + 1 if pooling == "last" else position_S[-1] + 1 - position_S)
     index_B11 = score_BS.argmax(1)[:, None, None].expand(-1, 1, states_BSD.shape[2])
     return states_BSD.gather(1, index_B11).squeeze(1)
