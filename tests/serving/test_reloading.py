@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,12 +14,16 @@ from fastapi import FastAPI
 from fuseline.errors import BundleError
 from fuseline.inputs.audio import AudioReader
 from fuseline.inputs.base import Reader
+from fuseline.records import sha256_of
+from fuseline.runtime.predictor import Predictor
+from fuseline.serving import loading
 from fuseline.serving.app import create_app
 from fuseline.serving.loading import load, sample
 from fuseline.serving.settings import Settings
 from tests.serving.conftest import another, metric, reach, swap
 
 Make = Callable[..., FastAPI]
+CPU = Settings(providers=("CPUExecutionProvider",), threads=1)
 ASK = {"rows": [{"text": "sea"}]}
 
 
@@ -122,6 +127,22 @@ def test_a_server_does_not_start_with_a_broken_bundle(bundle: Path, tmp_path: Pa
     (broken / "model.onnx").write_bytes(b"")
     with pytest.raises(BundleError, match=r"model\.onnx: altered"):
         create_app(broken)
+
+
+def test_the_digest_that_is_told_is_of_what_was_loaded(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = another(bundle, tmp_path / "place", "first")
+
+    def load_then_overwrite(*arguments: Any) -> Predictor:
+        found = Predictor(*arguments)
+        (place / "bundle.json").write_bytes((bundle / "bundle.json").read_bytes())
+        return found
+
+    assert load(place, CPU).digest == sha256_of(place / "bundle.json")
+    monkeypatch.setattr(loading, "Predictor", load_then_overwrite)
+    with pytest.raises(BundleError, match="another bundle was written here"):
+        load(place, CPU)
 
 
 def test_the_bundle_is_opened_as_settings_say(bundle: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import wave
@@ -14,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from fuseline.errors import BundleError
-from fuseline.records import sha256_of
-from fuseline.runtime.bundle import CARD
+from fuseline.records import Bundle
+from fuseline.runtime.bundle import CARD, parse_card
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.session import describe_device, providers_used
 from fuseline.serving.settings import Settings
@@ -45,7 +46,14 @@ def load(folder: Path, settings: Settings) -> Loaded:
     [answer] = predictor.answer([sample(predictor.bundle.modalities)])
     if not np.isfinite(answer.probabilities).all():
         raise BundleError(f"{place}: the graph answers with what is no number; export it again")
-    return Loaded(predictor, sha256_of(place / CARD), datetime.now(UTC).isoformat(timespec="seconds"))
+    return Loaded(predictor, _digest(place / CARD, predictor.bundle), datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _digest(card: Path, loaded: Bundle) -> str:
+    data = card.read_bytes()
+    if parse_card(data, card) != loaded:
+        raise BundleError(f"{card}: another bundle was written here while this one was loaded; try again")
+    return hashlib.sha256(data).hexdigest()
 
 
 def sample(modalities: list[str]) -> Row:
