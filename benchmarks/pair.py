@@ -26,7 +26,7 @@ from transformers import BertConfig
 from fuseline.benchmark.made import make_rows
 from fuseline.benchmark.measure import measure
 from fuseline.benchmark.peers import open_peers
-from fuseline.benchmark.running import Timer
+from fuseline.benchmark.running import Timer, provider_options
 from fuseline.benchmark.show import find_best_torch
 from fuseline.config import Benchmark as Conditions
 from fuseline.export.bundle import Contents, write_bundle
@@ -132,7 +132,8 @@ def find_differences(folder: Path, variants: Sequence[str], conditions: Conditio
     expected = [torch_(feeds)[1] for feeds in asked]
     found: dict[str, Any] = {}
     for name in variants:
-        session = Predictor(folder / name, conditions.providers, conditions.threads).session
+        options = provider_options(conditions.cuda)
+        session = Predictor(folder / name, conditions.providers, conditions.threads, options).session
         logits = [session.run(OUTPUTS, feeds)[1] for feeds in asked]
         pairs = list(zip(logits, expected, strict=True))
         found[name] = {
