@@ -47,6 +47,8 @@ TOKENS, SIDE = 64, 224
 LABELS = [str(number) for number in range(8)]
 VARIANTS: dict[bool, tuple[Variant, ...]] = {False: ("fused", "int8"), True: ("fused", "fp16")}
 """Those for a processor, and those for a GPU."""
+MEMBERS, SEVERAL = 3, "several"
+"""How many members one more bundle has, and what it is called."""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 UNSEEN = [(1, 1, 1, 1), (1, 64, 224, 224), (2, 3, 48, 20), (3, 128, 300, 500), (5, 7, 31, 200), (8, 9, 33, 32),
           (4, 200, 640, 480), (17, 2, 64, 64)]  # fmt: skip
@@ -61,8 +63,8 @@ def measure_pair(clone: Path) -> dict[str, Any]:
     return found
 
 
-def build_pair() -> Ensemble:
-    """Return one fusion member on both."""
+def build_pair(members: int = 1) -> Ensemble:
+    """Return fusion members on both, whose encoders are equal, as if they were frozen."""
     torch.manual_seed(0)
     text = {"kind": "hugging-face-text", "architecture": BertConfig().to_dict(), "pooling": "mean"}
     image = {"kind": "torchvision", "name": "resnet50", "side": SIDE, "mean": [0.5] * 3, "std": [0.25] * 3,
@@ -71,7 +73,12 @@ def build_pair() -> Ensemble:
         modalities=["text", "image"], labels=LABELS, fusion="gated", hidden=256,
         encoders={"text": text, "image": image},
     )  # fmt: skip
-    return Ensemble({"pair": FusionModel(config)}, Combiner(torch.ones(1), torch.tensor(1.0), "geometric")).eval()
+    models = [FusionModel(config) for _ in range(members)]
+    for model in models[1:]:
+        model.encoders.load_state_dict(models[0].encoders.state_dict())
+    weights = torch.full((members,), 1 / members)
+    named = {f"member {number}": model for number, model in enumerate(models, start=1)}
+    return Ensemble(named, Combiner(weights, torch.tensor(1.0), "geometric")).eval()
 
 
 def make_tokenizer() -> Tokenizer:
@@ -103,8 +110,12 @@ def write_bundles(ensemble: Ensemble, folder: Path, variants: Sequence[Variant])
         own = replace(contents, variant=name)
         done[name] = write_variant(name, plain, folder / name / MODEL, own.about(), calibrate)
         write_bundle(folder / name, own, ensemble, readers)
-    nodes = {name: count_nodes(ir.load(folder / name / MODEL)) for name in ("fp32", *variants)}
-    return {"nodes": {"traced": traced} | nodes, "done": done}
+    several = build_pair(MEMBERS)
+    write_bundle(folder / SEVERAL, replace(contents, members=several.names), several, readers)
+    names = ("fp32", *variants, SEVERAL)
+    nodes = {name: count_nodes(ir.load(folder / name / MODEL)) for name in names}
+    sizes = {name: sum(path.stat().st_size for path in (folder / name).glob(f"{MODEL}*")) for name in names}
+    return {"nodes": {"traced": traced} | nodes, "done": done, "bytes": sizes}
 
 
 def calibrate() -> Iterator[Feeds]:
@@ -199,7 +210,7 @@ def main() -> None:
     if not asked.compile:
         peers = {name: timer for name, timer in peers.items() if "compile" not in name}
     rows = make_rows(asked.folder / "fp32", 64, SIDE, TOKENS - 2, 1.0, 0)
-    others: dict[str, Path] = {name: asked.folder / name for name in variants}
+    others: dict[str, Path] = {name: asked.folder / name for name in (*variants, SEVERAL)}
     found = measure(asked.folder / "fp32", rows, conditions, others, lambda _: peers)
     if asked.output:
         found.write(asked.output)
