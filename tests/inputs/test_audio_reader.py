@@ -6,6 +6,7 @@ import io
 import struct
 import tracemalloc
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import soundfile
 
 from fuseline.errors import DataError
 from fuseline.inputs import audio
-from fuseline.inputs.audio import AudioReader, decode_audio
+from fuseline.inputs.audio import RATES, AudioReader, decode_audio, ratio_of
 
 Tone = Callable[..., bytes]
 
@@ -105,6 +106,13 @@ def test_a_rate_that_shares_no_factor_takes_no_large_filter(tone: Tone) -> None:
     wave, peak = peak_of(claim(tone(440, seconds=1.0), 383_987))
     assert len(wave) == pytest.approx(8000 * 16_000 / 383_987, abs=1)
     assert peak < 60_000_000
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 48_000])
+def test_a_ratio_is_off_by_one_part_in_a_hundred_thousand_at_most(rate: int) -> None:
+    worst = {8000: 200_002, 16_000: 304_003, 44_100: 308_703, 48_000: 192_002}[rate]
+    for given in (worst, *range(RATES[0], RATES[1] + 1, 97)):
+        assert abs(ratio_of(rate, given) * given / rate - 1) <= Fraction(1, 100_000)
 
 
 def test_a_thousand_channels_are_mixed_without_all_of_them_being_held(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,14 +116,21 @@ def _mix(sound: soundfile.SoundFile, most: int) -> Wave:
 
 
 def resample(wave: Wave, given: int, rate: int) -> Wave:
-    """Bring samples from one rate to another, by polyphase filtering.
-
-    The ratio of odd rates above FINEST is rounded, by less than one in FINEST squared.
-    """
+    """Bring samples from one rate to another, by polyphase filtering."""
     if given == rate:
         return wave
     from scipy.signal import resample_poly  # as above
 
-    ratio = Fraction(rate, given).limit_denominator(FINEST)
+    ratio = ratio_of(rate, given)
     resampled: Wave = resample_poly(wave, ratio.numerator, ratio.denominator).astype(np.float32)
     return resampled
+
+
+def ratio_of(rate: int, given: int) -> Fraction:
+    """Return by what the number of samples grows.
+
+    Where the ratio in lowest terms has a denominator above FINEST, it is the nearest one that has not. Tried with all
+    RATES to 8,000, 16,000, 44,100 and 48,000 Hz, it is off by one part in 100,000 at most, which moves the end of a
+    recording of 10 s by 0.1 ms.
+    """
+    return Fraction(rate, given).limit_denominator(FINEST)
