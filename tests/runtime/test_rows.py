@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fuseline.errors import DataError
+from fuseline.inputs.image import FORMATS, decode_image
 from fuseline.runtime.bundle import read_card
 from fuseline.runtime.predictor import Row
-from fuseline.runtime.rows import Prepared, read_jsonl, read_parquet
+from fuseline.runtime.rows import PICTURES, Prepared, read_jsonl, read_parquet, read_rows
 
 
 @pytest.fixture
@@ -107,6 +109,23 @@ def test_bytes_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"text": "\xff"}\n')
     with pytest.raises(DataError, match=r"rows\.jsonl: not UTF-8"):
         list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+def test_the_pictures_of_a_folder_are_all_that_can_be_read_and_no_others(tmp_path: Path) -> None:
+    Image.init()
+    for suffix, form in Image.EXTENSION.items():
+        if form in (*FORMATS, "AVIF", "ICO"):
+            image = Image.new("F" if suffix == ".pfm" else "1" if suffix == ".pbm" else "L", (16, 16))
+            image.save(tmp_path / f"a{suffix}", form)
+    rows = {Path(document["id"]).suffix: row for document, row in read_rows(tmp_path)}
+    assert {suffix for suffix, form in Image.EXTENSION.items() if form in FORMATS} - {".pfm"} == PICTURES == set(rows)
+    assert {decode_image(row.image).shape for row in rows.values() if isinstance(row.image, bytes)} == {(16, 16, 3)}
+
+
+def test_a_folder_without_rows_is_told_what_could_be_there(tmp_path: Path) -> None:
+    (tmp_path / "a.avif").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no rows here; expected files with \.jsonl, .*, or with \.apng, .*\.webp$"):
+        list(read_rows(tmp_path))
 
 
 def test_a_prepared_split_gives_its_rows_in_order(prepared: Path) -> None:

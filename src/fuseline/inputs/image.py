@@ -25,7 +25,14 @@ from fuseline.inputs.base import Array, Folder, Input, Reader
 MAX_PIXELS = 64_000_000
 """Pictures above this many pixels are refused before they are decoded (decompression bombs)."""
 
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = {
+    "BMP": (".bmp",), "GIF": (".gif",), "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"),
+    "JPEG2000": (".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx"), "PNG": (".apng", ".png"),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"), "TIFF": (".tif", ".tiff"), "WEBP": (".webp",),
+}  # fmt: skip
+"""By format, the suffixes of its files, where a folder is looked through. Pillow would tell them once it has loaded
+all its formats; its .pfm is left out: floating-point numbers, which are refused."""
+FORMATS = tuple(SUFFIXES)
 """Pillow's names of the formats that are read, whatever a file's suffix says: those whose heads tell the truth about
 what is decoded. It knows more: for PostScript it starts Ghostscript, a program that runs what the file says; ICO and
 ICNS decode the picture inside as soon as they are opened; an AVIF of 777 bytes that said 16 x 16 px took 92 MB."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from fuseline.errors import DataError
 from fuseline.inputs.boxes import BOXES, parse_boxes
-from fuseline.inputs.image import COUNTS, MORE, pictures_of
+from fuseline.inputs.image import COUNTS, MORE, SUFFIXES, pictures_of
 from fuseline.records import Bundle, files_of
 from fuseline.runtime.bundle import task_of
 from fuseline.runtime.row import Row, make_row
@@ -20,7 +20,7 @@ BATCH_ROWS = 64
 """Rows that are held in memory at once: pictures may be large."""
 Pair = tuple[dict[str, Any], Row]
 """What was given besides files, such as `id`, and the row."""
-PICTURES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+PICTURES = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
 RECORDINGS = {".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
 LONGEST_CELL = 10_000_000
 """Characters of a CSV file's cell."""
@@ -44,7 +44,8 @@ def read_rows(path: Path) -> Iterator[Pair]:
         return
     alone = [file for file in files if file.suffix.lower() in PICTURES | RECORDINGS]
     if not alone:
-        raise DataError(f"{path}: no rows here; expected files with {', '.join(READ)}, pictures or recordings")
+        known = ", ".join(sorted(PICTURES | RECORDINGS))
+        raise DataError(f"{path}: no rows here; expected files with {', '.join(READ)}, or with {known}")
     for file in alone:
         key = "image" if file.suffix.lower() in PICTURES else "audio"
         yield {"id": file.name}, make_row({key: file}, str(file))
