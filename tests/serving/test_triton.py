@@ -150,6 +150,14 @@ def test_a_signature_is_copied_and_verified(bundle: Path, tmp_path: Path, monkey
     assert (write_repository(source, tmp_path / "models") / "bundle.sig").is_file()
 
 
+def test_the_signature_of_another_version_does_not_stay_beside_an_unsigned_one(bundle: Path, tmp_path: Path) -> None:
+    signed = shutil.copytree(bundle, tmp_path / "bundle")
+    sign(signed, make_key(tmp_path)[0])
+    for version, (source, there) in enumerate([(signed, True), (bundle, False), (signed, True)], start=1):
+        home = write_repository(source, tmp_path / "models", "m", version)
+        assert (home / "bundle.sig").is_file() is there
+
+
 def test_a_name_that_leads_elsewhere_is_refused(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no name for a model"):
         write_repository(bundle, tmp_path, "../x")

@@ -97,9 +97,14 @@ def _copy(folder: Path, bundle: Bundle, part: Path) -> Bundle:
 
 
 def _move(part: Path, home: Path, target: Path) -> None:
-    """Put the files in their places, the version's last: Triton may be looking."""
+    """Put the files in their places, the version's last: Triton may be looking.
+
+    A signature of another version goes: it would not be that of the description beside it.
+    """
     graph = part / f".{MODEL}" / MODEL
     graph.mkdir(parents=True)
+    if not (part / SIGNATURE).is_file():
+        (home / SIGNATURE).unlink(missing_ok=True)
     for path in sorted(path for path in part.rglob("*") if path.is_file()):
         name = path.relative_to(part).as_posix()
         place = (graph if name.startswith(MODEL) else home) / name
