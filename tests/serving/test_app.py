@@ -24,6 +24,7 @@ from tests.serving.conftest import b64, metric, reach
 
 Make = Callable[..., FastAPI]
 RED = paint(COLORS["red"])
+JSON = {"content-type": "application/json"}
 
 
 def post(app: FastAPI, *bodies: Any, **options: Any) -> list[httpx.Response]:
@@ -209,9 +210,11 @@ def test_boxes_of_a_form_are_json_of_their_own(boxes: str, status: int, words: s
     assert (told.status_code, words in told.json().get("detail", "")) == (status, True), told.text
 
 
-async def first_and_second(make: Make, body: bytes, **settings: Any) -> tuple[httpx.Response, httpx.Response]:
-    """Send a request, and another while the first one's body is on its way."""
-    release, kind = asyncio.Event(), {"content-type": "application/json", "content-length": str(len(body))}
+async def first_and_second(
+    make: Make, body: bytes, length: dict[str, str], **settings: Any
+) -> tuple[httpx.Response, httpx.Response]:
+    """Send a request, and another while the first one's body is on its way; `length` are headers."""
+    release, kind = asyncio.Event(), {"content-type": "application/json"} | length
     async with reach(make(**settings)) as client:
         first = asyncio.create_task(client.post("/v1/predict", content=held(body, release), headers=kind))
         while await metric(client, "fuseline_requests_inside") < 1:
@@ -226,9 +229,24 @@ def test_bodies_inside_are_no_larger_together_than_allowed_but_one_is_always_let
     most: int, status: int, make: Make
 ) -> None:
     body = b'{"rows": [{"text": "sea"}]}'
-    found = asyncio.run(asyncio.wait_for(first_and_second(make, body, max_inside_bytes=most), 20))
+    length = {"content-length": str(len(body))}
+    found = asyncio.run(asyncio.wait_for(first_and_second(make, body, length, max_inside_bytes=most), 20))
     assert [each.status_code for each in found] == [200, status]
     assert ("retry-after" in found[1].headers) is (status == 503)
+
+
+@pytest.mark.parametrize(("most", "status"), [(1999, 503), (2000, 200)])
+def test_a_chunked_body_counts_as_the_largest_whatever_length_it_announces(most: int, status: int, make: Make) -> None:
+    limits = {"max_body_bytes": 1000, "max_inside_bytes": most}
+    lies = {"transfer-encoding": "chunked", "content-length": "1"}
+    found = asyncio.run(asyncio.wait_for(first_and_second(make, b'{"rows": [{"text": "sea"}]}', lies, **limits), 20))
+    assert [each.status_code for each in found] == [200, status]
+
+
+def test_the_length_that_a_chunked_body_announces_is_no_reason_to_refuse_it(make: Make) -> None:
+    lies = {"content-type": "application/json", "transfer-encoding": "chunked", "content-length": "99999"}
+    [taken] = post(make(max_body_bytes=1000), None, content=b'{"rows": [{"text": "sea"}]}', headers=lies)
+    assert taken.status_code == 200
 
 
 def test_who_leaves_before_the_body_is_there_is_no_fault_of_the_server(make: Make) -> None:
@@ -392,13 +410,15 @@ def test_a_server_that_answers_no_more_says_so_and_why(
 
     monkeypatch.setattr(Meters, "batch", fail)
 
-    async def run() -> list[int]:
+    async def run() -> list[tuple[int, str]]:
         async with reach(make(deadline_s=0.3)) as client:
             asked = await client.post("/v1/predict", json={"rows": [{"text": "sea"}]})
             pages = [await client.get(f"/health/{page}") for page in ("ready", "live")]
-            return [each.status_code for each in (asked, *pages)]
+            later = await client.post("/v1/predict", content=held(b"{}", asyncio.Event()), headers=JSON)
+            assert "retry-after" not in later.headers
+            return [(each.status_code, each.json()["type"]) for each in (asked, *pages, later)]
 
-    assert asyncio.run(run()) == [503, 503, 503]
+    assert asyncio.run(run()) == [(503, "urn:fuseline:deadline"), *[(503, "urn:fuseline:stopped")] * 3]
     [told] = [record for record in caplog.records if record.levelname == "CRITICAL"]
     assert told.exc_info
     assert "no more" in str(told.exc_info[1])

@@ -84,7 +84,7 @@ def _add_routes(app: FastAPI, batcher: Batcher, settings: Settings, meters: Mete
         400: {"description": "Neither JSON nor a form", **problem}, 408: {"description": "Body too slow", **problem},
         413: {"description": "Too large", **problem}, 415: {"description": "Another type of content", **problem},
         422: {"description": "A row is not as expected; which, and what was", **problem},
-        503: {"description": "Busy; come again after Retry-After seconds", **problem},
+        503: {"description": "Busy, come again after Retry-After seconds; or stopped, without that header", **problem},
     }  # fmt: skip
     body = {"required": True, "content": {
         "application/json": {"schema": Questions.model_json_schema(ref_template="#/components/schemas/{model}")},
@@ -96,7 +96,8 @@ def _add_routes(app: FastAPI, batcher: Batcher, settings: Settings, meters: Mete
     @app.post("/v1/predict", responses=refusals, openapi_extra={"requestBody": body})
     async def predict(request: Request) -> Response:
         """Answer rows, in order."""
-        size = announced(request, settings.max_body_bytes)
+        said, most = announced(request), settings.max_body_bytes
+        size = most if said is None else min(said, most)
         batcher.enter(size)
         try:
             return await _predict(request, batcher, settings)
@@ -108,20 +109,16 @@ def _add_routes(app: FastAPI, batcher: Batcher, settings: Settings, meters: Mete
         """Describe the bundle in service: labels, inputs, versions, digest."""
         return describe(batcher.loaded)
 
-    stopped = RequestError(503, "stopped", "rows are not answered; start the server again")
-
     @app.get("/health/live", responses={503: {"description": "Rows are never answered again", **problem}})
     async def live() -> dict[str, str]:
         """Say that the process answers; where nothing but a new one will answer rows, say so."""
-        if not batcher.alive:
-            raise stopped
+        batcher.check()
         return {"status": "live"}
 
     @app.get("/health/ready", responses={503: {"description": "Rows are not answered", **problem}})
     async def ready() -> dict[str, str]:
         """Say whether rows are answered, and by which bundle."""
-        if not batcher.alive:
-            raise stopped
+        batcher.check()
         return {"status": "ready", "digest": batcher.loaded.digest}
 
     @app.get("/metrics", response_class=Response)

@@ -60,10 +60,10 @@ class Batcher:
         self._row_s = 0.01
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def alive(self) -> bool:
-        """Whether requests are being answered."""
-        return self._task is not None and not self._task.done()
+    def check(self) -> None:
+        """Raise a RequestError if no request will be answered any more."""
+        if self._task is None or self._task.done():
+            raise RequestError(503, "stopped", "rows are not answered; start the server again")
 
     @property
     def rows_waiting(self) -> int:
@@ -74,8 +74,9 @@ class Batcher:
         """Let a request in, of a body of so many bytes; alone it is let in whatever its size.
 
         Raises:
-            RequestError: there are too many inside already, or their bodies are too large together.
+            RequestError: there are too many inside already, their bodies are too large together, or nobody answers.
         """
+        self.check()
         full = self.bytes_inside + size > self._settings.max_inside_bytes and self.inside > 0
         if full or self.inside >= self._settings.max_requests:
             after = max(1, math.ceil(self.rows_waiting * self._row_s))

@@ -47,7 +47,8 @@ async def limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
         RequestError: as soon as there are more bytes than `most`, or so many are announced.
     """
     taken = 0
-    if announced(request, most + 1) > most and "content-length" in request.headers:
+    said = announced(request)
+    if said is not None and said > most:
         raise too_large(most)
     try:
         async for chunk in request.stream():
@@ -59,10 +60,13 @@ async def limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
         raise RequestError(400, "gone", "the client left before its body was there") from None
 
 
-def announced(request: Request, most: int) -> int:
-    """Return how many bytes the body will have, `most` if they are more or it is not said."""
+def announced(request: Request) -> int | None:
+    """Return how many bytes the body will have, None where it is not said.
+
+    A chunked body has as many as come, whatever length is announced beside it: RFC 9112, 6.3.
+    """
     said = request.headers.get("content-length", "")
-    return min(most, int(said)) if said.isdecimal() else most
+    return int(said) if said.isdecimal() and "transfer-encoding" not in request.headers else None
 
 
 def too_large(most: int) -> RequestError:
