@@ -14,7 +14,7 @@ from fuseline.benchmark.running import Bound, Plain, Timer
 from fuseline.config import Benchmark as Conditions
 from fuseline.errors import BundleError
 from fuseline.records import Benchmark
-from fuseline.runtime.predictor import Answer, Predictor, Row
+from fuseline.runtime.predictor import Answer, Feeds, Predictor, Row
 from fuseline.runtime.session import gpu_name
 
 CUDA = {"io_binding": True, "pinned": True, "graph": False, "tf32": False}
@@ -163,6 +163,23 @@ def test_what_stands_beside_it_takes_turns_on_the_same_rows(measured: Benchmark)
         assert other.model_bytes == (None if other is measured.others["itself"] else measured.model_bytes)
         assert 0.1 < other.faster["batch_1"].value < 10
         assert other.server.keys() == measured.server.keys()
+
+
+def test_rows_that_arrive_are_answered_once_whatever_that_takes(bundle: Path, rows: list[Row]) -> None:
+    asked: list[int] = []
+
+    class Noted(Bound):
+        def __call__(self, feeds: Feeds) -> Any:
+            asked.append(len(feeds["has_text"]))
+            return super().__call__(feeds)
+
+    def peers(on_gpu: bool) -> dict[str, Timer]:
+        return {"bound": Noted(Predictor(bundle, ["CPUExecutionProvider"], 1).session, "cpu")}
+
+    server = CONDITIONS.server.model_copy(update={"rates": [1e6], "rows": 8, "largest_batch": 4})
+    measure(bundle, rows[:1], STREAM_ONLY.model_copy(update={"server": server, "batch_sizes": [2]}), open_peers=peers)
+    assert asked[:8] == [1] + 7 * [2]  # the first answer; of six calls, the first is made once more
+    assert sum(asked[8:]) == 8
 
 
 def test_each_side_says_what_ran_it(measured: Benchmark) -> None:

@@ -13,6 +13,8 @@ from fuseline.benchmark.measure import measure
 from fuseline.benchmark.peers import _halve, _on_cpu, open_peers
 from fuseline.benchmark.running import Timer
 from fuseline.models.ensemble import Ensemble
+from fuseline.models.preprocess import Preprocess
+from fuseline.models.spectrogram import LogMel
 from fuseline.runtime.predictor import Predictor, Row
 from tests.benchmark.test_measure import CONDITIONS, STREAM_ONLY
 
@@ -55,3 +57,15 @@ def test_a_model_in_half_precision_is_given_it_wherever_it_has_weights(
     assert set(given) == {torch.float16}
     np.testing.assert_allclose(found, expected, atol=0.02)
     assert next(ensemble.parameters()).dtype == torch.float32
+
+
+def test_what_prepares_pictures_and_recordings_stays_in_single_precision() -> None:
+    sound = torch.nn.Sequential(LogMel(8000, 16, 200, 80, 0.0, 0.0, False, 1e-10), torch.nn.Conv1d(16, 4, 1))
+    picture = torch.nn.Sequential(Preprocess(32, [0.5] * 3, [0.25] * 3), torch.nn.Conv2d(3, 4, 3))
+    quiet = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0)) * 1e-3
+    large = torch.randint(0, 256, (1, 3000, 20, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for model, given in ((sound, quiet), (picture, large)):
+        with torch.no_grad():
+            found, expected = _halve(model)(given), model(given)
+        assert found.dtype == torch.float16
+        np.testing.assert_allclose(found.float(), expected, atol=0.02)

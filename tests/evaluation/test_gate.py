@@ -476,16 +476,30 @@ def test_a_ratio_from_a_contended_machine_is_no_number_for_contention_may_flatte
         ("benchmark.batches.batch_1.p95_ms", True),
         ("benchmark.others.fp16.graph_faster.batch_1", True),
         ("benchmark.others.int8.graph_faster.batch_1", False),
+        ("benchmark.beside.batches.batch_1.p95_ms", False),
     ],
 )
 def test_a_rule_on_a_gpu_asks_what_ran_the_side_that_it_names(metric: str, passed: bool) -> None:
     on_gpu = ON_CPU | {"device": "GPU: X", "gpu": "X"}
-    benchmark = EVIDENCE["benchmark"] | {"device": "GPU: X", "gpu": "X", "others": {"fp16": on_gpu, "int8": ON_CPU}}
+    benchmark = EVIDENCE["benchmark"] | {
+        "device": "GPU: X",
+        "gpu": "X",
+        "others": {"fp16": on_gpu, "int8": ON_CPU, "student": ON_CPU},
+    }
+    benchmark |= {"beside": {"system": "student", "batches": {"batch_1": {"p95_ms": 1.0}}}}
     asked = rule(metric, device="gpu", **({"max": 20} if metric.endswith("ms") else {"min": 3}))
     found = answer(asked, EVIDENCE | {"benchmark": benchmark}, None)
     assert found.passed is passed
     assert (found.answer == "not answered") is not passed
     assert "(GPU: X)" in found.why if passed else "this is: CPU, no GPU found" in found.why
+
+
+def test_how_many_times_as_fast_as_a_bundle_on_the_processor_is_no_number_of_a_gpu() -> None:
+    benchmark = EVIDENCE["benchmark"] | ON_CPU | {"others": {"fp16": ON_CPU | {"device": "GPU: X", "gpu": "X"}}}
+    asked = rule("benchmark.others.fp16.graph_faster.batch_1", device="gpu", min=3)
+    found = answer(asked, EVIDENCE | {"benchmark": benchmark}, None)
+    assert found.answer == "not answered"
+    assert "this is: CPU, no GPU found" in found.why
 
 
 def test_a_99th_percentile_from_too_few_calls_is_not_measured() -> None:

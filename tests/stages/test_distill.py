@@ -11,10 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from fuseline.config import Params
+from fuseline.errors import NotFiniteError
 from fuseline.evaluation.metrics import values_of
 from fuseline.records import Benchmark, Combination, Evaluation, Metrics, Parity
 from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Predictor, Row
+from fuseline.stages import export
 from tests.stages.conftest import run, whole_line
 
 pytestmark = pytest.mark.slow
@@ -99,6 +102,19 @@ def test_a_student_that_is_published_is_what_is_exported_and_checked(document: d
         assert max(row["ms"] for row in timed) == max(each.p95_ms for each in beside.batches.values())
     finally:
         run(document, "export", "benchmark")
+
+
+def test_a_student_whose_answers_are_no_numbers_does_not_stand_beside(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(params: Params, system: str, variants: list[str], folder: Path) -> None:
+        folder.mkdir()
+        raise NotFiniteError("logits are not finite for 3 of 9 test rows")
+
+    monkeypatch.setattr(export, "export", fail)
+    export.export_beside(Params.model_validate(document), "student", "fp32", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert "the student does not stand beside it: logits are not finite for 3 of 9 test rows" in capsys.readouterr().err
 
 
 def test_without_the_section_there_is_no_student(document: dict[str, Any], line: Path) -> None:

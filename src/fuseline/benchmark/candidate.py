@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuseline.benchmark.conditions import memory_bytes
-from fuseline.benchmark.running import Spent, Timer, open_timer, provider_options
+from fuseline.benchmark.running import Spent, Timer, open_timer, provider_options, run_plainly
 from fuseline.config import Benchmark as Conditions
 from fuseline.runtime.predictor import Predictor, Row
 from fuseline.runtime.session import assigned, is_on_gpu, providers_used
@@ -30,14 +30,17 @@ class Candidate:
     Args:
         predictor: what reads the rows.
         timer: what answers them.
+        plain: the same, as it is served: what answers the first row, and rows that arrive.
         load_ms: what it took to have the two; None of a peer, whose model somebody else loaded.
         first: a row to answer at once.
         memory: what the process held before.
     """
 
-    def __init__(self, predictor: Predictor, timer: Timer, load_ms: float | None, first: Row, memory: int) -> None:
-        self.predictor, self.timer, self.load_ms = predictor, timer, load_ms
-        self.first_answer_ms = self._time([first]).whole_ms
+    def __init__(
+        self, predictor: Predictor, timer: Timer, plain: Timer, load_ms: float | None, first: Row, memory: int
+    ) -> None:
+        self.predictor, self.timer, self.plain, self.load_ms = predictor, timer, plain, load_ms
+        self.first_answer_ms = self._time([first], plain).whole_ms
         self.memory_bytes = max(0, memory_bytes() - memory)
 
     @classmethod
@@ -51,25 +54,31 @@ class Candidate:
         options = provider_options(conditions.cuda)
         predictor = Predictor(folder, conditions.providers, conditions.threads, options)
         load_ms = (time.perf_counter() - start) * 1000
-        on_gpu = is_on_gpu(providers_used(predictor.session))
-        return cls(predictor, open_timer(predictor.session, conditions.cuda, on_gpu), load_ms, first, memory)
+        session = predictor.session
+        on_gpu = is_on_gpu(providers_used(session))
+        timer, plain = open_timer(session, conditions.cuda, on_gpu), run_plainly(session, on_gpu)
+        return cls(predictor, timer, plain, load_ms, first, memory)
 
     def peer(self, timer: Timer, first: Row) -> Candidate:
         """Return a peer that is given what this one's graph is given."""
-        return Candidate(self.predictor, timer, None, first, memory_bytes())
+        return Candidate(self.predictor, timer, timer, None, first, memory_bytes())
 
     def call(self, rows: Sequence[Row]) -> Call:
         """Answer rows in one batch; a call is what a caller waits for: decoding, tokenizing and the graph.
 
         One that had to set up memory for new shapes is made once more.
         """
-        found = self._time(rows)
-        return self._time(rows) if self.timer.spent.set_up else found
+        found = self._time(rows, self.timer)
+        return self._time(rows, self.timer) if self.timer.spent.set_up else found
 
-    def _time(self, rows: Sequence[Row]) -> Call:
-        spent = self.timer.spent = Spent()
+    def serve(self, rows: Sequence[Row]) -> None:
+        """Answer rows in one batch once, whatever it takes, as they come."""
+        self._time(rows, self.plain)
+
+    def _time(self, rows: Sequence[Row], timer: Timer) -> Call:
+        spent = timer.spent = Spent()
         start, cpu = time.perf_counter(), time.process_time()
-        for _ in self.predictor.answer(rows, len(rows), self.timer):
+        for _ in self.predictor.answer(rows, len(rows), timer):
             pass
         whole_ms, cpu_ms = (time.perf_counter() - start) * 1000, (time.process_time() - cpu) * 1000
         return Call(whole_ms, spent.graph_ms, spent.copy_ms, cpu_ms)

@@ -90,7 +90,10 @@ def _ask_gpu(*what: str) -> list[str]:
     if tool is None:
         return []
     command = [tool, f"--query-gpu={','.join(what)}", "--format=csv,noheader,nounits", "--id=0"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=ASKING_S)
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=ASKING_S)
+    except subprocess.TimeoutExpired:
+        return []
     return [part.strip() for part in done.stdout.strip().split(",")] if done.returncode == 0 else []
 
 

@@ -20,7 +20,7 @@ from fuseline.benchmark.loops import deal_arrivals, serve, take_turns
 from fuseline.benchmark.percentiles import compare, find_interval, find_intervals, find_p99, summarize
 from fuseline.benchmark.providers import find_fallen, find_missing
 from fuseline.benchmark.roofline import measure_rooflines
-from fuseline.benchmark.running import Timer
+from fuseline.benchmark.running import TENSORRT, Timer
 from fuseline.config import Benchmark as Conditions
 from fuseline.config import Server
 from fuseline.errors import BundleError
@@ -54,6 +54,8 @@ def measure(
     rows = list(islice(given, conditions.rows))
     if not rows:
         raise BundleError(f"{folder}: there is no row to ask it with; expected at least one")
+    if TENSORRT in conditions.providers and not conditions.cuda.tf32:
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT has no option for it
     watch = found.Watch()
     ours = Candidate.open(folder, conditions, rows[0])
     sides = {OURS: ours}
@@ -196,7 +198,7 @@ def key_of(rate: float) -> str:
 
 def _load(side: Candidate, rows: Sequence[Row], rate: float, server: Server, conditions: Conditions) -> Load:
     arrivals = deal_arrivals(rate, server.rows, conditions.seed)
-    done = serve(lambda taken: side.call([rows[row % len(rows)] for row in taken]), arrivals, server.largest_batch)
+    done = serve(lambda taken: side.serve([rows[row % len(rows)] for row in taken]), arrivals, server.largest_batch)
     p50, p95 = np.percentile(done.latencies_ms, [50, 95])
     return Load(
         rate=rate,

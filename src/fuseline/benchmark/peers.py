@@ -51,7 +51,10 @@ def open_peers(model: Any, conditions: Conditions, on_gpu: bool) -> dict[str, Ti
 
 
 def _halve(model: Any) -> Any:
-    """Return the model with weights in half precision; whoever has weights of its own is given half precision."""
+    """Return the model with weights in half precision; whoever has weights of its own is given half precision.
+
+    What has none, which is how pictures and recordings are prepared, stays single, as in the graph.
+    """
     import torch
 
     halved = copy.deepcopy(model).half()
@@ -62,6 +65,8 @@ def _halve(model: Any) -> Any:
         )
 
     for module in halved.modules():
+        if next(module.parameters(), None) is None:
+            module.float()
         if next(module.parameters(recurse=False), None) is not None:
             module.register_forward_pre_hook(narrow)
     return halved

@@ -25,8 +25,11 @@ from fuseline.runtime.predictor import OUTPUTS, Feeds, Floats
 Pin = Callable[[NDArray[Any]], None]
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 CUDART = "libcudart.so.13"
+Shapes = tuple[tuple[int, ...], ...]
 PLACES = 64
 """Sets of shapes that memory is kept for."""
+MEETINGS = 3
+"""Runs at new shapes that are not timed: torch compiles in the first, warms up in the second, captures in the third."""
 
 
 @dataclass
@@ -68,6 +71,8 @@ class Plain:
 class Apart:
     """Runs something on a GPU, with its copies timed apart.
 
+    Shapes that are new are run a few times first: memory is made ready, graphs are captured, code is compiled.
+
     Args:
         copy_in: brings inputs there, and waits until they are.
         run: gives the outputs there, and waits until they are.
@@ -83,10 +88,14 @@ class Apart:
         copy_out: Callable[[Any], Sequence[Floats]],
     ) -> None:
         self._copy_in, self._run, self._copy_out = copy_in, run, copy_out
+        self._met = set[Shapes]()
         self.spent = Spent()
 
     def __call__(self, feeds: Feeds) -> Sequence[Floats]:
         """Map the graph's inputs to its outputs."""
+        if shapes_of(feeds) not in self._met:
+            self._meet(feeds)
+            self.spent.set_up = True
         with stopwatch() as copied:
             given = self._copy_in(feeds)
         with stopwatch() as ran:
@@ -96,6 +105,11 @@ class Apart:
         self.spent.graph_ms += ran[0]
         self.spent.copy_ms = (self.spent.copy_ms or 0.0) + copied[0] + fetched[0]
         return outputs
+
+    def _meet(self, feeds: Feeds) -> None:
+        for _ in range(MEETINGS):
+            self._copy_out(self._run(self._copy_in(feeds)))
+        self._met.add(shapes_of(feeds))
 
 
 class Bound(Apart):
@@ -113,33 +127,25 @@ class Bound(Apart):
     def __init__(self, session: ort.InferenceSession, device: str, graph: bool = False, pin: Pin | None = None) -> None:
         super().__init__(self._fill, self._replay, lambda place: place.binding.copy_outputs_to_cpu())
         self._session, self._device, self._graph, self._pin = session, device, graph, pin
-        self._places: dict[tuple[Any, ...], _Place] = {}
+        self._places: dict[Shapes, _Place] = {}
         self.on_gpu = device == "cuda"
 
-    def __call__(self, feeds: Feeds) -> Sequence[Floats]:
-        """Map the graph's inputs to its outputs."""
-        shapes = _shapes(feeds)
-        if shapes not in self._places:
-            self._make_place(feeds)
-            self.spent.set_up = True
-        return super().__call__(feeds)
-
-    def _make_place(self, feeds: Feeds) -> None:
+    def _meet(self, feeds: Feeds) -> None:
         if len(self._places) == PLACES:
             if self._graph:  # onnxruntime keeps what it has captured
                 raise BundleError(
                     f"these rows make inputs of more than {PLACES} sets of shapes, and each would have a CUDA graph; "
                     "expected rows that are alike in size: leave the CUDA graphs out, or give fewer"
                 )
-            del self._places[next(iter(self._places))]
+            oldest = next(iter(self._places))
+            del self._places[oldest]
+            self._met.discard(oldest)
         number = len(self._places) if self._graph else None
-        place = _Place(self._session, feeds, self._device, number, self._pin)
-        self._places[_shapes(feeds)] = place
-        place.fill(feeds)
-        self._replay(place)  # a CUDA graph is captured now
+        self._places[shapes_of(feeds)] = _Place(self._session, feeds, self._device, number, self._pin)
+        super()._meet(feeds)
 
     def _fill(self, feeds: Feeds) -> _Place:
-        place = self._places[_shapes(feeds)]
+        place = self._places[shapes_of(feeds)]
         place.fill(feeds)
         return place
 
@@ -149,7 +155,8 @@ class Bound(Apart):
         return place
 
 
-def _shapes(feeds: Feeds) -> tuple[Any, ...]:
+def shapes_of(feeds: Feeds) -> Shapes:
+    """Return the inputs' shapes."""
     return tuple(array.shape for array in feeds.values())
 
 
@@ -159,7 +166,7 @@ class _Place:
     def __init__(
         self, session: ort.InferenceSession, feeds: Feeds, device: str, number: int | None, pin: Pin | None
     ) -> None:
-        self.binding, self.options = session.io_binding(), _name_graph(number)
+        self.binding, self.options = session.io_binding(), name_graph(number)
         self._staged = {name: array.copy() for name, array in feeds.items()} if pin else {}
         for array in self._staged.values():
             assert pin is not None
@@ -167,7 +174,7 @@ class _Place:
         self._values = {name: ort.OrtValue.ortvalue_from_numpy(array.copy(), device) for name, array in feeds.items()}
         for name, value in self._values.items():
             self.binding.bind_ortvalue_input(name, value)
-        for name, array in zip(OUTPUTS, session.run(OUTPUTS, feeds, _name_graph(-1)), strict=True):
+        for name, array in zip(OUTPUTS, session.run(OUTPUTS, feeds, name_graph(-1)), strict=True):
             self.binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array, device))
 
     def fill(self, feeds: Feeds) -> None:
@@ -178,7 +185,7 @@ class _Place:
         self.binding.synchronize_inputs()
 
 
-def _name_graph(number: int | None) -> ort.RunOptions:
+def name_graph(number: int | None) -> ort.RunOptions:
     """Say which CUDA graph a run captures or replays; -1 is none."""
     options = ort.RunOptions()
     options.add_run_config_entry("gpu_graph_id", str(-1 if number is None else number))
@@ -194,10 +201,15 @@ def stopwatch() -> Iterator[list[float]]:
     found.append((time.perf_counter() - start) * 1000)
 
 
+def run_plainly(session: ort.InferenceSession, on_gpu: bool) -> Plain:
+    """Run a bundle's graph as it is served."""
+    return Plain(lambda feeds: session.run(OUTPUTS, feeds, name_graph(-1)), on_gpu)
+
+
 def open_timer(session: ort.InferenceSession, settings: Cuda, on_gpu: bool) -> Timer:
     """Choose how a bundle's graph is run: bound to the GPU if it is on one and params ask for that."""
     if not (on_gpu and settings.io_binding):
-        return Plain(lambda feeds: session.run(OUTPUTS, feeds), on_gpu)
+        return run_plainly(session, on_gpu)
     return Bound(session, "cuda", settings.graph, lock_pages if settings.pinned else None)
 
 
@@ -212,7 +224,10 @@ def provider_options(settings: Cuda) -> dict[str, dict[str, str]]:
 
 def lock_pages(array: NDArray[Any]) -> None:
     """Lock a buffer's pages for the CUDA device, as long as the buffer lives."""
-    cudart, start = ctypes.CDLL(CUDART), ctypes.c_void_p(array.ctypes.data)
+    try:
+        cudart, start = ctypes.CDLL(CUDART), ctypes.c_void_p(array.ctypes.data)
+    except OSError as error:
+        raise BundleError(f"pages cannot be locked: {error}; set benchmark.cuda.pinned: false (--no-pinned)") from error
     if status := cudart.cudaHostRegister(start, ctypes.c_size_t(array.nbytes), 0):
         raise BundleError(
             f"CUDA could not lock {array.nbytes:,} bytes (error {status}); set benchmark.cuda.pinned: false"

@@ -100,18 +100,22 @@ def _rows_of(rule: Rule, evidence: Mapping[str, Any]) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
-FLATTERED = {"faster", "graph_faster", "roofline", "ceilings"}
+RATIOS = {"faster", "graph_faster"}
+"""Parts of a benchmark that hold the bundle against another side."""
+FLATTERED = RATIOS | {"roofline", "ceilings"}
 """Parts of a benchmark that contention may make better; times it only makes longer, so that what passes stands."""
 
 
 def _why_not_measured(rule: Rule, benchmark: Mapping[str, Any]) -> str:
     """Say why the benchmark has no number for a rule though it has one of that name; nothing where it may be asked."""
-    side = _side_of(rule, benchmark)
-    if rule.device == "gpu" and not side.get("gpu"):
-        return f"asks for a GPU's number, but this is: {side.get('device', 'no benchmark')}"
+    steps, side = rule.metric.split("."), _side_of(rule, benchmark)
+    sides = [side, benchmark] if RATIOS & {*steps} else [side]
+    elsewhere = next((one for one in sides if not one.get("gpu")), None)
+    if rule.device == "gpu" and elsewhere is not None:
+        return f"asks for a GPU's number, but this is: {elsewhere.get('device', 'no benchmark')}"
     if not rule.metric.startswith("benchmark."):
         return ""
-    if FLATTERED & set(rule.metric.split(".")) and not benchmark.get("valid", True):
+    if FLATTERED & {*steps} and not benchmark.get("valid", True):
         return f"the benchmark is not valid: {benchmark['invalid_because']}; measure again on a quiet machine"
     if rule.metric.endswith(".p99_ms") and look_up({"benchmark": benchmark}, rule.metric)[1].endswith("not a number"):
         return f"{rule.metric} was {NOT_MEASURED}"
@@ -121,9 +125,11 @@ def _why_not_measured(rule: Rule, benchmark: Mapping[str, Any]) -> str:
 def _side_of(rule: Rule, benchmark: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the benchmark has of the side that a rule is on: one may run where another does not."""
     _, *steps = rule.metric.split(".")
+    others: Mapping[str, Mapping[str, Any]] = benchmark.get("others", {})
+    if steps[:1] == ["beside"]:
+        return others.get((benchmark.get("beside") or {}).get("system", ""), {})
     if steps[:1] != ["others"]:
         return benchmark
-    others: Mapping[str, Mapping[str, Any]] = benchmark.get("others", {})
     return others.get(steps[1], {}) if len(steps) > 1 else {}
 
 

@@ -112,7 +112,7 @@ def describe(folder: Path, contents: Contents, ensemble: Ensemble) -> Bundle:
         versions={"fuseline": fuseline.__version__, "opset": str(contents.opset)}
         | {name: version(name) for name in ("torch", "transformers", "onnx", "tokenizers")},
         data=contents.data,
-        code=_code_digest(),
+        code=code_digest(),
         files={
             path.name: BundleFile(sha256=sha256_of(path), bytes=path.stat().st_size)
             for path in sorted(folder.iterdir())
@@ -138,7 +138,7 @@ def decoding(task: Task) -> dict[str, Any]:
     return {"scheme": task.scheme, "tags": task.tags, "transitions": task.transitions}
 
 
-def _code_digest() -> str:
+def code_digest() -> str:
     """Digest the package's sources: the revision of the code where no git is to be asked."""
     root = Path(fuseline.__file__).parent
     digest = hashlib.sha256()

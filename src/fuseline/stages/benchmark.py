@@ -7,19 +7,16 @@ from pathlib import Path
 from fuseline.benchmark import tables
 from fuseline.benchmark.measure import measure
 from fuseline.config import Params
-from fuseline.inputs.image import COUNTS
 from fuseline.progress import say
 from fuseline.records import NOT_MEASURED, OTHER, Benchmark, Beside
-from fuseline.runtime.bundle import CARD, read_card, task_of
-from fuseline.runtime.rows import read_parquet
+from fuseline.runtime.bundle import CARD, read_card
+from fuseline.runtime.rows import Prepared
 from fuseline.stages import entry
 
 
 def main(params: Params) -> None:
     """build/export, build/prepare → build/benchmark: benchmark and metrics .json, plots/."""
-    bundle = read_card(entry.EXPORT / "bundle" / CARD)
-    wanted, several = task_of(bundle).wanted(bundle.modalities), COUNTS.name in bundle.inputs
-    rows = read_parquet(entry.PREPARE / "test", bundle.modalities, wanted, several)
+    rows = Prepared.of(entry.PREPARE / "test", read_card(entry.EXPORT / "bundle" / CARD))
     other = OTHER[params.export.system]
     benchmark = measure(entry.EXPORT / "bundle", rows, params.benchmark, find_others(entry.EXPORT, other))
     if other in benchmark.others:

@@ -72,13 +72,18 @@ def main(params: Params) -> None:
 def export_beside(params: Params, system: System, published: Variant, folder: Path) -> None:
     """Write the system that is not published as `beside`, in the variant that is: like is to be timed beside like.
 
-    It is `fp32` where that variant would not be published of it.
+    It is `fp32` where that variant would not be published of it, and left out where its answers are no numbers: what is
+    published does not depend on it.
     """
     others = folder / "others"
-    parity, _ = export(params, system, list(dict.fromkeys([published, "fp32"])), others)
-    (others / parity.published).rename(folder / "beside")
+    try:
+        parity, _ = export(params, system, list(dict.fromkeys([published, "fp32"])), others)
+    except NotFiniteError as error:
+        say(f"export: the {system} does not stand beside it: {error}")
+    else:
+        (others / parity.published).rename(folder / "beside")
+        say(f"export: the {system} stands beside it as {parity.published}")
     shutil.rmtree(others)
-    say(f"export: the {system} stands beside it as {parity.published}")
 
 
 def export(
