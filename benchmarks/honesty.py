@@ -23,7 +23,7 @@ from fuseline.runtime.bundle import read_bundle
 from fuseline.runtime.predictor import Row
 from fuseline.runtime.rows import read_parquet
 
-TRIALS, CALLS, WARMUP = 100, 100, 5
+TRIALS, CALLS, WARMUP = 100, 40, 5
 FALSE = 0.05
 """A difference that there is not."""
 
