@@ -38,7 +38,7 @@ from fuseline.inputs.text import TextReader
 from fuseline.models.combine import Combiner
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.member import FusionConfig, FusionModel
-from fuseline.records import Benchmark, Rival, Variant, write_json
+from fuseline.records import Benchmark, Timed, Variant, write_json
 from fuseline.runtime.bundle import MODEL
 from fuseline.runtime.predictor import OUTPUTS, Feeds, Predictor
 from fuseline.runtime.session import can_work
@@ -115,8 +115,7 @@ def write_bundles(ensemble: Ensemble, folder: Path, variants: Sequence[Variant])
     write_bundle(folder / SEVERAL, replace(contents, members=several.names), several, readers)
     names = ("fp32", *variants, SEVERAL)
     nodes = {name: count_nodes(ir.load(folder / name / MODEL)) for name in names}
-    sizes = {name: sum(path.stat().st_size for path in (folder / name).glob(f"{MODEL}*")) for name in names}
-    return {"nodes": {"traced": traced} | nodes, "done": done, "bytes": sizes, "code": code_digest()}
+    return {"nodes": {"traced": traced} | nodes, "done": done, "code": code_digest()}
 
 
 def find_bundles(ensemble: Ensemble, folder: Path, variants: Sequence[Variant]) -> dict[str, Any]:
@@ -156,8 +155,8 @@ def find_differences(folder: Path, variants: Sequence[str], conditions: Conditio
     asked = [draw(batch, 200 + seed, *of) for seed, (batch, *of) in enumerate(UNSEEN)]
     expected = [torch_(feeds)[1] for feeds in asked]
     found: dict[str, Any] = {}
+    options = provider_options(conditions.cuda)
     for name in variants:
-        options = provider_options(conditions.cuda)
         session = Predictor(folder / name, conditions.providers, conditions.threads, options).session
         logits = [session.run(OUTPUTS, feeds)[1] for feeds in asked]
         pairs = list(zip(logits, expected, strict=True))
@@ -173,7 +172,7 @@ def sum_up(found: Benchmark) -> dict[str, Any]:
 
     Both sides of such a ratio are medians of pairs with the bundle in single precision, so that all rest on one clock.
     """
-    sides: Mapping[str, Benchmark | Rival] = {"fp32": found, **found.others}
+    sides: Mapping[str, Timed] = {"fp32": found, **found.others}
     kept = ("device", "valid", "invalid_because", "cuda", "versions", "clocks_mhz", "cpu", "threads", "ceilings")
     summed: dict[str, Any] = {name: getattr(found, name) for name in kept}
     for batch in found.batches:
@@ -190,6 +189,7 @@ def sum_up(found: Benchmark) -> dict[str, Any]:
             "against_eager": {name: of / faster["torch eager"] for name, of in faster.items()},
             "against_best": {name: of / faster[best] for name, of in faster.items()},
         }
+    summed["bytes"] = {name: side.model_bytes for name, side in sides.items() if side.model_bytes is not None}
     summed["roofline"] = {name: one.share for name, one in found.roofline.items()}
     summed["fallen"] = {name: side.fallen for name, side in sides.items() if side.fallen}
     return summed

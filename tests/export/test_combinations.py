@@ -20,6 +20,7 @@ from fuseline.inputs.base import Input
 from fuseline.models.ensemble import Ensemble
 from fuseline.models.fusion import FUSIONS
 from fuseline.models.member import FusionConfig, FusionModel
+from fuseline.records import Variant
 from tests.conftest import combiner_of, liven
 
 CPU = ["CPUExecutionProvider"]
@@ -175,6 +176,14 @@ def ask(path: Path, feeds: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
 def expect(ensemble: Ensemble, feeds: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
     with torch.inference_mode():
         return [each.numpy() for each in ensemble(**{name: torch.from_numpy(value) for name, value in feeds.items()})]
+
+
+def as_variant(variant: Variant, plain: Path, folder: Path) -> Path:
+    """Write the graph at `plain` in another way, unless it is what is asked for; return where that one is."""
+    if variant == "fp32":
+        return plain
+    write_variant(variant, plain, folder / "model.onnx", {}, lambda: iter(()))
+    return folder / "model.onnx"
 
 
 def test_the_graph_answers_as_torch_at_shapes_it_was_not_traced_at(exported: tuple[Ensemble, Path]) -> None:

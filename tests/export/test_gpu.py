@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuseline.export.variants import write_variant
 from fuseline.models.ensemble import Ensemble
 from fuseline.records import Variant
 from fuseline.runtime.session import can_work, open_session, providers_used
-from tests.export.test_combinations import OUTPUTS, SHAPES, draw, expect, exported
+from tests.export.test_combinations import OUTPUTS, SHAPES, as_variant, draw, expect, exported
 
 __all__ = ["exported"]
 pytestmark = [
@@ -26,10 +25,7 @@ def test_the_graph_answers_as_torch(
     variant: Variant, off: float, exported: tuple[Ensemble, Path], tmp_path: Path
 ) -> None:
     ensemble, folder = exported
-    model = folder / "model.onnx"
-    if variant != "fp32":
-        model = tmp_path / "model.onnx"
-        write_variant(variant, folder / "model.onnx", model, {}, lambda: iter(()))
+    model = as_variant(variant, folder / "model.onnx", tmp_path)
     session = open_session(model, ["CUDAExecutionProvider", "CPUExecutionProvider"], options=EXACT)
     assert providers_used(session)[0] == "CUDAExecutionProvider"
     for seed, shape in enumerate(SHAPES):
